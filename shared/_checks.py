@@ -1,0 +1,56 @@
+"""Argument checks that every room shares, so that bad input gets the same one clear message everywhere."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+
+class UnknownNameError(ValueError):
+    """A name that isn't in a registry; the message lists what is."""
+
+
+def check_choice(argument: str, value: Any, choices: Iterable[Any]) -> Any:
+    """Return `value` if it is one of `choices`; else raise `UnknownNameError` with the closest and all names."""
+    known = list(choices)
+    if value in known:
+        return value
+    close = difflib.get_close_matches(str(value), [str(k) for k in known], n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    raise UnknownNameError(f"{argument}={value!r} is unknown; {hint}known: {', '.join(map(str, known)) or 'none'}")
+
+
+def check_finite(argument: str, value: torch.Tensor | np.ndarray) -> None:
+    """Raise `ValueError` if a floating tensor or array is empty or holds NaN or infinity."""
+    size = value.numel() if isinstance(value, torch.Tensor) else value.size
+    if size == 0:
+        raise ValueError(f"{argument} is empty (shape {tuple(value.shape)}); at least one element is needed")
+    if isinstance(value, torch.Tensor):
+        bad = 0 if not (value.is_floating_point() or value.is_complex()) else int((~torch.isfinite(value)).sum())
+    else:
+        bad = int((~np.isfinite(value)).sum()) if value.dtype.kind in "fc" else 0
+    if bad:
+        raise ValueError(f"{argument} has {bad} NaN or infinite values of {size}; all must be finite")
+
+
+def check_shape(argument: str, value: torch.Tensor | np.ndarray, shape: Sequence[int | str | None]) -> None:
+    """Raise `ValueError` unless `value` has `shape`; None or a letter stands for any length.
+
+    >>> check_shape("x", torch.zeros(4, 3, 8, 8), ("B", 3, None, None))
+    """
+    got = tuple(value.shape)
+    fits = len(got) == len(shape) and all(not isinstance(w, int) or w == g for g, w in zip(got, shape))
+    if not fits:
+        want = ", ".join("any" if w is None else str(w) for w in shape)
+        raise ValueError(f"{argument} has shape {got}; expected ({want})")
+
+
+def check_range(argument: str, value: float, low: float | None = None, high: float | None = None) -> None:
+    """Raise `ValueError` unless low <= value <= high (either bound may be None); NaN never passes."""
+    if not ((low is None or value >= low) and (high is None or value <= high)):
+        bounds = f"[{'-inf' if low is None else low}, {'inf' if high is None else high}]"
+        raise ValueError(f"{argument}={value!r} is out of range; accepted: {bounds}")
