@@ -27,3 +27,8 @@ lock:  ## resolve pyproject.toml anew into requirements.lock
 	@tmp=$$(mktemp -d) && $(PYTHON) -m venv $$tmp && $$tmp/bin/pip install --quiet "torch==$$(sed -nE 's/^torch==//p' requirements.lock)" ".[notebooks,test,gallery]" setuptools \
 	  && { sed -nE '/^#/p' requirements.lock; $$tmp/bin/pip freeze --all | grep -vE '^(pip|wheel|reprise)( |=)' | sed -E 's/^(torch==[0-9.]+)\+.*/\1/'; } > requirements.lock.new \
 	  && mv requirements.lock.new requirements.lock; rm -rf $$tmp
+
+# --- notebooks --------------------------------------------------------------------------------------------------
+.PHONY: store
+store: .venv/.ready  ## execute P=<slug> in a fresh kernel and store it with its outputs
+	@$(PY) -m shared.compendium.notebook $(P)

@@ -55,8 +55,8 @@ def known_papers(folder: Path = PAPERS) -> list[str]:
 def load_card(slug: str, folder: Path = PAPERS) -> Card:
     """Read and validate `papers/<slug>/card.yml`.
 
-    Raises `UnknownNameError` for a slug without a card (listing those that exist) and `CardError` for a card that breaks
-    the schema.
+    Raises `UnknownNameError` for a slug without a card (listing those that exist) and `CardError` for a card that
+    breaks the schema.
     """
     check_choice("paper", slug, known_papers(folder))
     path = folder / slug / "card.yml"

@@ -58,7 +58,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Measurement:
-    """A claim with what was measured for it. `values` and `controls` hold one number per seed; their means are checked."""
+    """A claim with what was measured for it: one number per seed, whose means are checked."""
 
     card: ClaimCard
     values: tuple[float, ...]

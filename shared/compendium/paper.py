@@ -99,8 +99,8 @@ class Paper:
     ) -> str:
         """Record what was measured for a claim of the card, and return the verdict.
 
-        `value` and `control` are a number or one number per seed; the means are held against the card's check. The control
-        is the same number for a null version of the method and must fail the check, or `report` raises.
+        `value` and `control` are a number or one number per seed; the means are held against the card's check. The
+        control is the same number for a null version of the method and must fail the check, or `report` raises.
         """
         check_choice("claim", id, self.card.claims)
         if id in self._claims:

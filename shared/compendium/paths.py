@@ -28,8 +28,8 @@ def figures_dir() -> Path:
 def atomic_path(target: str | os.PathLike) -> Iterator[Path]:
     """Yield a temporary path beside `target`; move it there when the block ends well, remove it when it doesn't.
 
-    A reader sees the old file or the new one, never a part, also after a kill. The temporary name keeps the suffix, because
-    writers choose the format by it.
+    A reader sees the old file or the new one, never a part, also after a kill. The temporary name keeps the suffix,
+    because writers choose the format by it.
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,80 @@
+"""Colours, fonts and sizes. Figures are drawn for a notebook's width: 8 inches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+WIDTH = 8.0  # inches
+
+# Okabe and Ito's palette, distinguishable with every common colour blindness; the method under study comes first.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195", "#6B6B6B")
+NULL = "#9A9A9A"  # random baselines, controls, reference lines
+DIVERGING = "RdBu_r"  # signed relevance: red for, blue against, white for none
+SEQUENTIAL = "viridis"  # quantities that start at zero
+
+_STYLE = {
+    "figure.dpi": 80,  # inline pictures stay light; saved files have their own dpi
+    "figure.constrained_layout.use": True,
+    "savefig.bbox": "tight",
+    "font.size": 10,
+    "axes.titlesize": 10.5,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "axes.labelsize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#E6E6E6",
+    "grid.linewidth": 0.8,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "lines.linewidth": 1.8,
+    "image.interpolation": "nearest",
+    "svg.hashsalt": "reprise",  # same drawing, same bytes
+    "svg.fonttype": "none",
+    "axes.prop_cycle": mpl.cycler(color=COLORS),
+}
+
+
+def use_style() -> None:
+    """Apply the style to matplotlib; importing `shared.plots` does it."""
+    mpl.rcParams.update(_STYLE)
+
+
+def figure(
+    rows: int = 1, columns: int = 1, *, height: float = 2.8, width: float = WIDTH, **options
+) -> tuple[Figure, np.ndarray]:
+    """A figure at notebook width with `rows` x `columns` axes; `height` is inches per row.
+
+    Returns the figure and a flat array of axes. `options` go to `plt.subplots`. The figure is taken out of pyplot's
+    list, so a notebook shows it once, where its last line returns it.
+    """
+    fig, axes = plt.subplots(rows, columns, figsize=(width, height * rows), squeeze=False, **options)
+    plt.close(fig)
+    return fig, axes.ravel()
+
+
+def color(index: int) -> str:
+    """The palette's colour number `index`, from the start again beyond its end."""
+    return COLORS[index % len(COLORS)]
+
+
+def label_panels(axes: Iterable[Axes]) -> None:
+    """Put a, b, c, … at the upper left of the axes, for text that refers to panels."""
+    for letter, ax in zip("abcdefghijklmnopqrstuvwxyz", axes):
+        ax.annotate(
+            letter,
+            (0, 1),
+            xytext=(-28, 6),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            weight="bold",
+            fontsize=12,
+        )
