@@ -42,7 +42,7 @@ def bars(
     digits: int = 2,
     horizontal: bool = True,
 ) -> None:
-    """One bar per entry at the mean of its runs, a dot per run, the mean written beside it; names in `null` are grey."""
+    """One bar per entry at its runs' mean, which is written beside it, and a dot per run; names in `null` are grey."""
     names = list(groups)
     means = [float(np.mean(groups[name])) for name in names]
     shades = [NULL if name in null else color(0) for name in names]
