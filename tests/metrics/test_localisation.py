@@ -1,0 +1,62 @@
+"""Localisation scores against scikit-learn, definitions worked by hand, and bad input."""
+
+import pytest
+import torch
+from sklearn.metrics import jaccard_score, label_ranking_average_precision_score
+
+from shared.metrics import intersection_over_union, reciprocal_rank, relevance_mass, top_k_hit
+
+RELEVANCE = torch.tensor([[0.1, 0.9, -0.5, 0.5], [1.0, 1.0, 1.0, 1.0]])
+TRUTH = torch.tensor([[False, False, False, True], [True, False, False, False]])
+
+
+def test_worked_by_hand():
+    assert top_k_hit(RELEVANCE, TRUTH, 1).tolist() == [0, 1]
+    assert top_k_hit(RELEVANCE, TRUTH, 2).tolist() == [1, 1]
+    assert reciprocal_rank(RELEVANCE, TRUTH).tolist() == [0.5, 1 / 2.5]  # four ties share rank 2.5
+    assert relevance_mass(RELEVANCE, TRUTH).tolist() == pytest.approx([0.5 / 1.5, 0.25])
+    assert intersection_over_union(RELEVANCE, TRUTH).tolist() == [0.5, 0.25]
+
+
+def test_among_leaves_features_out():
+    among = torch.tensor([[True, False, True, True]] * 2)
+    assert reciprocal_rank(RELEVANCE, TRUTH, among)[0] == 1
+    assert relevance_mass(RELEVANCE, TRUTH, among)[0] == pytest.approx(0.5 / 0.6)
+
+
+def test_reciprocal_rank_of_single_truths_is_label_ranking_average_precision():
+    relevance = torch.randn(50, 9, generator=torch.Generator().manual_seed(0))
+    truth = torch.nn.functional.one_hot(torch.arange(50) % 9, 9).bool()
+    want = label_ranking_average_precision_score(truth.numpy(), relevance.numpy())
+    assert reciprocal_rank(relevance, truth).mean().item() == pytest.approx(want, abs=1e-12)
+
+
+def test_iou_is_scikit_learns_jaccard():
+    relevance = torch.rand(20, 12, generator=torch.Generator().manual_seed(1))
+    truth = torch.rand(20, 12, generator=torch.Generator().manual_seed(2)) > 0.6
+    truth[:, 0] = True
+    chosen = relevance > 0.5 * relevance.amax(1, keepdim=True)
+    want = jaccard_score(truth.numpy(), chosen.numpy(), average="samples")
+    assert intersection_over_union(relevance, truth).mean().item() == pytest.approx(want, abs=1e-12)
+
+
+def test_no_positive_relevance_has_no_mass():
+    assert relevance_mass(-RELEVANCE.abs(), TRUTH).tolist() == [0, 0]
+    assert intersection_over_union(-RELEVANCE.abs(), TRUTH).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("score", [top_k_hit, reciprocal_rank, relevance_mass, intersection_over_union])
+def test_bad_input_is_named(score):
+    with pytest.raises(ValueError, match=r"truth has shape \(2, 3\)"):
+        score(RELEVANCE, TRUTH[:, :3])
+    with pytest.raises(ValueError, match="relevance has 1 NaN"):
+        score(RELEVANCE.clone().index_put_((torch.tensor(0), torch.tensor(0)), torch.tensor(torch.nan)), TRUTH)
+    with pytest.raises(ValueError, match="no true feature in row 1"):
+        score(RELEVANCE, torch.tensor([[True] * 4, [False] * 4]))
+    with pytest.raises(ValueError, match=r"relevance has shape \(4,\)"):
+        score(RELEVANCE[0], TRUTH[0])
+
+
+def test_k_out_of_range():
+    with pytest.raises(ValueError, match="k=5"):
+        top_k_hit(RELEVANCE, TRUTH, 5)
