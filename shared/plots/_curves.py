@@ -43,6 +43,8 @@ def bars(
     horizontal: bool = True,
 ) -> None:
     """One bar per entry at its runs' mean, which is written beside it, and a dot per run; names in `null` are grey."""
+    if not groups:
+        raise ValueError("groups is empty; at least one named series of numbers is needed")
     names = list(groups)
     means = [float(np.mean(groups[name])) for name in names]
     shades = [NULL if name in null else color(0) for name in names]
@@ -56,7 +58,7 @@ def bars(
             ax.scatter(
                 *((values, at) if horizontal else (at, values)), s=9, color="black", alpha=0.55, zorder=3, linewidths=0
             )
-        edge = max(np.max(values), mean, 0) + 0.02 * span
+        edge = max(np.max(values), mean, 0) + 0.03 * span
         place = (edge, position) if horizontal else (position, edge)
         ax.text(
             *place,

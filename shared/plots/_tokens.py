@@ -8,6 +8,7 @@ import matplotlib as mpl
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
 
 from shared._checks import check_finite, check_shape
 from shared.plots._style import DIVERGING
@@ -36,19 +37,29 @@ def token_heatmap(
     colors = mpl.colormaps[DIVERGING](
         0.5 + 0.42 * np.clip(values / limit, -1, 1)
     )  # not to the dark ends: text stays readable
+    size = _font_size(ax, width)
     line, column = 0, 0
     for position, (token, shade) in enumerate(zip(tokens, colors)):
         text = token.replace("\n", "↵")
         if column and column + len(text) > width:
             line, column = line + 1, 0
-        style = {
-            "facecolor": shade,
-            "edgecolor": "black" if position in marked else "none",
-            "linewidth": 1.0,
-            "pad": 1.2,
-        }
-        ax.text(column, -line, text, family="monospace", fontsize=8.5, va="center", ha="left", bbox=style)
+        edge = "black" if position in marked else "none"
+        ax.add_patch(
+            Rectangle(
+                (column, -line - 0.4), len(text), 0.8, facecolor=shade, edgecolor=edge, zorder=1 + (edge == "black")
+            )
+        )
+        ax.text(
+            column, -line, text, family="monospace", fontsize=size, va="center", ha="left", parse_math=False, zorder=3
+        )
         column += len(text)
     ax.set(xlim=(-0.5, width + 0.5), ylim=(-line - 0.6, 0.6))
     ax.set_axis_off()
     ax.set_title(title, loc="left")
+
+
+def _font_size(ax: Axes, width: int) -> float:
+    """Points at which `width` monospaced characters, each 0.602 em wide, fill the axes' share of the figure."""
+    spec = ax.get_subplotspec()
+    share = len(spec.colspan) / spec.get_gridspec().ncols if spec else ax.get_position().width
+    return ax.figure.get_figwidth() * share * 72 / (width + 1) / 0.602 * 0.97

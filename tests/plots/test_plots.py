@@ -1,0 +1,114 @@
+"""The plots draw what they were given, in the common style, and refuse bad input."""
+
+import io
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+import torch
+
+from shared.plots import (
+    COLORS,
+    NULL,
+    band,
+    bars,
+    curve,
+    figure,
+    heatmap,
+    image_grid,
+    label_panels,
+    overlay,
+    token_heatmap,
+)
+
+
+def render(fig):
+    buffer = io.BytesIO()
+    fig.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def test_curve_is_the_mean_with_a_band_of_one_deviation():
+    _, (ax,) = figure()
+    runs = np.array([[0.0, 1.0, 2.0], [2.0, 3.0, 6.0]])
+    curve(ax, [0, 1, 2], runs, "method")
+    assert ax.lines[0].get_ydata().tolist() == [1, 2, 4]
+    edges = ax.collections[0].get_paths()[0].vertices
+    assert {1.0 - 1.0, 1.0 + 1.0} <= set(edges[edges[:, 0] == 0][:, 1])
+
+
+def test_one_run_has_no_band_and_a_null_is_grey():
+    _, (ax,) = figure()
+    curve(ax, [0, 1], np.array([[1.0, 2.0]]), "random", null=True)
+    assert not ax.collections
+    assert ax.lines[0].get_color() == NULL
+
+
+def test_bars_show_means_and_every_run():
+    _, (ax,) = figure()
+    bars(ax, {"a": [1.0, 3.0], "random": [0.5]}, null=["random"], digits=1)
+    assert [bar.get_width() for bar in ax.patches] == [2.0, 0.5]
+    assert ax.collections[0].get_offsets()[:, 0].tolist() == [1.0, 3.0]
+    assert [text.get_text() for text in ax.texts] == ["2.0", "0.5"]
+    assert mpl.colors.to_hex(ax.patches[1].get_facecolor()).upper() == NULL
+
+
+def test_heatmap_is_symmetric_around_zero():
+    _, (ax,) = figure()
+    drawn = heatmap(ax, torch.tensor([[0.5, -2.0]]))
+    assert drawn.get_clim() == (-2.0, 2.0)
+    assert heatmap(ax, torch.zeros(2, 2)).get_clim() == (-1.0, 1.0)  # all zero: no division by zero
+
+
+def test_tokens_wrap_keep_their_text_and_colour_by_sign():
+    _, (ax,) = figure()
+    token_heatmap(ax, ["The", " key", "\n", " is"], torch.tensor([0.0, 1.0, 0.0, -1.0]), width=8, marked=[1])
+    assert [text.get_text() for text in ax.texts] == ["The", " key", "↵", " is"]
+    assert ax.texts[0].get_position()[1] > ax.texts[3].get_position()[1]
+    pro, contra = (ax.patches[i].get_facecolor() for i in (1, 3))
+    assert pro[0] > pro[2]
+    assert contra[0] < contra[2]
+
+
+def test_dollar_signs_in_tokens_are_no_formulas():
+    fig, (ax,) = figure()
+    token_heatmap(ax, ["$", "\\frac", "5$"], torch.zeros(3))
+    assert render(fig)
+
+
+def test_same_drawing_same_bytes():
+    def draw():
+        fig, axes = figure(1, 2)
+        image = torch.linspace(0, 1, 3 * 8 * 8).reshape(3, 8, 8)
+        overlay(axes[0], image, torch.eye(4))
+        band(axes[1], [0, 1], np.zeros(2), np.ones(2))
+        label_panels(axes)
+        return render(fig)
+
+    assert draw() == draw()
+
+
+def test_image_grid_has_an_axis_per_image():
+    fig = image_grid(torch.rand(5, 1, 4, 4), ["a", "b"], columns=3)
+    assert sum(bool(ax.images) for ax in fig.axes) == 5
+
+
+def test_palette_is_distinct():
+    assert len(set(COLORS)) == len(COLORS)
+
+
+@pytest.mark.parametrize(
+    ("draw", "words"),
+    [
+        (lambda ax: heatmap(ax, torch.zeros(3, 4, 4)), r"relevance has shape \(3, 4, 4\)"),
+        (lambda ax: heatmap(ax, torch.full((2, 2), torch.nan)), "relevance has 4 NaN"),
+        (lambda ax: token_heatmap(ax, ["a"], torch.zeros(2)), r"relevance has shape \(2,\)"),
+        (lambda ax: curve(ax, [0, 1], np.zeros((2, 3)), "x"), r"runs has shape \(2, 3\)"),
+        (lambda ax: image_grid(torch.zeros(2, 5, 4, 4)), "images has shape"),
+        (lambda ax: bars(ax, {}), "groups is empty"),
+    ],
+)
+def test_bad_input_is_named(draw, words):
+    _, (ax,) = figure()
+    with pytest.raises(ValueError, match=words):
+        draw(ax)
