@@ -66,7 +66,7 @@ def perturbation_curve(
 
 
 def curve_area(curve: Tensor, fractions: int | Sequence[float] = 10) -> Tensor:
-    """Area under curves (K, ...) over the removed fraction by the trapezoidal rule, divided by its range: a mean output.
+    """Area under curves (K, ...) over the removed fraction by the trapezoidal rule, over its range: a mean output.
 
     `fractions` must be those the curve was made with. Returns curve's shape without its first dimension.
     """

@@ -35,7 +35,7 @@ def token_heatmap(
     check_finite("relevance", values)
     limit = limit or float(np.abs(values).max()) or 1.0
     colors = mpl.colormaps[DIVERGING](
-        0.5 + 0.42 * np.clip(values / limit, -1, 1)
+        0.5 + 0.37 * np.clip(values / limit, -1, 1)
     )  # not to the dark ends: text stays readable
     size = _font_size(ax, width)
     line, column = 0, 0
