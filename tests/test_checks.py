@@ -1,0 +1,45 @@
+"""The argument checks: what passes, and the one message for what doesn't."""
+
+import numpy as np
+import pytest
+import torch
+
+from shared._checks import UnknownNameError, check_choice, check_finite, check_range, check_shape
+
+
+def test_choice_returns_the_value_and_lists_what_exists():
+    assert check_choice("model", "a", ["a", "b"]) == "a"
+    with pytest.raises(
+        UnknownNameError, match=r"model='resnet' is unknown; did you mean 'resnet18'\? known: resnet18, vit"
+    ):
+        check_choice("model", "resnet", ["resnet18", "vit"])
+    with pytest.raises(ValueError, match="known: none"):
+        check_choice("model", "x", [])
+
+
+@pytest.mark.parametrize("make", [torch.tensor, np.array])
+def test_finite(make):
+    check_finite("x", make([1.0, 2.0]))
+    check_finite("x", make([1, 2]))
+    with pytest.raises(ValueError, match="x has 2 NaN or infinite values of 3"):
+        check_finite("x", make([1.0, float("nan"), float("-inf")]))
+    with pytest.raises(ValueError, match=r"x is empty \(shape \(0,\)\)"):
+        check_finite("x", make([]))
+
+
+def test_shape_takes_letters_for_any_length():
+    check_shape("x", torch.zeros(2, 3), ("B", 3))
+    check_shape("x", np.zeros((2, 3)), (None, "F"))
+    for bad in (("B",), ("B", 4), ("B", 3, 1)):
+        with pytest.raises(ValueError, match=r"x has shape \(2, 3\); expected"):
+            check_shape("x", torch.zeros(2, 3), bad)
+
+
+def test_range_refuses_nan_and_names_the_bounds():
+    check_range("p", 0.0, 0, 1)
+    check_range("p", 5, low=0)
+    for bad in (-0.1, 1.1, float("nan")):
+        with pytest.raises(ValueError, match=r"p=.* accepted: \[0, 1\]"):
+            check_range("p", bad, 0, 1)
+    with pytest.raises(ValueError, match=r"\[0, inf\]"):
+        check_range("p", float("nan"), low=0)
