@@ -1,0 +1,288 @@
+"""Premise's greedy search. Each step applies the candidate that shortens the code most and passes Fisher's test.
+
+Four families of candidates: one clause, a pair of clauses, a pattern with one more clause, two patterns merged. The
+first two are fixed tables (`_candidates`) of which a step only renews the residual counts it touched; the others are
+few and cached until an item of theirs changes. Gains are exact differences of the score.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from shared.patterns._bits import count, exactly_one, unpack
+from shared.patterns._candidates import Table, blocks, support_of
+from shared.patterns._codes import Clauses, Codes, label_counts
+from shared.patterns._data import TransactionSet
+from shared.patterns._fisher import log_fisher
+
+EPSILON = 1e-4  # bits; what the authors' search asks a candidate to gain at least
+
+
+@dataclass(eq=False)
+class Member:
+    """A pattern of the current set; `extensions` are the chains of patterns that would replace it."""
+
+    clauses: Clauses
+    support: np.ndarray  # packed rows (W,)
+    counts: np.ndarray  # (2,)
+    bits: float  # what sending it costs
+    log_p: float
+    gain: float
+    origin: str
+    extensions: list[list[Change]] = field(default_factory=list)
+    items: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.items = tuple(i for clause in self.clauses for i in clause)
+
+
+@dataclass(eq=False)
+class Change:
+    """A new pattern and the patterns of the set it would replace (none, one or two)."""
+
+    pattern: Member
+    replaces: tuple[Member, ...] = ()
+    stamp: int = -1  # of the items' state that `delta` belongs to
+    delta: float = 0.0  # gain without the code of the number of patterns
+
+    @property
+    def gain(self) -> float:
+        return self.pattern.gain
+
+
+class Search:
+    """The state of one search; `step()` applies the best candidate and says which.
+
+    singles : table of single clauses, a chain per item (its clause grown neighbour by neighbour), chains together.
+    pairs : table of the pairs of clauses that pass the test. columns : packed columns of all items (M, W).
+    numbers, depth : neighbour lists (M, K) and how far clauses may grow (M,).
+    """
+
+    def __init__(
+        self,
+        data: TransactionSet,
+        codes: Codes,
+        columns: np.ndarray,
+        singles: Table,
+        pairs: Table,
+        numbers: np.ndarray,
+        depth: np.ndarray,
+        *,
+        log_alpha: float,
+        min_overlap: float,
+        retire: bool = True,
+    ) -> None:
+        self.data, self.codes, self.columns = data, codes, columns
+        self.singles, self.pairs = singles, pairs
+        self.numbers, self.depth = numbers, depth
+        self.log_alpha, self.min_overlap, self.retire = log_alpha, min_overlap, retire
+        self.members: list[Member] = []
+        self.merges: list[Change] = []
+        self.residual = data.item_counts.sum(0).copy()  # |R_i|
+        self._rest: dict[int, np.ndarray] = {}  # packed R_i where it is not the whole column
+        self._stamp = np.zeros(data.n_items, dtype=np.int64)  # step of the last change of an item
+        self._steps = 0
+        self._first = _chain_starts(singles, depth)
+        self._center = singles.items[self._first][np.cumsum(self._first) - 1, 0] if len(singles) else np.zeros(0, int)
+        self._passes = log_fisher(singles.counts[:, 0], singles.counts[:, 1], data.n_label) <= log_alpha
+        self._retired = np.zeros(data.n_items, dtype=bool)
+        self._where = [_rows_by_item(table, data.n_items) for table in (singles, pairs)]
+
+    # --- the loop --------------------------------------------------------------------------------------------------
+    def step(self) -> Change | None:
+        """Apply the best candidate and return it; None when none shortens the code."""
+        best = None
+        for family in (self._single, self._pair, self._extension, self._merge):
+            change = family()
+            if change is not None and (best is None or change.gain < best.gain):
+                best = change
+        if best is None or best.gain >= 0:
+            return None
+        self._apply(best)
+        return best
+
+    def _apply(self, change: Change) -> None:
+        self._steps += 1
+        self.members = [m for m in self.members if m not in change.replaces] + [change.pattern]
+        self.merges = [c for c in self.merges if not set(c.replaces) & set(change.replaces)]
+        touched = sorted({i for m in (change.pattern, *change.replaces) for i in m.items})
+        for item in touched:
+            rest = self._rest_of(item, self.members)
+            self._rest[item], self.residual[item] = rest, count(rest)
+        self._stamp[touched] = self._steps
+        for table, where in zip((self.singles, self.pairs), self._where):
+            self._renew_table(table, np.unique(np.concatenate([where[i] for i in touched])), touched)
+        self._connect(change.pattern)
+
+    def _rest_of(self, item: int, members: list[Member]) -> np.ndarray:
+        """R_i under a set of patterns."""
+        rest = self.columns[item].copy()
+        for member in members:
+            if item in member.items:
+                rest &= ~member.support
+        return rest
+
+    # --- fixed tables ----------------------------------------------------------------------------------------------
+    def _renew_table(self, table: Table, rows: np.ndarray, touched: list[int]) -> None:
+        """Recount, for the candidates that hold a touched item, the rows of it that they would leave over."""
+        for block in blocks(len(rows), self.columns.shape[1] * 3):
+            here = rows[block]
+            items = table.items[here]
+            support = support_of(items, table.clause[here], self.columns)
+            for item in touched:
+                at, slot = np.nonzero(items == item)
+                table.left[here[at], slot] = self.residual[item] - count(support[at] & self._rest[item])
+
+    def _gains(self, table: Table) -> tuple[np.ndarray, np.ndarray]:
+        """Exact gains (C,) of a table's candidates, and whether each of their clauses has something left to explain."""
+        real = table.items >= 0
+        rest = np.where(real, self.residual[np.maximum(table.items, 0)], 0)
+        saved = np.where(real, self.codes.singles(rest) - self.codes.singles(table.left), 0.0).sum(1)
+        useful = np.ones(len(table), dtype=bool)
+        for c in range(int(table.clause.max()) + 1):
+            here = table.clause == c
+            useful &= ~here.any(1) | (here & (rest > 0)).any(1)
+        return table.fixed - saved + self._size_change(1), useful
+
+    def _size_change(self, added: int) -> float:
+        size = len(self.members)
+        return self.codes.size(size + added) - self.codes.size(size)
+
+    def _single(self) -> Change | None:
+        if not len(self.singles):
+            return None
+        gains, _ = self._gains(self.singles)
+        running = (self.residual[self._center] > 0) & ~self._retired[self._center]
+        gaining = _and_along(gains <= -EPSILON, self._first)  # a clause stops growing at the first that doesn't pay
+        if self.retire:
+            self._retired[self._center[self._first & running & ~gaining]] = True
+        return self._best_of(self.singles, gains, running & gaining & self._passes, "single")
+
+    def _pair(self) -> Change | None:
+        if not len(self.pairs):
+            return None
+        gains, useful = self._gains(self.pairs)
+        return self._best_of(self.pairs, gains, useful & (gains <= -EPSILON), "pair")
+
+    def _best_of(self, table: Table, gains: np.ndarray, offered: np.ndarray, origin: str) -> Change | None:
+        if not offered.any():
+            return None
+        row = int(np.argmin(np.where(offered, gains, np.inf)))
+        support = support_of(table.items[row : row + 1], table.clause[row : row + 1], self.columns)[0]
+        log_p = float(log_fisher(*table.counts[row], self.data.n_label))
+        counts, bits = table.counts[row], float(table.fixed[row])
+        return Change(Member(table.clauses(row), support, counts, bits, log_p, float(gains[row]), origin))
+
+    # --- changes of patterns in the set ----------------------------------------------------------------------------
+    def _connect(self, new: Member) -> None:
+        """List what the new pattern can be extended by and merged with; both depend on supports only."""
+        new.extensions = self._chains(new)
+        for old in self.members[:-1]:
+            if set(old.items) & set(new.items):
+                continue
+            both = label_counts(old.support & new.support, self.data.split)
+            least = np.minimum(old.counts, new.counts)
+            share = both / np.maximum(least, 1)
+            if ((share > self.min_overlap) | (least == 0)).all():
+                self.merges.append(self._change((*old.clauses, *new.clauses), (old, new), "merge"))
+
+    def _chains(self, member: Member) -> list[list[Change]]:
+        n0 = self.data.n_label[0]
+        ordered = self.data.by_label
+        held = np.stack([_item_counts(ordered, rows) for rows in self._rows_per_label(member.support, n0)])
+        share = held.astype(np.float32) / np.maximum(member.counts, 1).astype(np.float32)[:, None]
+        enough = ((share.astype(float) > self.min_overlap) | (member.counts == 0)[:, None]).all(0)
+        enough[list(member.items)] = False
+        chains = []
+        for center in np.flatnonzero(enough):
+            clause: tuple[int, ...] = ()
+            chain = []
+            for item in [int(center), *self.numbers[center, : self.depth[center]].tolist()]:
+                if not enough[item]:
+                    break
+                clause = (*clause, item)
+                chain.append(self._change((*member.clauses, tuple(sorted(clause))), (member,), "extension"))
+            chains.append(chain)
+        return chains
+
+    def _rows_per_label(self, support: np.ndarray, n0: int) -> list[np.ndarray]:
+        split = self.data.split
+        return [unpack(support[:split]), unpack(support[split:]) + n0]
+
+    def _change(self, clauses: Clauses, replaces: tuple[Member, ...], origin: str) -> Change:
+        support = np.bitwise_and.reduce([exactly_one(self.columns[list(c)]) for c in clauses], axis=0)
+        counts = label_counts(support, self.data.split)
+        bits = self.codes.model([len(c) for c in clauses]) + float(self.codes.placing(*counts))
+        for clause in clauses:
+            if len(clause) > 1:
+                bits += self.codes.naming(counts, label_counts(self.columns[list(clause)] & support, self.data.split))
+        log_p = float(log_fisher(*counts, self.data.n_label))
+        return Change(Member(clauses, support, counts, bits, log_p, 0.0, origin), replaces)
+
+    def _renew(self, change: Change) -> float:
+        """The change's gain, recounted only if an item of its patterns changed since; exact in either case."""
+        items = change.pattern.items
+        stamp = int(self._stamp[list(items)].max())
+        if stamp != change.stamp:
+            after = [m for m in self.members if m not in change.replaces] + [change.pattern]
+            delta = change.pattern.bits - sum(m.bits for m in change.replaces)
+            for item in items:
+                left = count(self._rest_of(item, after))
+                delta += float(self.codes.singles(left) - self.codes.singles(self.residual[item]))
+            change.delta, change.stamp = delta, stamp
+        change.pattern.gain = change.delta + self._size_change(1 - len(change.replaces))
+        return change.pattern.gain
+
+    def _extension(self) -> Change | None:
+        best = None
+        for chain in (c for member in self.members for c in member.extensions):
+            center = chain[0].pattern.clauses[-1][0]
+            if not self.residual[center]:
+                continue
+            least = 0.0
+            for change in chain:
+                gain = self._renew(change)
+                if gain > least:  # a deeper clause must not gain less than the ones before
+                    continue
+                least = gain
+                if change.pattern.log_p <= self.log_alpha and (best is None or gain < best.gain):
+                    best = change
+        return best
+
+    def _merge(self) -> Change | None:
+        best = None
+        for change in self.merges:
+            gain = self._renew(change)
+            if gain <= -EPSILON and change.pattern.log_p <= self.log_alpha and (best is None or gain < best.gain):
+                best = change
+        return best
+
+
+def _chain_starts(singles: Table, depth: np.ndarray) -> np.ndarray:
+    """Which rows of the singles' table begin a chain: chains have depth + 1 rows each."""
+    first = np.zeros(len(singles), dtype=bool)
+    if len(singles):
+        first[np.r_[0, np.cumsum(depth + 1)[:-1]]] = True
+    return first
+
+
+def _and_along(ok: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """Running AND within chains."""
+    broken = np.cumsum(~ok)
+    start = np.maximum.accumulate(np.where(first, np.arange(len(ok)), 0))
+    return broken - broken[start] + ~ok[start] == 0
+
+
+def _rows_by_item(table: Table, n_items: int) -> list[np.ndarray]:
+    """For every item the table's rows that hold it."""
+    row, slot = np.nonzero(table.items >= 0)
+    items = table.items[row, slot]
+    order = np.argsort(items, kind="stable")
+    return np.split(row[order], np.cumsum(np.bincount(items, minlength=n_items))[:-1])
+
+
+def _item_counts(rows, numbers: np.ndarray) -> np.ndarray:
+    """In how many of the given rows each item occurs."""
+    return np.asarray(rows[numbers].sum(axis=0)).ravel()
