@@ -1,0 +1,153 @@
+"""From distances to neighbour probabilities: bandwidths of given perplexity, and the two ways to symmetrise them."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from sklearn.neighbors import NearestNeighbors
+
+from shared._checks import check_choice
+from shared.embeddings._validation import as_data, as_distances, check_perplexity
+
+SYMMETRISE = ("conditional", "sigma")
+_EXACT_NEIGHBOURS_UP_TO = 5000  # points; beyond, neighbours are approximate where pynndescent is installed
+
+
+def bandwidths(
+    squared: torch.Tensor, perplexity: float, *, tolerance: float = 1e-8, max_steps: int = 100
+) -> torch.Tensor:
+    """Gaussian bandwidths sigma_i for which 2^H(P_i) is `perplexity`, P_i ∝ exp(-d²/2σ_i²) over a row of `squared`.
+
+    squared : (n, m) squared distances to the candidates (infinity marks what is none, e.g. the point itself).
+    Returns (n,) float64. Newton steps on log β, β = 1/2σ², kept inside a bracket: H falls with β and
+    dH/dlog β = -β² Var(d²). A row in which more than `perplexity` candidates tie for nearest has no solution: its σ is
+    set to 1e-6 of the median and a warning tells how many there are. `ValueError` if all distances are zero.
+    """
+    squared = squared.to(torch.float64)
+    target = math.log(perplexity)
+    shifted = squared - squared.min(1, keepdim=True).values  # the row's minimum cancels in P
+    finite = torch.isfinite(shifted)
+    shifted = torch.where(finite, shifted, 0.0)
+    scale = shifted.sum(1) / finite.sum(1)
+    if not bool((scale > 0).any()):
+        raise ValueError("all distances are equal to zero or to each other: no bandwidth has the wanted perplexity")
+    log_beta = -torch.log(scale.clamp_min(1e-300))
+    low, high = log_beta - 60.0, log_beta + 60.0
+    for _ in range(max_steps):
+        weight = torch.exp(-shifted * log_beta.exp()[:, None]).masked_fill(~finite, 0.0)
+        total = weight.sum(1)
+        mean = (weight * shifted).sum(1) / total
+        variance = ((weight * shifted.square()).sum(1) / total - mean.square()).clamp_min(0.0)
+        beta = log_beta.exp()
+        gap = total.log() + beta * mean - target  # H - log perplexity
+        if bool((gap.abs() < tolerance).all()):
+            break
+        low, high = torch.where(gap > 0, log_beta, low), torch.where(gap > 0, high, log_beta)
+        newton = log_beta + gap / (beta.square() * variance).clamp_min(1e-300)
+        inside = (newton > low) & (newton < high)
+        log_beta = torch.where(inside, newton, 0.5 * (low + high))
+    sigma = torch.exp(-0.5 * log_beta) / math.sqrt(2)
+    unsolved = gap > 1e-3  # H can't fall to the target: ties for nearest
+    if bool(unsolved.any()):
+        if bool(unsolved.all()):
+            raise ValueError(
+                f"every point has more than perplexity={perplexity} neighbours at the same distance "
+                "(duplicates?); raise the perplexity or drop duplicates"
+            )
+        sigma = torch.where(unsolved, 1e-6 * sigma[~unsolved].median(), sigma)
+        warnings.warn(
+            f"{int(unsolved.sum())} points have more than perplexity={perplexity} neighbours tied for nearest "
+            "(duplicates): their bandwidth is set to 1e-6 of the median",
+            stacklevel=2,
+        )
+    return sigma
+
+
+def affinities(
+    X: np.ndarray,
+    perplexity: float = 30.0,
+    *,
+    metric: str = "euclidean",
+    symmetrise: str = "conditional",
+    device: str | torch.device = "cpu",
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Joint probabilities P (n, n), summing to 1 with zero diagonal, and the bandwidths sigma (n,); both float64.
+
+    X : (n, d) data, or with `metric="precomputed"` an (n, n) distance matrix (plain distances, not squared).
+    symmetrise : "conditional" averages p_{j|i} and p_{i|j} made with each point's own bandwidth (t-SNE); "sigma" first
+    gives both directions the pair's bandwidth (σ_i + σ_j)/2 (dtSNE, Fischer et al. 2023).
+    """
+    check_choice("symmetrise", symmetrise, SYMMETRISE)
+    check_choice("metric", metric, ("euclidean", "precomputed"))
+    D = as_distances("X", X, min_points=10) if metric == "precomputed" else as_data("X", X)
+    perplexity = check_perplexity(perplexity, len(D))
+    values = torch.as_tensor(D, device=device)
+    if metric == "precomputed":
+        squared = values.square()
+    else:
+        squared = torch.cdist(values, values, compute_mode="donot_use_mm_for_euclid_dist").square()
+    squared.fill_diagonal_(math.inf)
+    sigma = bandwidths(squared, perplexity)
+    width = (sigma[:, None] + sigma) / 2 if symmetrise == "sigma" else sigma[:, None]
+    P = torch.softmax(-squared / (2 * width.square()), dim=1)
+    return (P + P.T) / (2 * len(P)), sigma
+
+
+def neighbour_affinities(
+    X: np.ndarray,
+    perplexity: float = 30.0,
+    *,
+    symmetrise: str = "conditional",
+    random_state: int | np.random.RandomState | None = None,
+) -> tuple[sp.csr_matrix, np.ndarray]:
+    """`affinities` over each point's ⌈3·perplexity⌉ nearest neighbours only: a sparse P and the bandwidths, float64.
+
+    Neighbours are exact up to 5,000 points; beyond, by pynndescent if it is installed.
+    """
+    check_choice("symmetrise", symmetrise, SYMMETRISE)
+    X = as_data("X", X)
+    n = len(X)
+    perplexity = check_perplexity(perplexity, n)
+    indices, distances = _neighbours(X, min(n - 1, math.ceil(3 * perplexity)), random_state)
+    squared = torch.as_tensor(distances, dtype=torch.float64).square()
+    sigma = bandwidths(squared, perplexity)
+    width = sigma[:, None] if symmetrise == "conditional" else (sigma[:, None] + sigma[torch.as_tensor(indices)]) / 2
+    P = torch.softmax(-squared / (2 * width.square()), dim=1).numpy()
+    rows = np.repeat(np.arange(n), indices.shape[1])
+    P = sp.csr_matrix((P.ravel(), (rows, indices.ravel())), shape=(n, n))
+    return ((P + P.T) / (2 * n)).tocsr(), sigma.numpy()
+
+
+def _neighbours(X: np.ndarray, k: int, random_state) -> tuple[np.ndarray, np.ndarray]:
+    """Indices and distances (n, k) of each point's nearest others."""
+    n = len(X)
+    if n > _EXACT_NEIGHBOURS_UP_TO:
+        try:
+            from pynndescent import NNDescent
+        except ImportError:
+            pass
+        else:
+            index = NNDescent(X.astype(np.float32), n_neighbors=k + 1, random_state=random_state)
+            found, distances = index.neighbor_graph
+            return _drop_self(found.astype(np.int64), distances.astype(np.float64), k)
+    search = NearestNeighbors(n_neighbors=k).fit(X)
+    distances, found = search.kneighbors()  # without the point itself
+    return found, distances
+
+
+def _drop_self(found: np.ndarray, distances: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Take each point out of its own list of k + 1, or the farthest if it isn't in it (duplicates)."""
+    is_self = found == np.arange(len(found))[:, None]
+    is_self[~is_self.any(1), -1] = True
+    keep = ~is_self
+    return found[keep].reshape(-1, k), distances[keep].reshape(-1, k)
+
+
+def density_scale(sigma: torch.Tensor) -> torch.Tensor:
+    """dtSNE's γ_ij = (σ_i + σ_j)^-2, divided by its largest value over pairs i ≠ j: (n, n), 1 for the densest pair."""
+    two = torch.topk(sigma, 2, largest=False).values.sum()
+    return (two / (sigma[:, None] + sigma)).square()

@@ -1,0 +1,152 @@
+"""Affinities: from the definition, against scikit-learn, openTSNE and dtsnejedi, invariances, duplicates, bad input."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from shared.embeddings import affinities, density_scale, distances, neighbour_affinities
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "dtsnejedi.npz"
+
+
+@pytest.fixture
+def X():
+    rng = np.random.default_rng(0)
+    return rng.standard_normal((90, 5)) * rng.uniform(0.5, 4, (90, 1))
+
+
+def entropy_bits(p):
+    p = p[p > 0]
+    return -(p * np.log2(p)).sum()
+
+
+@pytest.mark.parametrize("perplexity", [3.0, 10.0, 25.0])
+def test_bandwidths_have_the_wanted_perplexity(X, perplexity):
+    _, sigma = affinities(X, perplexity)
+    D = distances(X)
+    for i in range(len(X)):
+        p = np.exp(-(D[i] ** 2) / (2 * sigma[i].item() ** 2))
+        p[i] = 0
+        assert 2 ** entropy_bits(p / p.sum()) == pytest.approx(perplexity, rel=1e-6)
+
+
+@pytest.mark.parametrize("symmetrise", ["conditional", "sigma"])
+def test_joint_probabilities_from_the_definition(X, symmetrise):
+    P, sigma = affinities(X, 10.0, symmetrise=symmetrise)
+    D, s, n = distances(X), sigma.numpy(), len(X)
+    conditional = np.zeros((n, n))
+    for i in range(n):
+        for j in range(n):
+            width = s[i] if symmetrise == "conditional" else (s[i] + s[j]) / 2
+            conditional[i, j] = 0 if i == j else np.exp(-(D[i, j] ** 2) / (2 * width**2))
+        conditional[i] /= conditional[i].sum()
+    expected = (conditional + conditional.T) / (2 * n)
+    np.testing.assert_allclose(P.numpy(), expected, atol=1e-12)
+    assert P.sum().item() == pytest.approx(1, abs=1e-12)
+
+
+def test_density_scale_from_the_definition(X):
+    _, sigma = affinities(X, 10.0)
+    s = sigma.numpy()
+    gamma = (s[:, None] + s) ** -2.0
+    off = gamma[~np.eye(len(s), dtype=bool)]
+    np.testing.assert_allclose(density_scale(sigma).numpy(), gamma / off.max(), rtol=1e-12)
+
+
+def test_equals_scikit_learn(X):
+    from scipy.spatial.distance import squareform
+    from sklearn.manifold._t_sne import _joint_probabilities
+
+    squared = (distances(X) ** 2).astype(np.float32)
+    theirs = squareform(_joint_probabilities(squared, 12.0, 0))
+    np.testing.assert_allclose(affinities(X, 12.0)[0].numpy(), theirs, atol=2e-7)
+
+
+def test_neighbours_equal_opentsne(X):
+    affinity = pytest.importorskip("openTSNE.affinity")
+    theirs = affinity.PerplexityBasedNN(X, perplexity=12, method="exact", n_jobs=1).P
+    ours, _ = neighbour_affinities(X, 12.0)
+    np.testing.assert_allclose(ours.toarray(), theirs.toarray(), atol=1e-8)
+
+
+def test_equals_dtsnejedi():
+    golden = np.load(GOLDEN, allow_pickle=False)
+    P, sigma = affinities(golden["X"], 20.0, symmetrise="sigma")
+    np.testing.assert_allclose(P.numpy(), golden["P"], atol=1e-8)
+    theirs = golden["gamma"][~np.eye(len(P), dtype=bool)]
+    np.testing.assert_allclose(density_scale(sigma).numpy()[~np.eye(len(P), dtype=bool)], theirs, rtol=1e-4)
+
+
+@pytest.mark.parametrize("symmetrise", ["conditional", "sigma"])
+def test_neighbour_graph_over_all_points_is_the_dense_one(X, symmetrise):
+    dense, sigma = affinities(X, 29.6, symmetrise=symmetrise)
+    sparse, sparse_sigma = neighbour_affinities(X, 29.6, symmetrise=symmetrise)  # 3 · 29.6 → all 89 others
+    np.testing.assert_allclose(sparse.toarray(), dense.numpy(), atol=1e-12)
+    np.testing.assert_allclose(sparse_sigma, sigma.numpy(), rtol=1e-8)
+
+
+@pytest.mark.parametrize("symmetrise", ["conditional", "sigma"])
+def test_scale_rotation_and_order(X, symmetrise):
+    P, sigma = affinities(X, 10.0, symmetrise=symmetrise)
+    rng = np.random.default_rng(1)
+    turned = X @ np.linalg.qr(rng.standard_normal((5, 5)))[0] + 3
+    np.testing.assert_allclose(affinities(7 * turned, 10.0, symmetrise=symmetrise)[0], P, atol=1e-9)
+    order = rng.permutation(len(X))
+    other, other_sigma = affinities(X[order], 10.0, symmetrise=symmetrise)
+    np.testing.assert_allclose(other, P[order][:, order], atol=1e-12)
+    np.testing.assert_allclose(density_scale(other_sigma), density_scale(sigma)[order][:, order], rtol=1e-6)
+
+
+def test_precomputed_distances(X):
+    ours, _ = affinities(distances(X), 10.0, metric="precomputed")
+    np.testing.assert_allclose(ours, affinities(X, 10.0)[0], atol=1e-12)
+
+
+def test_duplicates_get_a_floor_and_a_warning(X):
+    X[:20] = X[0]
+    with pytest.warns(UserWarning, match="20 points .* tied"):
+        P, sigma = affinities(X, 10.0)
+    assert bool(torch.isfinite(P).all())
+    assert sigma[:20].max() < 1e-5 * sigma[20:].median()
+
+
+def test_a_few_duplicates_are_ordinary(X, recwarn):
+    X[1] = X[0]
+    P, sigma = affinities(X, 10.0, symmetrise="sigma")
+    assert bool(torch.isfinite(P).all())
+    assert sigma.min() > 0
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda X: (X[:8], 2.0), "8 points; at least 10"),
+        (lambda X: (X, 40.0), "perplexity=40.0 does not fit 90 points"),
+        (lambda X: (X, 1.0), "perplexity=1.0"),
+        (lambda X: (np.where(X == X.max(), np.nan, X), 10.0), "NaN"),
+        (lambda X: (X[:, 0], 10.0), "shape"),
+        (lambda X: (np.ones_like(X), 10.0), "all distances are equal"),
+    ],
+)
+@pytest.mark.parametrize("function", [affinities, neighbour_affinities])
+def test_bad_data(X, change, message, function):
+    with pytest.raises(ValueError, match=message):
+        function(*change(X))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda D: D[:, :-1], "square"),
+        (lambda D: D + np.triu(np.ones_like(D), 1), "not symmetric"),
+        (lambda D: D - 1.0, "negative"),
+        (lambda D: D + 1.0, "diagonal"),
+        (lambda D: np.where(D == D.max(), np.inf, D), "infinite"),
+    ],
+)
+def test_bad_distances(X, change, message):
+    with pytest.raises(ValueError, match=message):
+        affinities(change(distances(X)), 10.0, metric="precomputed")
