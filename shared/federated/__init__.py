@@ -1,0 +1,105 @@
+"""Federated learning: aggregators, client selection, partitions, daisy-chaining, and an in-process simulation.
+
+`shared.federated.flower` runs the same strategies on Flower; it needs the optional package `flwr`.
+"""
+
+from shared.federated._aggregate import Aggregator, DPFedAvg, FedAvg, FedAvgM, FedOpt, FedProx, Scaffold
+from shared.federated._client import Clients, LocalTrainer, LocalTraining, accuracy, cross_entropy, evaluate_states
+from shared.federated._partition import (
+    label_counts,
+    partition_classes,
+    partition_dirichlet,
+    partition_iid,
+    partition_tiny,
+)
+from shared.federated._privacy import laplace_counts, noise_for, privacy_spent
+from shared.federated._robust import (
+    CoordinateMedian,
+    GeometricMedian,
+    RadonPoint,
+    TrimmedMean,
+    geometric_median,
+    iterated_radon_point,
+    radon_point,
+)
+from shared.federated._select import (
+    ClusterSelector,
+    EntropySelector,
+    PowerOfChoice,
+    RandomSelector,
+    RoundRobin,
+    Selector,
+    label_entropy,
+)
+from shared.federated._simulate import History, simulate, visited_clients
+from shared.federated._state import (
+    Params,
+    Update,
+    Updates,
+    check_state,
+    flatten,
+    gather,
+    payload_bytes,
+    screen,
+    stack_states,
+    state_of,
+    take,
+    unflatten,
+)
+from shared.federated._strategy import DaisyChain, Plan, Strategy
+
+__all__ = [
+    "Aggregator",
+    "Clients",
+    "ClusterSelector",
+    "CoordinateMedian",
+    "DPFedAvg",
+    "DaisyChain",
+    "EntropySelector",
+    "FedAvg",
+    "FedAvgM",
+    "FedOpt",
+    "FedProx",
+    "GeometricMedian",
+    "History",
+    "LocalTrainer",
+    "LocalTraining",
+    "Params",
+    "Plan",
+    "PowerOfChoice",
+    "RadonPoint",
+    "RandomSelector",
+    "RoundRobin",
+    "Scaffold",
+    "Selector",
+    "Strategy",
+    "TrimmedMean",
+    "Update",
+    "Updates",
+    "accuracy",
+    "check_state",
+    "cross_entropy",
+    "evaluate_states",
+    "flatten",
+    "gather",
+    "geometric_median",
+    "iterated_radon_point",
+    "label_counts",
+    "label_entropy",
+    "laplace_counts",
+    "noise_for",
+    "partition_classes",
+    "partition_dirichlet",
+    "partition_iid",
+    "partition_tiny",
+    "payload_bytes",
+    "privacy_spent",
+    "radon_point",
+    "screen",
+    "simulate",
+    "stack_states",
+    "state_of",
+    "take",
+    "unflatten",
+    "visited_clients",
+]

@@ -1,0 +1,212 @@
+"""Aggregators that average: FedAvg and FedProx, the adaptive family (FedOpt), SCAFFOLD, and DP-FedAvg.
+
+An aggregator is pure: `aggregate(params, updates, state)` maps the global state, the stacked `Updates` of a round and
+its own state (a dictionary, empty before the first round) to the new global state and the new own state.
+`client_options()` is what clients must know for the round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from shared._checks import check_choice, check_range
+from shared.federated._state import Params, Updates, derive_rng, flatten, unflatten
+
+State = dict[str, Any]
+
+
+@runtime_checkable
+class Aggregator(Protocol):
+    """Anything that merges the updates of a round into the global state."""
+
+    def client_options(self) -> dict[str, float]: ...
+
+    def aggregate(self, params: Params, updates: Updates, state: State) -> tuple[Params, State]: ...
+
+
+def reduce_states(stacked: Params, reduce: Callable[[Tensor], Tensor]) -> Params:
+    """Apply `reduce`, (n, …) -> (…), to floating entries; counters such as BatchNorm's take their maximum."""
+    return {key: reduce(v) if v.is_floating_point() else v.amax(0) for key, v in stacked.items()}
+
+
+def weighted_mean(stacked: Params, weights: Tensor) -> Params:
+    """Mean over the client axis with weights (n,), normalised to one."""
+    shares = weights / weights.sum()
+    return reduce_states(stacked, lambda v: torch.tensordot(shares.to(v), v, dims=1))
+
+
+def _need_updates(updates: Updates) -> None:
+    if not len(updates):
+        raise ValueError("updates is empty; at least one client must have answered")
+
+
+class FedAvg:
+    r"""Federated averaging, McMahan et al. 2017: $w \leftarrow \sum_k p_k w_k$ with $p_k = n_k / \sum_j n_j$.
+
+    weighted : weigh clients by their number of examples; otherwise all alike.
+    """
+
+    def __init__(self, *, weighted: bool = True) -> None:
+        self.weighted = weighted
+
+    def client_options(self) -> dict[str, float]:
+        return {}
+
+    def aggregate(self, params: Params, updates: Updates, state: State) -> tuple[Params, State]:
+        _need_updates(updates)
+        return weighted_mean(updates.params, self.weights(updates)), state
+
+    def weights(self, updates: Updates) -> Tensor:
+        """The clients' weights, (n,), not normalised."""
+        return updates.num_examples if self.weighted else torch.ones_like(updates.num_examples)
+
+
+class FedProx(FedAvg):
+    r"""FedProx, Li et al. 2020: clients add $\frac{\mu}{2}\|w_k - w\|^2$ to their loss; the server averages."""
+
+    def __init__(self, mu: float = 0.1, *, weighted: bool = True) -> None:
+        super().__init__(weighted=weighted)
+        check_range("mu", mu, 0)
+        self.mu = mu
+
+    def client_options(self) -> dict[str, float]:
+        return {"proximal": self.mu}
+
+
+class FedAvgM(FedAvg):
+    r"""Server momentum, Hsu et al. 2019: $v \leftarrow \beta v + \Delta$, $w \leftarrow w + \eta v$."""
+
+    def __init__(self, beta: float = 0.9, lr: float = 1.0, *, weighted: bool = True) -> None:
+        super().__init__(weighted=weighted)
+        check_range("beta", beta, 0, 1)
+        self.beta, self.lr = beta, lr
+
+    def aggregate(self, params: Params, updates: Updates, state: State) -> tuple[Params, State]:
+        mean, _ = super().aggregate(params, updates, state)
+        old = state.get("velocity", {})
+        velocity, merged = {}, {}
+        for key, value in mean.items():
+            if not value.is_floating_point():
+                merged[key] = value
+                continue
+            velocity[key] = self.beta * old.get(key, 0) + (value - params[key])
+            merged[key] = params[key] + self.lr * velocity[key]
+        return merged, {"velocity": velocity}
+
+
+class FedOpt(FedAvg):
+    r"""FedAdam, FedYogi and FedAdagrad, Reddi et al. 2021, algorithm 2, on $\Delta = \sum_k p_k (w_k - w)$.
+
+    $m \leftarrow \beta_1 m + (1-\beta_1)\Delta$, $w \leftarrow w + \eta\, m / (\sqrt v + \tau)$, $v_0 = \tau^2$, and
+    $v$ by the variant. `bias_correction="flower"` corrects $m$ and $v$ as Flower's FedAdam does (exponent round + 1,
+    $v_0 = 0$) instead; the paper has none.
+    """
+
+    VARIANTS = ("adam", "yogi", "adagrad")
+
+    def __init__(
+        self,
+        variant: str = "adam",
+        *,
+        lr: float = 0.1,
+        beta1: float = 0.9,
+        beta2: float = 0.99,
+        tau: float = 1e-3,
+        bias_correction: str | None = None,
+        weighted: bool = True,
+    ) -> None:
+        super().__init__(weighted=weighted)
+        self.variant = check_choice("variant", variant, self.VARIANTS)
+        self.bias_correction = check_choice("bias_correction", bias_correction, (None, "flower"))
+        check_range("beta1", beta1, 0, 1)
+        check_range("beta2", beta2, 0, 1)
+        check_range("tau", tau, 0)
+        self.lr, self.beta1, self.beta2, self.tau = lr, beta1, beta2, tau
+
+    def aggregate(self, params: Params, updates: Updates, state: State) -> tuple[Params, State]:
+        mean, _ = super().aggregate(params, updates, state)
+        flower = self.bias_correction == "flower"
+        start = 0.0 if flower else self.tau**2
+        rnd = state.get("round", 0) + 1
+        firsts, seconds, merged = {}, {}, {}
+        for key, value in mean.items():
+            if not value.is_floating_point():
+                merged[key] = value
+                continue
+            delta = value - params[key]
+            m = state["first"][key] if rnd > 1 else torch.zeros_like(delta)
+            v = state["second"][key] if rnd > 1 else torch.full_like(delta, start)
+            m = self.beta1 * m + (1 - self.beta1) * delta
+            v = self._second(v, delta**2)
+            firsts[key], seconds[key] = m, v
+            lr = self.lr * (1 - self.beta2 ** (rnd + 1)) ** 0.5 / (1 - self.beta1 ** (rnd + 1)) if flower else self.lr
+            merged[key] = params[key] + lr * m / (v.sqrt() + self.tau)
+        return merged, {"round": rnd, "first": firsts, "second": seconds}
+
+    def _second(self, v: Tensor, square: Tensor) -> Tensor:
+        if self.variant == "adam":
+            return self.beta2 * v + (1 - self.beta2) * square
+        if self.variant == "yogi":
+            return v - (1 - self.beta2) * square * torch.sign(v - square)
+        return v + square
+
+
+class Scaffold(FedAvg):
+    r"""SCAFFOLD, Karimireddy et al. 2020, option II.
+
+    Clients step along $g - c_k + c$ and return the change of their $c_k$; the server does
+    $w \leftarrow w + \eta_g \overline{w_k - w}$ and $c \leftarrow c + \frac{|S|}{N} \overline{c_k^+ - c_k}$.
+    """
+
+    def __init__(self, lr: float = 1.0) -> None:
+        super().__init__(weighted=False)
+        self.lr = lr
+
+    def client_options(self) -> dict[str, float]:
+        return {"scaffold": 1.0}
+
+    def aggregate(self, params: Params, updates: Updates, state: State) -> tuple[Params, State]:
+        if not updates.control:
+            raise ValueError(
+                "updates.control is empty; SCAFFOLD's clients must send the change of their control variates"
+            )
+        mean, _ = super().aggregate(params, updates, state)
+        merged = {k: params[k] + self.lr * (v - params[k]) if v.is_floating_point() else v for k, v in mean.items()}
+        share = len(updates) / max(updates.population, len(updates))
+        old = state.get("control", {})
+        return merged, {"control": {k: old.get(k, 0) + share * v.mean(0) for k, v in updates.control.items()}}
+
+
+class DPFedAvg(FedAvg):
+    r"""Client-level central differential privacy, McMahan et al. 2018.
+
+    Clips each client's $\Delta_k$ to length `clip` = $S$, averages the $m$ of them uniformly, and adds
+    $\mathcal N(0, (zS/m)^2 I)$ once, $z$ = `noise_multiplier`. `shared.federated.privacy_spent` gives the price.
+    """
+
+    def __init__(self, clip: float, noise_multiplier: float, *, seed: int = 0) -> None:
+        super().__init__(weighted=False)
+        if not clip > 0:
+            raise ValueError(f"clip={clip!r} must be positive: the length to which each client's update is cut")
+        check_range("noise_multiplier", noise_multiplier, 0)
+        self.clip, self.noise_multiplier, self.seed = clip, noise_multiplier, seed
+
+    def aggregate(self, params: Params, updates: Updates, state: State) -> tuple[Params, State]:
+        _need_updates(updates)
+        rnd = state.get("round", 0)
+        start = flatten({key: value[None] for key, value in params.items()})[0]
+        deltas = clip_rows(flatten(updates.params) - start, self.clip)
+        noise = derive_rng(self.seed, "central-dp", rnd).standard_normal(len(start))
+        mean = deltas.mean(0) + self.noise_multiplier * self.clip / len(updates) * torch.as_tensor(noise).to(deltas)
+        counters = reduce_states(updates.params, lambda v: v[0])
+        return unflatten(start + mean, counters), {"round": rnd + 1}
+
+
+def clip_rows(vectors: Tensor, limit: float) -> Tensor:
+    """Scale rows (n, D) that are longer than `limit` down to that length."""
+    lengths = vectors.norm(dim=1, keepdim=True)
+    return vectors * (limit / lengths.clamp_min(limit))

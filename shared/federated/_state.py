@@ -1,0 +1,192 @@
+"""Model states as dictionaries of tensors, one per client or stacked along a leading client axis."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+Params = dict[str, Tensor]
+
+
+def derive_rng(seed: int, purpose: str, *path: int) -> np.random.Generator:
+    """A numpy generator that depends on `seed`, `purpose` and `path` (round, client, …) only, never on call order."""
+    return np.random.default_rng([seed, zlib.crc32(purpose.encode()), *path])
+
+
+def state_of(model: nn.Module) -> Params:
+    """A detached copy of the model's parameters and buffers, in the order of its state dict."""
+    return {key: value.detach().clone() for key, value in model.state_dict().items()}
+
+
+def check_state(argument: str, state: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> None:
+    """Raise `ValueError`, naming the key, unless `state` has `like`'s keys, shapes and kinds of numbers."""
+    for key in like:
+        if key not in state:
+            raise ValueError(f"{argument} lacks the key {key!r}; expected keys: {', '.join(like)}")
+    for key, value in state.items():
+        if key not in like:
+            raise ValueError(f"{argument} has the unknown key {key!r}; expected keys: {', '.join(like)}")
+        if value.shape != like[key].shape:
+            raise ValueError(f"{argument}[{key!r}] has shape {tuple(value.shape)}; expected {tuple(like[key].shape)}")
+        if value.is_floating_point() != like[key].is_floating_point():
+            raise ValueError(f"{argument}[{key!r}] has dtype {value.dtype}; expected {like[key].dtype}")
+
+
+def stack_states(states: Sequence[Mapping[str, Tensor]]) -> Params:
+    """Stack n states into one whose tensors have shape (n, …); `ValueError` names the key that doesn't match."""
+    if not states:
+        raise ValueError("states is empty; at least one state is needed")
+    for index, state in enumerate(states[1:], start=1):
+        check_state(f"states[{index}]", state, states[0])
+    return {key: torch.stack([state[key] for state in states]) for key in states[0]}
+
+
+def take(stacked: Params, index: int | Sequence[int] | np.ndarray | Tensor) -> Params:
+    """Rows of a stacked state: one state for an integer, a smaller stack for a list of them."""
+    if not isinstance(index, int):
+        index = torch.as_tensor(np.asarray(index), dtype=torch.long)
+    return {key: value[index] for key, value in stacked.items()}
+
+
+def repeat(state: Params, count: int) -> Params:
+    """The same state `count` times along a new leading axis, without copying."""
+    return {key: value.expand(count, *value.shape) for key, value in state.items()}
+
+
+def rowwise(value: Tensor) -> Tensor:
+    """A tensor (n, …) as a matrix (n, d), d = 1 for numbers."""
+    return value.reshape(value.shape[0], math.prod(value.shape[1:]))
+
+
+def flatten(stacked: Params) -> Tensor:
+    """The floating entries of n stacked states as float64 vectors, (n, D)."""
+    parts = [rowwise(value).double() for value in stacked.values() if value.is_floating_point()]
+    return torch.cat(parts, 1)
+
+
+def unflatten(vector: Tensor, like: Params) -> Params:
+    """The inverse of `flatten` for one vector (D,); non-floating entries are `like`'s."""
+    out, start = {}, 0
+    for key, value in like.items():
+        if value.is_floating_point():
+            out[key] = vector[start : start + value.numel()].reshape(value.shape).to(value.dtype)
+            start += value.numel()
+        else:
+            out[key] = value
+    return out
+
+
+def payload_bytes(state: Params) -> int:
+    """Bytes of one state's tensors as they are sent, without any message header."""
+    return sum(value.numel() * value.element_size() for value in state.values())
+
+
+@dataclass
+class Updates:
+    """What the clients that answered sent back, stacked along the client axis.
+
+    clients : n client ids; params : states (n, …); num_examples : (n,) float64; loss : (n,) mean training loss, NaN
+    where unknown; control : for SCAFFOLD, the change of each client's control variate (n, …); population : how many
+    clients there are in all.
+    """
+
+    clients: list[int]
+    params: Params
+    num_examples: Tensor
+    loss: Tensor
+    control: Params = field(default_factory=dict)
+    population: int = 0
+
+    def __len__(self) -> int:
+        return len(self.clients)
+
+    def rows(self, keep: Sequence[int] | np.ndarray) -> Updates:
+        """The updates at positions `keep`."""
+        keep = np.asarray(keep, dtype=int)
+        at = torch.as_tensor(keep)
+        return Updates(
+            [self.clients[i] for i in keep],
+            take(self.params, keep),
+            self.num_examples[at],
+            self.loss[at],
+            take(self.control, keep),
+            self.population,
+        )
+
+
+@dataclass
+class Update:
+    """One client's answer before it is checked; see `Updates`."""
+
+    client: int
+    params: Params
+    num_examples: float
+    loss: float = float("nan")
+    control: Params = field(default_factory=dict)
+
+
+def screen(updates: Updates) -> tuple[Updates, dict[int, str]]:
+    """Drop updates with a NaN or infinite entry or without examples; returns the rest, and client -> reason."""
+    sound = torch.ones(len(updates), dtype=torch.bool)
+    rejected: dict[int, str] = {}
+    for values in (updates.params, updates.control):
+        for key, value in values.items():
+            if not value.is_floating_point() or torch.isfinite(value.sum()):  # a sum is finite only if all entries are
+                continue
+            fine = torch.isfinite(rowwise(value)).all(1).cpu()
+            for row in torch.nonzero(~fine & sound).flatten().tolist():
+                rejected[updates.clients[row]] = f"{key!r} holds NaN or infinite values"
+            sound = sound & fine
+    for row in torch.nonzero(sound & ~(updates.num_examples > 0)).flatten().tolist():
+        rejected[updates.clients[row]] = f"num_examples={updates.num_examples[row].item()} is not positive"
+        sound[row] = False
+    if not rejected:
+        return updates, rejected
+    return updates.rows(torch.nonzero(sound).flatten().numpy()), rejected
+
+
+def gather(answers: Sequence[Update], like: Params, population: int) -> tuple[Updates, dict[int, str]]:
+    """Check single answers against the model's state `like` and stack those that pass.
+
+    An answer with a wrong key, shape, NaN or no examples is left out and named, so one faulty client can't end a
+    round. Returns the stacked updates (possibly none) and client -> reason.
+    """
+    rejected: dict[int, str] = {}
+    kept: list[Update] = []
+    for answer in answers:
+        try:
+            check_state("params", answer.params, like)
+            if answer.control:
+                check_state("control", answer.control, {key: like[key] for key in answer.control if key in like})
+        except ValueError as error:
+            rejected[answer.client] = str(error)
+        else:
+            kept.append(answer)
+    kept.sort(key=lambda answer: answer.client)  # replies arrive in any order; sums must not depend on it
+    if not kept:
+        return no_updates(like, population), rejected
+    with_control = all(answer.control for answer in kept)
+    stacked = Updates(
+        [answer.client for answer in kept],
+        stack_states([answer.params for answer in kept]),
+        torch.tensor([float(answer.num_examples) for answer in kept], dtype=torch.float64),
+        torch.tensor([float(answer.loss) for answer in kept], dtype=torch.float64),
+        stack_states([answer.control for answer in kept]) if with_control else {},
+        population,
+    )
+    sound, bad = screen(stacked)
+    return sound, rejected | bad
+
+
+def no_updates(like: Params, population: int) -> Updates:
+    """The updates of a round that nobody answered."""
+    nothing = torch.zeros(0, dtype=torch.float64)
+    return Updates(
+        [], {key: value.new_zeros(0, *value.shape) for key, value in like.items()}, nothing, nothing, {}, population
+    )
