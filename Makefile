@@ -29,6 +29,62 @@ lock:  ## resolve pyproject.toml anew into requirements.lock
 	  && mv requirements.lock.new requirements.lock; rm -rf $$tmp
 
 # --- notebooks --------------------------------------------------------------------------------------------------
+# SCALE=paper runs the paper's own scale; PROFILE=papers/profiles/slurm hands the jobs to SLURM; JOBS limits the cores.
+RUN = $(PY) -m shared.compendium.runner $(if $(SCALE),--scale $(SCALE)) $(if $(PROFILE),--profile $(PROFILE)) $(if $(JOBS),--cores $(JOBS))
+
+.PHONY: figures
+figures: assets  ## run every paper's notebook: figures/<slug>/*.png, *.svg, results.json
+	@$(RUN) --all
+
+.PHONY: paper
+paper: .venv/.ready  ## run one paper, P=<slug> [SCALE=paper]
+	@$(RUN) $(P)
+
+.PHONY: new
+new: .venv/.ready  ## start a paper from the template, P=<slug>
+	@$(PY) -m shared.compendium.new $(P)
+
 .PHONY: store
 store: .venv/.ready  ## execute P=<slug> in a fresh kernel and store it with its outputs
 	@$(PY) -m shared.compendium.notebook $(P)
+
+.PHONY: lab
+lab: .venv/.ready  ## open JupyterLab on the papers
+	@$(PY) -m jupyter lab --notebook-dir papers
+
+.PHONY: gallery
+gallery: .venv/.ready  ## build the static site into build/gallery
+	@$(PY) gallery/build.py
+
+# --- models and data --------------------------------------------------------------------------------------------
+.PHONY: assets
+assets: .venv/.ready  ## fetch the pinned real models, verified by sha256
+	@$(PY) -m shared.zoo fetch
+
+.PHONY: zoo
+zoo: .venv/.ready  ## remake the shipped checkpoints and data from their recipes (minutes)
+	@$(PY) -m shared.zoo make
+
+# --- checks -----------------------------------------------------------------------------------------------------
+.PHONY: test
+test: assets  ## every test and every notebook; T=tests/lrp for a part
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadscope $(T)
+
+.PHONY: lint
+lint: .venv/.ready  ## ruff, notebooks included
+	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
+
+.PHONY: bench
+bench: .venv-bench/.ready  ## compare with peer libraries: ratios on the screen and in build/bench.json
+	@.venv-bench/bin/python tests/benchmarks/run.py
+
+.venv-bench/.ready: requirements.lock $(wildcard tests/benchmarks/requirements-*.txt)
+	@echo "Building .venv-bench: our packages and the peers ..."
+	@$(PYTHON) -m venv --clear .venv-bench
+	@.venv-bench/bin/pip install --quiet $(addprefix --requirement ,$^)
+	@.venv-bench/bin/pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.PHONY: clean
+clean:  ## remove what runs and builds leave behind; keeps .venv and the fetched models
+	@rm -rf build figures/*/ figures/.snakemake figures/.lock

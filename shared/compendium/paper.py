@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from shared._checks import check_choice
 from shared.compendium.card import load_card
 from shared.compendium.claims import VOID, ClaimError, Measurement, per_seed, table
-from shared.compendium.paths import atomic_path, figures_dir
+from shared.compendium.paths import atomic_path, run_dir
 from shared.compendium.runinfo import Meter, git_state, resolve_device, seed_everything, versions
 
 SCALES = ("small", "paper")
@@ -49,7 +49,7 @@ class Paper:
         self.dry_run = bool(os.environ.get("REPRISE_DRY_RUN"))
         self.parameters = {"scale": scale, "seed": seed, "device": device, **parameters}
         json.dumps(self.parameters)  # fails here, not at the end of a long run, on what results.json can't hold
-        self.folder = figures_dir() / slug / ("paper" if scale == "paper" else "")
+        self.folder = run_dir(slug, scale)
         self._figures: dict[str, str] = {}
         self._claims: dict[str, Measurement] = {}
 

@@ -24,6 +24,11 @@ def figures_dir() -> Path:
     return Path(os.environ.get("REPRISE_FIGURES") or ROOT / "figures")
 
 
+def run_dir(slug: str, scale: str = "small") -> Path:
+    """Folder of a paper's figures and results at a scale: `figures/<slug>`, at paper scale `figures/<slug>/paper`."""
+    return figures_dir() / slug / ("paper" if scale == "paper" else "")
+
+
 @contextmanager
 def atomic_path(target: str | os.PathLike) -> Iterator[Path]:
     """Yield a temporary path beside `target`; move it there when the block ends well, remove it when it doesn't.
