@@ -1,0 +1,15 @@
+"""Capture, edit, patch and steer activations of any torch module by its name; everything is undone on exit."""
+
+from shared.hooks._attention import attention_modules, wrap_attention
+from shared.hooks._core import capture, edit, find_module, first_tensor, patch, steer
+
+__all__ = [
+    "attention_modules",
+    "capture",
+    "edit",
+    "find_module",
+    "first_tensor",
+    "patch",
+    "steer",
+    "wrap_attention",
+]

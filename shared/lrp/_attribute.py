@@ -1,0 +1,202 @@
+"""`attribute`: one forward and one backward pass give the relevance of the input and of any latent activation."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from shared.hooks import attention_modules
+from shared.lrp._composites import Applied, AttnLRP, Composite, EpsilonPlus
+from shared.lrp._graph import check_graph, check_input_layer, first_offender
+from shared.lrp._inputs import Inputs, frozen, last_positions, output_tensor
+from shared.lrp._probes import Condition, Probes, times
+from shared.lrp._targets import seed
+
+
+@dataclass
+class Attribution:
+    """Result of `attribute`. With a list of targets or conditions, relevance, latent and gap get a leading axis N.
+
+    Attributes:
+        output: the explained logits, detached `(B, C)`.
+        relevance: the input's relevance, in its shape; for token ids `(B, S, D)`, that of their embeddings.
+        latent: module name -> relevance of its output, for the names in `record`.
+        gap: explained amount minus the relevance that reached the input `(B,)`: what biases, constants and the
+            non-conserving softmax and product rules kept.
+        seed: coefficient at the logits, so `(output * seed).sum()` is what was explained.
+    """
+
+    output: Tensor
+    relevance: Tensor
+    latent: dict[str, Tensor] = field(default_factory=dict)
+    gap: Tensor = field(default_factory=lambda: torch.zeros(0))
+    seed: Tensor = field(default_factory=lambda: torch.zeros(0))
+
+    @property
+    def tokens(self) -> Tensor:
+        """Relevance per token `(..., B, S)`: the sum over the last (embedding) axis."""
+        return self.relevance.sum(-1)
+
+    @property
+    def pixels(self) -> Tensor:
+        """Relevance per pixel `(..., B, H, W)`: the sum over channels."""
+        return self.relevance.sum(-3)
+
+
+def attribute(
+    model: nn.Module,
+    x: Any,
+    target: Any = None,
+    composite: Composite | None = None,
+    *,
+    init: str = "logit",
+    embed: bool = False,
+    record: Iterable[str] | str = (),
+    conditions: Condition | Sequence[Condition] | None = None,
+    position: int | Tensor | None = None,
+    output: str | Callable[[Any], Tensor] | None = None,
+    wrt: str | None = None,
+) -> Attribution:
+    """Relevance of the input for the target by layer-wise relevance propagation.
+
+    Args:
+        model: any torch module in eval mode; transformers models of the Llama, Qwen2/3, Mistral, GPT-2, OPT, BERT, ViT
+            and CLIP families with `AttnLRP` or `CPLRP`. It comes back exactly as it was.
+        x: float tensor `(B, ...)`; token ids `(B, S)`; or a mapping (`input_ids`, `attention_mask`, `pixel_values`, …).
+            Relevance of token ids is that of their embeddings.
+        target: int or LongTensor `(B,)` of classes, float weights or a callable `logits -> weights` of the logits'
+            shape (`contrast`, `zero_mean`); None explains each row's largest logit. A list or tuple explains several
+            targets over one forward pass.
+        composite: the rules; default `AttnLRP()` for transformers models, else `EpsilonPlus()`.
+        init: "logit", "one" (relevance sums to 1) or "softmax-contrast" (target against the mean of the others).
+        embed: x holds embeddings `(B, S, D)` for the model's `inputs_embeds`.
+        record: names of modules whose output's relevance is wanted in `.latent`.
+        conditions: CRP: `{"layer3": [5, 17]}` lets relevance pass through these units of the layer's output only (an
+            int, a list, or a mask tensor); several layers combine. A list of such mappings gives one result each.
+        position: for logits `(B, S, V)`: the position explained; default each row's last attended token.
+        output: which field of the model's output to explain, or a callable that picks it; default the logits.
+        wrt: key of the mapping to explain, when it isn't the pixels, embeddings or token ids.
+
+    Returns:
+        `Attribution`, on the model's device; half-precision models give float32 relevance.
+
+    Raises:
+        UnsupportedModule: a norm, activation, attention or operation has no rule (it is named).
+        RuntimeError: the model is in train mode with dropout or batch norm.
+        ValueError, TypeError: bad input, target or names.
+    """
+    composite = composite if composite is not None else default_composite(model)
+    inputs = Inputs(model, x, embed, wrt)
+    listed = isinstance(conditions, Sequence)
+    wanted: list[Condition] = list(conditions) if listed else [conditions or {}]
+    probes = Probes(model, record, wanted)
+    with ExitStack() as stack:
+        stack.enter_context(frozen(model))
+        applied = stack.enter_context(composite.context(model))
+        with probes.attached():
+            logits = _forward(inputs, output, position)
+        probes.open = False
+        _check(applied, inputs, logits)
+        jobs = _jobs(target, wanted, logits, init)
+        results = [_backward(applied, inputs, probes, logits, job, n + 1 < len(jobs)) for n, job in enumerate(jobs)]
+    many = listed or isinstance(target, list | tuple)
+    result = _stack(results) if many else results[0]
+    _warn_not_finite(result, model, inputs, composite, target, position, output)
+    return result
+
+
+def default_composite(model: nn.Module) -> Composite:
+    """`AttnLRP` for models with attention of transformers, `EpsilonPlus` for others."""
+    return AttnLRP() if attention_modules(model) else EpsilonPlus()
+
+
+def _forward(inputs: Inputs, output: Any, position: int | Tensor | None) -> Tensor:
+    """Logits `(B, C)` with their graph; for `(B, S, V)` the row of the explained position."""
+    mask = inputs.mask if inputs.tokens or inputs.key == "inputs_embeds" else None
+    last_only = position is None and output is None and "logits_to_keep" in inputs.accepts
+    last_only = last_only and (mask is None or bool(mask[:, -1].all()))
+    outputs = inputs.run(**({"logits_to_keep": 1} if last_only else {}))
+    if inputs.leaf is None:
+        raise ValueError(
+            "x holds token ids that no nn.Embedding of the model looked up; pass embeddings with embed=True"
+        )
+    logits = output_tensor(outputs, output)
+    if not logits.requires_grad:
+        raise ValueError("the model's output does not depend on x differentiably")
+    if logits.ndim != 3:
+        return logits
+    index = last_positions(logits, None if last_only else mask, position)
+    return logits[torch.arange(len(logits), device=logits.device), index]
+
+
+def _check(applied: Applied, inputs: Inputs, logits: Tensor) -> None:
+    check_graph(logits, applied.has_attention, lambda: first_offender(applied.model, inputs.run, applied.has_attention))
+    check_input_layer(applied.explicit_inputs, inputs.leaf, logits)
+
+
+def _jobs(target: Any, conditions: list[Condition], logits: Tensor, init: str) -> list[tuple[Tensor, Condition]]:
+    targets = list(target) if isinstance(target, list | tuple) else [target]
+    if not targets or not conditions:
+        raise ValueError("the list of targets or conditions is empty")
+    if len(targets) > 1 and len(conditions) > 1 and len(targets) != len(conditions):
+        raise ValueError(
+            f"{len(targets)} targets and {len(conditions)} conditions: give one of either, or equally many"
+        )
+    seeds = [seed(one, logits.detach(), init) for one in targets]
+    count = max(len(targets), len(conditions))
+    return [(seeds[n % len(seeds)], conditions[n % len(conditions)]) for n in range(count)]
+
+
+def _backward(
+    applied: Applied, inputs: Inputs, probes: Probes, logits: Tensor, job: tuple[Tensor, Condition], keep: bool
+) -> Attribution:
+    start, probes.condition = job
+    (c,) = torch.autograd.grad(logits, inputs.leaf, start, retain_graph=keep)
+    relevance = (c.float() if c.dtype in (torch.float16, torch.bfloat16) else c) if applied.explicit_inputs else None
+    relevance = times(inputs.leaf.detach(), c) if relevance is None else relevance
+    explained = times(logits.detach(), start).flatten(1).sum(-1)
+    gap = explained - relevance.flatten(1).sum(-1)
+    return Attribution(logits.detach(), relevance, probes.latent(), gap, start)
+
+
+def _stack(results: list[Attribution]) -> Attribution:
+    latent = {name: torch.stack([r.latent[name] for r in results]) for name in results[0].latent}
+    relevance, gap, seeds = (torch.stack([getattr(r, k) for r in results]) for k in ("relevance", "gap", "seed"))
+    return Attribution(results[0].output, relevance, latent, gap, seeds)
+
+
+def _warn_not_finite(result: Attribution, model: nn.Module, inputs: Inputs, composite: Composite, *how: Any) -> None:
+    if bool(torch.isfinite(result.relevance).all()):
+        return
+    where = _first_not_finite(model, inputs, composite, *how)
+    warnings.warn(f"relevance is not finite, first at the output of {where}", RuntimeWarning, stacklevel=3)
+
+
+def _first_not_finite(
+    model: nn.Module, inputs: Inputs, composite: Composite, target: Any, position: Any, output: Any
+) -> str:
+    """Repeat the backward pass with a tap on every module: the first one, going backward, with NaN or infinity."""
+    order: list[str] = []
+    target = target[0] if isinstance(target, list | tuple) else target
+
+    def tap(name: str) -> Any:
+        def hook(_module: nn.Module, _args: Any, out: Any) -> None:
+            if isinstance(out, Tensor) and out.requires_grad:
+                out.register_hook(lambda c: order.append(name) if not bool(torch.isfinite(c).all()) else None)
+
+        return hook
+
+    with ExitStack() as stack:
+        stack.enter_context(frozen(model))
+        stack.enter_context(composite.context(model))
+        for name, module in model.named_modules():
+            stack.callback(module.register_forward_hook(tap(name)).remove)
+        logits = _forward(inputs, output, position)
+        torch.autograd.grad(logits, inputs.leaf, seed(target, logits.detach(), "logit"))
+    return repr(order[0]) if order else "the first layer"

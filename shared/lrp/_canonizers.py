@@ -1,0 +1,87 @@
+"""Batch norm merged into the layer before it, as an override inside the context: no parameter is touched."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from shared.hooks import find_module
+from shared.lrp._ops import BatchNorm, LinearOp, linear_op
+
+
+class MergeBatchNorm:
+    """Treat an eval-mode `linear/conv -> BatchNorm` pair as one linear layer while a composite is active.
+
+    `W' = W gamma / sqrt(var + eps)` per output channel, `b' = (b - mean) gamma / sqrt(var + eps) + beta`; the batch
+    norm itself passes its input through. Weights are merged at each call, so it is safe inside a training loop.
+
+    Args:
+        pairs: batch norm's name -> name of its linear layer. By default each batch norm is paired with the linear layer
+            right before it in registration order (as in zennit). Data flow is checked while the model runs.
+    """
+
+    def __init__(self, pairs: Mapping[str, str] | None = None) -> None:
+        self.pairs = dict(pairs) if pairs is not None else None
+
+    def find(self, model: nn.Module) -> list[tuple[nn.Module, nn.Module]]:
+        """The `(linear layer, batch norm)` pairs of this model."""
+        if self.pairs is not None:
+            named = [(find_module(model, linear), find_module(model, norm)) for norm, linear in self.pairs.items()]
+            return [pair for pair in named if self._check(*pair)]
+        leaves = [m for m in model.modules() if not any(True for _ in m.children())]
+        adjacent = itertools.pairwise(leaves)
+        return [(a, b) for a, b in adjacent if isinstance(b, BatchNorm) and linear_op(a) is not None]
+
+    @staticmethod
+    def _check(linear: nn.Module, norm: nn.Module) -> bool:
+        if linear_op(linear) is None or not isinstance(norm, BatchNorm):
+            raise ValueError(
+                f"pairs must map a BatchNorm to a linear layer; got {type(norm).__name__} -> {type(linear).__name__}"
+            )
+        return True
+
+
+class MergedPair:
+    """One active merge: hands out the merged parameters; checks that the batch norm gets this layer's output."""
+
+    def __init__(self, op: LinearOp, linear: nn.Module, norm: nn.Module, name: str) -> None:
+        self.op, self.linear, self.norm, self.name = op, linear, norm, name
+        self.output: Tensor | None = None
+
+    def parameters(self) -> tuple[Tensor, Tensor]:
+        """`(W', b')`; detached, since relevance never flows to parameters of a merged layer."""
+        norm, weight = self.norm, self.linear.weight.detach()
+        scale = torch.rsqrt(norm.running_var + norm.eps)
+        if norm.weight is not None:
+            scale = scale * norm.weight.detach()
+        bias = 0.0 if self.linear.bias is None else self.linear.bias.detach()
+        offset = (bias - norm.running_mean) * scale
+        if norm.bias is not None:
+            offset = offset + norm.bias.detach()
+        return weight * self._per_output(scale, weight), offset
+
+    def _per_output(self, scale: Tensor, weight: Tensor) -> Tensor:
+        groups = getattr(self.op, "groups", 1)
+        if self.op.out_axis == 1 and groups > 1:  # transposed conv: (in, out / groups, ...), inputs ordered by group
+            per_input = scale.view(groups, 1, -1).expand(-1, weight.shape[0] // groups, -1)
+            return per_input.reshape(weight.shape[0], -1, *([1] * (weight.ndim - 2)))
+        shape = [1] * weight.ndim
+        shape[self.op.out_axis] = -1
+        return scale.view(shape)
+
+    def pass_through(self, x: Tensor) -> Tensor:
+        """The batch norm's forward while merged: a copy, so that in-place operations after it stay harmless."""
+        if x is not self.output and not self._same(x):
+            raise RuntimeError(
+                f"batch norm {self.name!r} follows {type(self.linear).__name__} in registration but not in data flow; "
+                "give canonizers=[MergeBatchNorm(pairs={norm name: layer name})] or canonizers=[] for no merging"
+            )
+        self.output = None
+        return x.clone()
+
+    def _same(self, x: Tensor) -> bool:
+        """A hook on the layer may have handed on a copy of its output."""
+        return self.output is not None and x.shape == self.output.shape and torch.equal(x, self.output)

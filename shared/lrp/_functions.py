@@ -1,0 +1,81 @@
+"""The few operations whose gradient isn't already the LRP coefficient (`R = x * c`, `c` is what backward carries).
+
+Linear, homogeneous piecewise linear and softmax operations need nothing: their ordinary vector-Jacobian product is the
+rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def stabilize(z: Tensor, epsilon: float) -> Tensor:
+    """`z + epsilon * sgn(z)` with `sgn(0) = +1`."""
+    return torch.where(z < 0, z - epsilon, z + epsilon)
+
+
+def scale_gradient(tensor: Tensor, factor: float | Tensor) -> Tensor:
+    """Multiply the coefficient that flows back through `tensor` by `factor`; returns the tensor itself (no copy)."""
+    if tensor.requires_grad:
+        tensor.register_hook(lambda c: c * factor)
+    return tensor
+
+
+def slope_at_zero(function: Callable[[Tensor], Tensor], like: Tensor) -> float:
+    """Limit of `f(x) / x` at 0: `f'(0)` where `f(0) = 0`, else 0 (the division would have no limit)."""
+    with torch.enable_grad():
+        zero = torch.zeros(1, dtype=torch.float32, device=like.device, requires_grad=True)
+        value = function(zero)
+        if value.item() != 0:
+            return 0.0
+        return torch.autograd.grad(value, zero)[0].item()
+
+
+class IdentityActivation(torch.autograd.Function):
+    """Elementwise `y = f(x)` with `R_x = R_y`, that is `c_x = c_y f(x) / x` (AttnLRP, eq. 9)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, function: Callable[[Tensor], Tensor], slope: float) -> Tensor:
+        y = function(x)
+        zero = x == 0
+        ctx.save_for_backward((y / x).masked_fill_(zero, slope))
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, c: Tensor) -> tuple[Tensor, None, None]:
+        (ratio,) = ctx.saved_tensors
+        return c * ratio, None, None
+
+
+class SwishActivation(torch.autograd.Function):
+    """`y = x sigmoid(scale x)` (SiLU, quick GELU), identity rule: `c_x = c_y sigmoid(scale x)`, no division."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, function: Callable[[Tensor], Tensor], scale: float) -> Tensor:
+        ctx.save_for_backward(torch.sigmoid(x if scale == 1 else x * scale))
+        return function(x)
+
+    @staticmethod
+    def backward(ctx: Any, c: Tensor) -> tuple[Tensor, None, None]:
+        (ratio,) = ctx.saved_tensors
+        return c * ratio, None, None
+
+
+class UniformProduct(torch.autograd.Function):
+    """`a * b` where both factors get half of the relevance (AttnLRP, Prop. 3.2)."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
+        ctx.save_for_backward(a, b)
+        return a * b
+
+    @staticmethod
+    def backward(ctx: Any, c: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        a, b = ctx.saved_tensors
+        half = c * 0.5
+        to_a = half * b if ctx.needs_input_grad[0] else None
+        return to_a, half * a if ctx.needs_input_grad[1] else None

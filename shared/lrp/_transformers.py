@@ -1,0 +1,129 @@
+"""AttnLRP and CP-LRP inside transformers: norms, gated MLPs and attention, patched per instance and reversibly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from shared._checks import check_choice
+from shared.lrp._errors import unsupported
+from shared.lrp._functions import UniformProduct, scale_gradient
+
+MODES = ("attnlrp", "cp")
+RMS_NORMS = (
+    "LlamaRMSNorm",
+    "MistralRMSNorm",
+    "Qwen2RMSNorm",
+    "Qwen3RMSNorm",
+    "MixtralRMSNorm",
+    "Phi3RMSNorm",
+    "RMSNorm",
+)
+MEAN_NORMS = (nn.LayerNorm, nn.GroupNorm)
+GATED_MLPS = ("LlamaMLP", "MistralMLP", "Qwen2MLP", "Qwen3MLP", "GemmaMLP")
+SUPPORTED_NORMS = (*RMS_NORMS, "LayerNorm", "GroupNorm", "BatchNorm")
+
+
+# --- normalisation: std or rms is a constant (AttnLRP, Prop. 3.4)
+
+
+def norm_forward(module: nn.Module) -> Callable[[Tensor], Tensor] | None:
+    """The forward of a norm module with its statistics detached; None if the module is no such norm."""
+    if type(module).__name__ in RMS_NORMS:
+        return lambda x: _rms_norm(module, x)
+    if isinstance(module, nn.LayerNorm):
+        return lambda x: _layer_norm(module, x)
+    if isinstance(module, nn.GroupNorm):
+        return lambda x: _group_norm(module, x)
+    return None
+
+
+def check_norm(module: nn.Module, name: str) -> None:
+    """Raise `UnsupportedModule` for a norm layer we have no rule for."""
+    class_name = type(module).__name__
+    statistical = class_name.endswith("Norm") and not any(True for _ in module.children())
+    if statistical and class_name not in RMS_NORMS and not isinstance(module, (*MEAN_NORMS, *_BATCH)):
+        raise unsupported("the normalisation", module, name, SUPPORTED_NORMS)
+
+
+_BATCH = (nn.modules.batchnorm._BatchNorm,)
+
+
+def _wide(x: Tensor) -> Tensor:
+    """float32 at least, as the original norms compute inside."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def _rms_norm(module: Any, x: Tensor) -> Tensor:
+    hugging_face = hasattr(module, "variance_epsilon")  # these compute in float32 whatever comes in
+    eps = module.variance_epsilon if hugging_face else module.eps
+    wide = x.float() if hugging_face else _wide(x)
+    eps = torch.finfo(wide.dtype).eps if eps is None else eps
+    with torch.no_grad():
+        inverse = torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)
+    y = (wide * inverse).to(x.dtype)
+    return y if module.weight is None else module.weight * y
+
+
+def _layer_norm(module: nn.LayerNorm, x: Tensor) -> Tensor:
+    axes = tuple(range(-len(module.normalized_shape), 0))
+    return _affine(_standardize(_wide(x), axes, module.eps), module.weight, module.bias).to(x.dtype)
+
+
+def _group_norm(module: nn.GroupNorm, x: Tensor) -> Tensor:
+    groups = _wide(x).reshape(x.shape[0], module.num_groups, -1)
+    y = _standardize(groups, (-1,), module.eps).reshape(x.shape)
+    shape = (1, -1, *([1] * (x.ndim - 2)))
+    weight = None if module.weight is None else module.weight.view(shape)
+    return _affine(y, weight, None if module.bias is None else module.bias.view(shape)).to(x.dtype)
+
+
+def _standardize(x: Tensor, axes: tuple[int, ...], eps: float) -> Tensor:
+    centred = x - x.mean(axes, keepdim=True)
+    with torch.no_grad():
+        inverse = torch.rsqrt(centred.pow(2).mean(axes, keepdim=True) + eps)
+    return centred * inverse
+
+
+def _affine(y: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    if weight is not None:
+        y = y * weight
+    return y if bias is None else y + bias
+
+
+# --- products
+
+
+def gated_forward(module: Any, mode: str) -> Callable[[Tensor], Tensor] | None:
+    """SwiGLU `down(act(gate(x)) * up(x))`: half of the relevance to each factor, or (CP-LRP) the gate constant."""
+    check_choice("mode", mode, MODES)
+    if type(module).__name__ not in GATED_MLPS:
+        return None
+
+    def forward(x: Tensor) -> Tensor:
+        gate, up = module.act_fn(module.gate_proj(x)), module.up_proj(x)
+        return module.down_proj(gate.detach() * up if mode == "cp" else UniformProduct.apply(gate, up))
+
+    return forward
+
+
+def attention_wrapper(mode: str) -> Callable[..., Any]:
+    """Wrapper for `hooks.wrap_attention`: scales what flows back to q, k and v and leaves the fused kernel alone.
+
+    AttnLRP: two products with half each, so 1/4 at q and k (softmax in between is its own rule) and 1/2 at v.
+    CP-LRP: the pattern is a constant, v gets everything.
+    """
+    check_choice("mode", mode, MODES)
+
+    def wrapper(
+        call: Callable[..., Any], module: nn.Module, q: Tensor, k: Tensor, v: Tensor, *args: Any, **kw: Any
+    ) -> Any:
+        if mode == "cp":
+            return call(module, q.detach(), k.detach(), v, *args, **kw)
+        q, k, v = scale_gradient(q, 0.25), scale_gradient(k, 0.25), scale_gradient(v, 0.5)
+        return call(module, q, k, v, *args, **kw)
+
+    return wrapper
