@@ -16,7 +16,7 @@ from shared.patterns._fisher import direction, log_fisher
 
 
 class Itemset(NamedTuple):
-    """Items (numbers, ascending), rows per label, direction, log p of Fisher's test, and the quality it was ranked by."""
+    """Items (ascending numbers), rows per label, direction, log p of Fisher's test and the quality behind its rank."""
 
     items: tuple[int, ...]
     support: tuple[int, int]
@@ -94,7 +94,7 @@ def subgroups(data: TransactionSet, k: int, *, min_support: int = 30, max_length
 
 
 def tree_paths(data: TransactionSet, *, max_depth: int = 5, purity: float = 2.0, seed: int = 0) -> list[Itemset]:
-    """Items present on the path to each leaf of a decision tree that holds a label `purity` times more than base rate."""
+    """Items present on the path to each leaf of a decision tree where a label has `purity` times its base rate."""
     tree = DecisionTreeClassifier(max_depth=max_depth, min_samples_leaf=5, random_state=seed)
     fitted = tree.fit(data.rows, data.labels).tree_
     found, base = [], np.array(data.n_label) / data.n_rows

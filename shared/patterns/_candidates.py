@@ -57,7 +57,8 @@ def pairs_of_items(data: TransactionSet, kept: np.ndarray, min_overlap: float) -
     halves = [(X[:n0].T.tocsr(), X[:n0]), (X[n0:].T.tocsr(), X[n0:])]
     density = X.nnz / max(X.shape[0] * X.shape[1], 1)
     block = max(1, int(3e7 // max(X.shape[1] * min(1.0, 50 * density + 0.05), 1)))
-    found, counts = [], []
+    found = [np.zeros((0, 2), dtype=np.int64)]
+    counts = [np.zeros((0, 2), dtype=np.int64)]
     for low in range(0, len(kept), block):
         c0, c1 = (sp.triu(a[low : low + block] @ b, k=low + 1).tocsr() for a, b in halves)
         both = (c0 + c1).tocoo()

@@ -47,7 +47,7 @@ def log2_binomial(n: np.ndarray | int, k: np.ndarray | int) -> np.ndarray:
 
 
 class Codes:
-    """The score's code lengths for one data set, from one table of log-factorials: N rows, M items, labels (n_0, n_1)."""
+    """The score's code lengths for N rows, M items and labels (n_0, n_1), from one table of log-factorials."""
 
     def __init__(self, n_rows: int, n_items: int, n_label: tuple[int, int]) -> None:
         self.n_rows, self.n_items, self.n_label = n_rows, n_items, n_label
@@ -134,7 +134,7 @@ def code_length(data: TransactionSet, patterns: Sequence[Clauses]) -> float:
 
 
 def gain(data: TransactionSet, patterns: Sequence[Clauses], add: Sequence[Clauses], remove: Sequence[Clauses]) -> float:
-    """The exact change of `code_length` in bits when `remove` leaves and `add` joins the pattern set; negative is good."""
+    """The change of `code_length` in bits when `remove` leaves the pattern set and `add` joins; negative is good."""
     after = [p for p in patterns if p not in remove] + list(add)
     return code_length(data, after) - code_length(data, patterns)
 

@@ -22,7 +22,7 @@ def encode_labels(y: Any, positive: Hashable | None = None) -> tuple[np.ndarray,
         shown = ", ".join(map(repr, kinds[:5].tolist())) or "none"
         raise ValueError(f"y holds {len(kinds)} distinct labels ({shown}); the search needs both labels, exactly two")
     if positive is None:
-        if not set(kinds.tolist()) <= {0, 1, False, True}:
+        if not set(kinds.tolist()) <= {0, 1}:
             raise ValueError(
                 f"y holds {sorted(map(str, kinds))}, not 0 and 1; name the label that becomes 1: positive=…"
             )

@@ -7,7 +7,7 @@ from scipy.special import gammaln
 
 
 def direction(n0: np.ndarray, n1: np.ndarray, n_label: tuple[int, int]) -> np.ndarray:
-    """The label with the larger odds n_X^l / (n_l - n_X^l); equal odds count as label 1 (as the authors' program does)."""
+    """The label with the larger odds n_X^l / (n_l - n_X^l); equal odds count as label 1, as in the authors' program."""
     n0, n1 = np.asarray(n0, dtype=float), np.asarray(n1, dtype=float)
     # odds0 > odds1 without dividing by zero: cross-multiplied; both infinite (pattern in every row) is a tie
     return np.where(n0 * (n_label[1] - n1) > n1 * (n_label[0] - n0), 0, 1)

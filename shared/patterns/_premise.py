@@ -224,7 +224,7 @@ class Premise(TransformerMixin, BaseEstimator):
 
     # --- use -------------------------------------------------------------------------------------------------------
     def transform(self, X: Any) -> sp.csr_matrix:
-        """Which rows hold which pattern: (N, number of patterns) CSR of 0 and 1. Rows are as in `fit`, without labels."""
+        """Which rows hold which pattern: (N, number of patterns) CSR of 0 and 1. Rows as in `fit`, without labels."""
         check_is_fitted(self, "patterns_")
         X = self._rows(X)
         if X.shape[1] != self.n_features_in_:

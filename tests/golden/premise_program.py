@@ -3,7 +3,8 @@
     python tests/golden/premise_program.py <path of the program>
 
 `pip install pypremise` in a throw-away environment brings the program (`pypremise/Premise_Linux`). It runs on small
-data made here; premise_program.npz keeps the data and what it found: clauses, supports, direction, p, gain, code length.
+data made here; premise_program.npz keeps the data,
+premise_program.json what it found: clauses, supports, direction, p, gain, origin, and the total code length.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def cases() -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray | None, int]]:
 
 
 def run_program(program: str, X: np.ndarray, y: np.ndarray, vectors: np.ndarray | None, k: int) -> dict:
-    """What the program finds. Items that never occur at the end of the table must not (it counts columns by the largest)."""
+    """What the program finds. The last column must not be empty: the program counts columns by the largest item."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
         (path / "x").write_text("\n".join(" ".join(map(str, np.flatnonzero(r))) for r in X) + "\n")
