@@ -1,0 +1,163 @@
+"""Tiny stand-ins for hub models and data: real architectures and file layouts, random weights, a few rows.
+
+A stand-in of a paper (`stand_ins/<slug>.py`) writes them under the hub ids that its paper.yml names:
+
+    from tests.papers.hub import data_folder, tiny_llama, tiny_text_dataset
+
+    def build(hub):
+        tiny_llama(hub / "meta-llama" / "Llama-2-7b-hf")
+        tiny_text_dataset(data_folder(hub, "stanfordnlp/imdb"), {"text": ["good film", "bad film"], "label": [1, 0]})
+
+    PARAMETERS = {"n_rows": 2}  # overrides of paper.yml that only shrink loops
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import transformers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+WORDS = (
+    "the of and a to in is was for on as with by at from that which he she it they are were be has have this not or "
+    "one two three first new year time people city world war state film music work king river house water school "
+    "key keys cabinet author authors near behind book books table door garden red blue green cat dog bird good bad "
+    "great small old long high known called made born between during after before over under where who what when how"
+).split()
+SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+SPECIAL = ("<unk>", "<s>", "</s>", "<pad>")
+
+
+def data_folder(hub: Path, name: str) -> Path:
+    """Where a data set of the hub lies in a local hub."""
+    return hub / "datasets" / name
+
+
+def tiny_tokenizer(folder: Path, words: Sequence[str] = WORDS) -> transformers.PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer that adds `<s>` and has a token of its own for each of `words`; saved to `folder`."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=4096,
+        special_tokens=list(SPECIAL),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator([" ".join([word, word]) for word in words for _ in range(2)], trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", tokenizer.token_to_id("<s>"))]
+    )
+    return _save_tokenizer(tokenizer, folder)
+
+
+def tiny_wordpiece_tokenizer(folder: Path, words: Sequence[str] = WORDS) -> transformers.PreTrainedTokenizerFast:
+    """A lower-casing word-piece tokenizer with BERT's special tokens, saved to `folder`."""
+    special = {"unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]"}
+    special["mask_token"] = "[MASK]"
+    letters = [c for letter in "abcdefghijklmnopqrstuvwxyz0123456789.,!?'-" for c in (letter, f"##{letter}")]
+    vocabulary = {token: i for i, token in enumerate(dict.fromkeys([*special.values(), *letters, *words]))}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    ends = [(token, vocabulary[token]) for token in ("[CLS]", "[SEP]")]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=ends
+    )
+    return _save_tokenizer(tokenizer, folder, **special)
+
+
+def tiny_llama(folder: Path, **config: Any) -> None:
+    """`LlamaForCausalLM` with grouped-query attention, and a tokenizer."""
+    tokenizer = tiny_tokenizer(folder)
+    given = {**SMALL, "num_key_value_heads": 2, "max_position_embeddings": 512, **_ids(tokenizer), **config}
+    _save(transformers.LlamaForCausalLM, transformers.LlamaConfig(**given), folder)
+
+
+def tiny_mixtral(folder: Path, **config: Any) -> None:
+    """`MixtralForCausalLM` with four experts, and a tokenizer."""
+    tokenizer = tiny_tokenizer(folder)
+    given = {**SMALL, "num_key_value_heads": 2, "num_local_experts": 4, "max_position_embeddings": 512}
+    _save(transformers.MixtralForCausalLM, transformers.MixtralConfig(**{**given, **_ids(tokenizer), **config}), folder)
+
+
+def tiny_gpt2(folder: Path, **config: Any) -> None:
+    """`GPT2LMHeadModel` and a tokenizer."""
+    tokenizer = tiny_tokenizer(folder)
+    given = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 512, **_ids(tokenizer), **config}
+    _save(transformers.GPT2LMHeadModel, transformers.GPT2Config(**given), folder)
+
+
+def tiny_t5(folder: Path, **config: Any) -> None:
+    """`T5ForConditionalGeneration` with gated feed-forward layers (as flan-t5), and a tokenizer."""
+    tokenizer = tiny_tokenizer(folder)
+    given = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4, "feed_forward_proj": "gated-gelu"}
+    ids = {**_ids(tokenizer), "decoder_start_token_id": tokenizer.pad_token_id}
+    _save(transformers.T5ForConditionalGeneration, transformers.T5Config(**{**given, **ids, **config}), folder)
+
+
+def tiny_bert(folder: Path, architecture: str = "BertForSequenceClassification", **config: Any) -> None:
+    """A BERT with the named head, and a word-piece tokenizer."""
+    tokenizer = tiny_wordpiece_tokenizer(folder)
+    given = {**SMALL, "vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id, **config}
+    _save(getattr(transformers, architecture), transformers.BertConfig(**given), folder)
+
+
+def tiny_vit(folder: Path, n_classes: int = 1000, image_size: int = 224, patch_size: int = 16, **config: Any) -> None:
+    """`ViTForImageClassification` with the image processor's file (mean and standard deviation 0.5)."""
+    given = {**SMALL, "image_size": image_size, "patch_size": patch_size, "num_labels": n_classes, **config}
+    _save(transformers.ViTForImageClassification, transformers.ViTConfig(**given), folder)
+    size = {"height": image_size, "width": image_size}
+    content = {
+        "image_processor_type": "ViTImageProcessor",
+        "size": size,
+        "image_mean": [0.5] * 3,
+        "image_std": [0.5] * 3,
+    }
+    (folder / "preprocessor_config.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+def tiny_image_dataset(
+    folder: Path, n: int = 8, n_classes: int = 2, shape: tuple[int, int, int] = (3, 224, 224), split: str = "train"
+) -> None:
+    """Random images `x` (N, C, H, W) in [0, 1] and labels `y` (N,) as `<split>.npz`."""
+    rng = np.random.default_rng(0)
+    folder.mkdir(parents=True, exist_ok=True)
+    np.savez(folder / f"{split}.npz", x=rng.random((n, *shape), dtype=np.float32), y=np.arange(n) % n_classes)
+
+
+def tiny_text_dataset(folder: Path, columns: Mapping[str, Sequence[Any]], split: str = "train") -> None:
+    """A table as `<split>.jsonl`, one row per line."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(dict(columns)).to_json(folder / f"{split}.jsonl", orient="records", lines=True)
+
+
+def sentences(n: int, length: int = 20) -> list[str]:
+    """`n` sentences of random words of `WORDS`."""
+    rng = np.random.default_rng(0)
+    return [" ".join(rng.choice(WORDS, length)).capitalize() + "." for _ in range(n)]
+
+
+def _save(architecture: type, config: transformers.PretrainedConfig, folder: Path) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        architecture(config).save_pretrained(folder)
+
+
+def _save_tokenizer(tokenizer: Tokenizer, folder: Path, **special: str) -> transformers.PreTrainedTokenizerFast:
+    names = ("unk_token", "bos_token", "eos_token", "pad_token")
+    fast = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **(special or dict(zip(names, SPECIAL))))
+    fast.save_pretrained(folder)
+    return fast
+
+
+def _ids(tokenizer: transformers.PreTrainedTokenizerFast) -> dict[str, int]:
+    ends = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
+    return {"vocab_size": len(tokenizer), **ends}

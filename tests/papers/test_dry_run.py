@@ -1,0 +1,55 @@
+"""Every notebook runs at paper scale, offline, on tiny stand-ins of the models and data that its paper.yml names.
+
+The numbers mean nothing (random weights); what is tested is that the code for the paper's own scale runs to its end.
+"""
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+
+import papermill
+import pytest
+import yaml
+
+from shared.compendium import known_papers
+from shared.compendium.contract import notebook_parameters
+from shared.compendium.paths import PAPERS
+
+STAND_INS = Path(__file__).parent / "stand_ins"
+
+
+def stand_in(slug: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"stand_in_{slug}", STAND_INS / f"{slug}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("slug", [pytest.param(slug, marks=pytest.mark.xdist_group(slug)) for slug in known_papers()])
+def test_runs_at_paper_scale(slug, tmp_path, monkeypatch):
+    assert (STAND_INS / f"{slug}.py").is_file(), f"tests/papers/stand_ins/{slug}.py is missing: build(hub), PARAMETERS"
+    tiny = stand_in(slug)
+    named = yaml.safe_load((PAPERS / slug / "paper.yml").read_text(encoding="utf-8"))
+    assert not {"scale", "seed", "device"} & tiny.PARAMETERS.keys(), "PARAMETERS only shrink loops"
+    assert tiny.PARAMETERS.keys() <= notebook_parameters(slug).keys()
+    hub, figures = tmp_path / "hub", tmp_path / "figures"
+    hub.mkdir()
+    tiny.build(hub)
+    for name, value in {"HUB": hub, "FIGURES": figures, "DRY_RUN": 1}.items():
+        monkeypatch.setenv(f"REPRISE_{name}", str(value))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+    papermill.execute_notebook(
+        PAPERS / slug / f"{slug}.ipynb",
+        tmp_path / "out.ipynb",
+        {**named, **tiny.PARAMETERS},
+        kernel_name="python3",
+        cwd=PAPERS / slug,
+        progress_bar=False,
+    )
+
+    results = json.loads((figures / slug / "paper" / "results.json").read_text(encoding="utf-8"))
+    assert results["dry_run"]
+    assert results["parameters"]["scale"] == "paper"
+    assert results["figures"], "no figure was drawn"
