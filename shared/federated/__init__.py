@@ -5,6 +5,7 @@
 
 from shared.federated._aggregate import Aggregator, DPFedAvg, FedAvg, FedAvgM, FedOpt, FedProx, Scaffold
 from shared.federated._client import Clients, LocalTrainer, LocalTraining, accuracy, cross_entropy, evaluate_states
+from shared.federated._nets import build_net
 from shared.federated._partition import (
     label_counts,
     partition_classes,
@@ -77,6 +78,7 @@ __all__ = [
     "Update",
     "Updates",
     "accuracy",
+    "build_net",
     "check_state",
     "cross_entropy",
     "evaluate_states",

@@ -289,17 +289,28 @@ def _pad(schedules: Sequence[np.ndarray]) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def evaluate_states(
-    model: nn.Module, metric: Callable[[Tensor, Tensor], Tensor], inputs: Tensor, targets: Tensor
+    model: nn.Module,
+    metric: Callable[[Tensor, Tensor], Tensor],
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    batch: int = 4096,
+    models: int = 64,
 ) -> Callable[[Params], Tensor]:
-    """A function that scores stacked states (n, …) on the same data: `metric(outputs, targets)` of each, (n,)."""
+    """A function that scores stacked states (n, …) on the same data: `metric(outputs, targets)` of each, (n,).
+
+    Outputs are made for `batch` examples and `models` states at a time, which bounds the memory.
+    """
     template = copy.deepcopy(model).eval()
 
     @torch.no_grad()
     def score(stacked: Params) -> Tensor:
-        def one(state: Params) -> Tensor:
-            return metric(functional_call(template, state, (inputs,)), targets)
+        def outputs_of(state: Params, x: Tensor) -> Tensor:
+            return functional_call(template, state, (x,))
 
-        return vmap(one)(stacked)
+        run = vmap(outputs_of, in_dims=(0, None), chunk_size=models)
+        outputs = torch.cat([run(stacked, chunk) for chunk in inputs.split(batch)], 1)
+        return torch.stack([metric(each, targets) for each in outputs])
 
     return score
 

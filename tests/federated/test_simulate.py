@@ -439,3 +439,11 @@ def test_daisy_chaining_goes_on_around_a_dead_client(net, clients):
 def test_bad_arguments_are_named(net, clients, call, words):
     with pytest.raises(ValueError, match=words):
         call(net, clients)
+
+
+def test_scores_do_not_depend_on_the_batch(net, digits):
+    states = {k: torch.stack([v, v + 0.1, -v]) for k, v in state_of(net).items()}
+    whole = evaluate_states(net, accuracy, *digits)(states)
+    parts = evaluate_states(net, accuracy, *digits, batch=100, models=2)(states)
+    assert torch.equal(whole, parts)
+    assert len(set(whole.tolist())) == 3
