@@ -19,6 +19,7 @@ from shared.zoo._hub import hub_folder, is_hub_name
 from shared.zoo._tables import read_folder
 
 FASHION_FILE = DATA / "fashion-mnist.npz"
+PBMC_FILE = DATA / "pbmc68k_reduced.npz"
 FASHION_CLASSES = (
     "T-shirt/top",
     "trouser",
@@ -93,6 +94,9 @@ def load_data(name: str, split: str | None = None, **options: Any) -> Data:
     - `"photos"`: split all. `names=[…]` picks some of the pictures.
     - `"digits"`, `"breast-cancer"`, `"wine"`, `"diabetes"`: splits train (80 %), test and all; `random_state=0` splits
       them, by class where there are classes; not standardised.
+    - `"pbmc68k_reduced"`: split all, 700 blood cells by 50 principal components; `target=` picks what y is: the cell type
+      `"bulk_labels"` (default), `"louvain"`, `"phase"`, or a number per cell: `"n_genes"`, `"n_counts"`,
+      `"percent_mito"`, `"S_score"`, `"G2M_score"`.
     - a hub id `org/name` or a local folder with parquet, JSON-lines or npz files; `revision=…`.
 
     `split=None` means train, or all where there is no other. Raises `UnknownNameError` for an unknown name or split,
@@ -104,6 +108,8 @@ def load_data(name: str, split: str | None = None, **options: Any) -> Data:
         return _hub(name, split, **options)
     if name == "fashion-mnist":
         return _fashion(split, **options)
+    if name == "pbmc68k_reduced":
+        return _pbmc(split, **options)
     return _photos(split, **options) if name == "photos" else _table(name, split, **options)
 
 
@@ -112,13 +118,17 @@ def _fashion(split: str | None, full: bool = False, folder: str | Path | None = 
     if full or folder:
         images, labels = read_fashion_idx(split, Path(folder or FASHION_DEBIAN))
     else:
-        digest = all_cards()["fashion-mnist"].sha256[FASHION_FILE.name]
-        if not FASHION_FILE.is_file() or sha256(FASHION_FILE) != digest:
-            raise AssetError(f"data/{FASHION_FILE.name} is missing or changed; restore it (`git checkout data`)")
-        with np.load(FASHION_FILE, allow_pickle=False) as arrays:
+        with np.load(_shipped("fashion-mnist", FASHION_FILE), allow_pickle=False) as arrays:
             images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
     x = torch.from_numpy(images).unsqueeze(1).float().div_(255)
     return Data("fashion-mnist", split, x, torch.from_numpy(labels).long(), FASHION_CLASSES)
+
+
+def _shipped(name: str, file: Path) -> Path:
+    """A file of the repository, checked against its card."""
+    if not file.is_file() or sha256(file) != all_cards()[name].sha256[file.name]:
+        raise AssetError(f"data/{file.name} is missing or changed; restore it (`git checkout data`)")
+    return file
 
 
 def read_fashion_idx(split: str, folder: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -149,6 +159,18 @@ def _photos(split: str | None, names: list[str] | tuple[str, ...] = PHOTOS) -> D
         pixels = pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
         images.append(torch.from_numpy(pixels.copy()).permute(2, 0, 1).float().div_(255))
     return Data("photos", split, images, names=tuple(names))
+
+
+def _pbmc(split: str | None, target: str = "bulk_labels") -> Data:
+    split = check_choice("split", split or "all", ["all"])
+    with np.load(_shipped("pbmc68k_reduced", PBMC_FILE), allow_pickle=False) as arrays:
+        known = [name for name in arrays.files if name != "pca" and not name.endswith("_names")]
+        y = arrays[check_choice("target", target, known)]
+        classes = tuple(map(str, arrays[f"{target}_names"])) if f"{target}_names" in arrays.files else None
+        x = arrays["pca"]
+    features = tuple(f"PC{i + 1}" for i in range(x.shape[1]))
+    y = torch.from_numpy(y).float() if classes is None else torch.from_numpy(y).long()
+    return Data("pbmc68k_reduced", split, torch.from_numpy(x), y, classes, features)
 
 
 def _table(name: str, split: str | None, random_state: int = 0) -> Data:

@@ -3,7 +3,12 @@
 from collections.abc import Callable
 
 from shared.zoo.recipes._fashion_subset import make_fashion_subset
+from shared.zoo.recipes._snippets import make_snippet_vectors, make_snippets
+from shared.zoo.recipes._pbmc68k_reduced import make_pbmc68k_reduced
 
 RECIPES: dict[str, Callable[[], None]] = {
     "fashion-mnist": make_fashion_subset,
+    "snippets": make_snippets,
+    "snippets-minilm": make_snippet_vectors,
+    "pbmc68k_reduced": make_pbmc68k_reduced,
 }
