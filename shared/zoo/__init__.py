@@ -4,6 +4,7 @@ from shared.zoo._assets import AssetError, fetch
 from shared.zoo._cards import Card, describe
 from shared.zoo._data import Data, available_data, load_data
 from shared.zoo._models import LoadedModel, ModelInfo, available_models, load_model
+from shared.zoo._text import embed_texts
 
 __all__ = [
     "AssetError",
@@ -14,6 +15,7 @@ __all__ = [
     "available_data",
     "available_models",
     "describe",
+    "embed_texts",
     "fetch",
     "load_data",
     "load_model",

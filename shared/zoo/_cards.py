@@ -36,7 +36,7 @@ SCHEMA = {
     "properties": {
         "title": _TEXT,
         "kind": {"enum": ["model", "data"]},
-        "task": {"enum": ["causal-lm", "text-encoder", "image-classification", "images", "table"]},
+        "task": {"enum": ["causal-lm", "text-encoder", "image-classification", "images", "table", "text"]},
         "stored": {"enum": ["fetched", "shipped", "installed"]},
         "source": _TEXT,
         "original": _TEXT,

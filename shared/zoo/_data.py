@@ -17,6 +17,7 @@ from shared.zoo._assets import AssetError
 from shared.zoo._cards import all_cards, names
 from shared.zoo._hub import hub_folder, is_hub_name
 from shared.zoo._tables import read_folder
+from shared.zoo._text import read_texts
 
 FASHION_FILE = DATA / "fashion-mnist.npz"
 PBMC_FILE = DATA / "pbmc68k_reduced.npz"
@@ -97,6 +98,8 @@ def load_data(name: str, split: str | None = None, **options: Any) -> Data:
     - `"pbmc68k_reduced"`: split all, 700 blood cells by 50 principal components; `target=` picks what y is: the cell type
       `"bulk_labels"` (default), `"louvain"`, `"phase"`, or a number per cell: `"n_genes"`, `"n_counts"`,
       `"percent_mito"`, `"S_score"`, `"G2M_score"`.
+    - text sets (`"snippets"`): split all; x a pandas DataFrame, one row per text. `"snippets-minilm"`: x the sentence
+      vectors (N, 96) of the same rows.
     - a hub id `org/name` or a local folder with parquet, JSON-lines or npz files; `revision=…`.
 
     `split=None` means train, or all where there is no other. Raises `UnknownNameError` for an unknown name or split,
@@ -110,6 +113,10 @@ def load_data(name: str, split: str | None = None, **options: Any) -> Data:
         return _fashion(split, **options)
     if name == "pbmc68k_reduced":
         return _pbmc(split, **options)
+    if all_cards()[name].task == "text":
+        return _text(name, split, **options)
+    if name == "snippets-minilm":
+        return _vectors(name, split, **options)
     return _photos(split, **options) if name == "photos" else _table(name, split, **options)
 
 
@@ -171,6 +178,17 @@ def _pbmc(split: str | None, target: str = "bulk_labels") -> Data:
     features = tuple(f"PC{i + 1}" for i in range(x.shape[1]))
     y = torch.from_numpy(y).float() if classes is None else torch.from_numpy(y).long()
     return Data("pbmc68k_reduced", split, torch.from_numpy(x), y, classes, features)
+
+
+def _text(name: str, split: str | None) -> Data:
+    split = check_choice("split", split or "all", ["all"])
+    return Data(name, split, read_texts(_shipped(name, DATA / f"{name}.jsonl.gz")))
+
+
+def _vectors(name: str, split: str | None) -> Data:
+    split = check_choice("split", split or "all", ["all"])
+    with np.load(_shipped(name, DATA / f"{name}.npz"), allow_pickle=False) as arrays:
+        return Data(name, split, torch.from_numpy(arrays["vectors"].astype(np.float32) * arrays["scale"]))
 
 
 def _table(name: str, split: str | None, random_state: int = 0) -> Data:

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 from shared.zoo.recipes._fashion_subset import make_fashion_subset
-from shared.zoo.recipes._snippets import make_snippet_vectors, make_snippets
 from shared.zoo.recipes._pbmc68k_reduced import make_pbmc68k_reduced
+from shared.zoo.recipes._snippets import make_snippet_vectors, make_snippets
 
 RECIPES: dict[str, Callable[[], None]] = {
     "fashion-mnist": make_fashion_subset,
