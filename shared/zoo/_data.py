@@ -95,7 +95,7 @@ def load_data(name: str, split: str | None = None, **options: Any) -> Data:
     - `"photos"`: split all. `names=[…]` picks some of the pictures.
     - `"digits"`, `"breast-cancer"`, `"wine"`, `"diabetes"`: splits train (80 %), test and all; `random_state=0` splits
       them, by class where there are classes; not standardised.
-    - `"pbmc68k_reduced"`: split all, 700 blood cells by 50 principal components; `target=` picks what y is: the cell type
+    - `"pbmc68k_reduced"`: split all, 700 blood cells by 50 principal components; `target=` picks y: the cell type
       `"bulk_labels"` (default), `"louvain"`, `"phase"`, or a number per cell: `"n_genes"`, `"n_counts"`,
       `"percent_mito"`, `"S_score"`, `"G2M_score"`.
     - text sets (`"snippets"`): split all; x a pandas DataFrame, one row per text. `"snippets-minilm"`: x the sentence
