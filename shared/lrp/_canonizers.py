@@ -52,15 +52,15 @@ class MergedPair:
         self.output: Tensor | None = None
 
     def parameters(self) -> tuple[Tensor, Tensor]:
-        """`(W', b')`; detached, since relevance never flows to parameters of a merged layer."""
-        norm, weight = self.norm, self.linear.weight.detach()
+        """`(W', b')` of the merged layer."""
+        norm, weight = self.norm, self.linear.weight
         scale = torch.rsqrt(norm.running_var + norm.eps)
         if norm.weight is not None:
-            scale = scale * norm.weight.detach()
-        bias = 0.0 if self.linear.bias is None else self.linear.bias.detach()
+            scale = scale * norm.weight
+        bias = 0.0 if self.linear.bias is None else self.linear.bias
         offset = (bias - norm.running_mean) * scale
         if norm.bias is not None:
-            offset = offset + norm.bias.detach()
+            offset = offset + norm.bias
         return weight * self._per_output(scale, weight), offset
 
     def _per_output(self, scale: Tensor, weight: Tensor) -> Tensor:

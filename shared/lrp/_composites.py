@@ -18,6 +18,7 @@ from shared.lrp._rules import AlphaBeta, Epsilon, Flat, Gamma, Norm, Pass, Rule,
 
 LayerMap = Sequence[tuple[Any, Rule]]
 NameMap = Sequence[tuple[Iterable[str], Rule]]
+ZeroParams = Sequence[str] | str
 _ACTIVE = "_reprise_lrp_active"
 
 
@@ -211,8 +212,9 @@ def check_ready(model: nn.Module) -> None:
 # --- the field's named composites (names and defaults as in zennit)
 
 
-def _base(epsilon: float) -> list[tuple[Any, Rule]]:
-    return [(AvgPool, Norm(epsilon))]
+def _rules(epsilon: float, convolution: Rule, zero_params: ZeroParams) -> list[tuple[Any, Rule]]:
+    dense = Epsilon(epsilon, zero_params=zero_params)
+    return [(AvgPool, Norm(epsilon)), (Convolution, convolution), (Linear, dense)]
 
 
 class _Preset(Composite):
@@ -233,18 +235,24 @@ class _Preset(Composite):
 
 
 class EpsilonPlus(_Preset):
-    """ZPlus in convolutions, Epsilon in dense layers. Other arguments as in `Composite`."""
+    """ZPlus in convolutions, Epsilon in dense layers.
 
-    def __init__(self, *, epsilon: float = 1e-6, **maps: Any) -> None:
-        rules = [*_base(epsilon), (Convolution, ZPlus(epsilon)), (Linear, Epsilon(epsilon))]
+    Args:
+        epsilon: stabilizer of every rule.
+        zero_params: "bias" leaves biases out of the denominators, so that they keep no relevance (deep nets).
+        maps: further arguments of `Composite`; their rules come first.
+    """
+
+    def __init__(self, *, epsilon: float = 1e-6, zero_params: ZeroParams = (), **maps: Any) -> None:
+        rules = _rules(epsilon, ZPlus(epsilon, zero_params=zero_params), zero_params)
         super().__init__(rules, **maps)
 
 
 class EpsilonPlusFlat(_Preset):
     """`EpsilonPlus` with Flat at the input layer."""
 
-    def __init__(self, *, epsilon: float = 1e-6, **maps: Any) -> None:
-        rules = [*_base(epsilon), (Convolution, ZPlus(epsilon)), (Linear, Epsilon(epsilon))]
+    def __init__(self, *, epsilon: float = 1e-6, zero_params: ZeroParams = (), **maps: Any) -> None:
+        rules = _rules(epsilon, ZPlus(epsilon, zero_params=zero_params), zero_params)
         super().__init__(rules, [(AnyLinear, Flat(epsilon))], **maps)
 
 
@@ -252,25 +260,32 @@ class EpsilonGammaBox(_Preset):
     """Gamma in convolutions, Epsilon in dense layers, ZBox at the input layer; `low`, `high` in normalised units."""
 
     def __init__(
-        self, low: float | Tensor, high: float | Tensor, gamma: float = 0.25, *, epsilon: float = 1e-6, **maps: Any
+        self,
+        low: float | Tensor,
+        high: float | Tensor,
+        gamma: float = 0.25,
+        *,
+        epsilon: float = 1e-6,
+        zero_params: ZeroParams = (),
+        **maps: Any,
     ) -> None:
-        rules = [*_base(epsilon), (Convolution, Gamma(gamma, epsilon)), (Linear, Epsilon(epsilon))]
+        rules = _rules(epsilon, Gamma(gamma, epsilon, zero_params=zero_params), zero_params)
         super().__init__(rules, [(Convolution, ZBox(low, high, epsilon))], **maps)
 
 
 class EpsilonAlpha2Beta1(_Preset):
     """AlphaBeta(2, 1) in convolutions, Epsilon in dense layers."""
 
-    def __init__(self, *, epsilon: float = 1e-6, **maps: Any) -> None:
-        rules = [*_base(epsilon), (Convolution, AlphaBeta(2, 1, epsilon)), (Linear, Epsilon(epsilon))]
+    def __init__(self, *, epsilon: float = 1e-6, zero_params: ZeroParams = (), **maps: Any) -> None:
+        rules = _rules(epsilon, AlphaBeta(2, 1, epsilon, zero_params=zero_params), zero_params)
         super().__init__(rules, **maps)
 
 
 class EpsilonAlpha2Beta1Flat(_Preset):
     """`EpsilonAlpha2Beta1` with Flat at the input layer."""
 
-    def __init__(self, *, epsilon: float = 1e-6, **maps: Any) -> None:
-        rules = [*_base(epsilon), (Convolution, AlphaBeta(2, 1, epsilon)), (Linear, Epsilon(epsilon))]
+    def __init__(self, *, epsilon: float = 1e-6, zero_params: ZeroParams = (), **maps: Any) -> None:
+        rules = _rules(epsilon, AlphaBeta(2, 1, epsilon, zero_params=zero_params), zero_params)
         super().__init__(rules, [(AnyLinear, Flat(epsilon))], **maps)
 
 

@@ -1,0 +1,157 @@
+"""Relevance of single weights, and the balance sheet of an attribution layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from shared._checks import UnknownNameError, check_choice
+from shared.hooks import edit, find_module
+from shared.lrp._attribute import _forward, attribute, default_composite
+from shared.lrp._composites import Composite
+from shared.lrp._inputs import Inputs, frozen
+from shared.lrp._probes import times
+from shared.lrp._targets import seed
+
+REDUCTIONS = ("mean", "mean_abs", "abs_mean")
+
+
+def weight_relevance(
+    model: nn.Module,
+    batches: Iterable[Any],
+    target: Any,
+    names: Sequence[str] | str,
+    composite: Composite | None = None,
+    *,
+    reduce: str = "mean",
+    init: str = "logit",
+    position: int | Tensor | None = None,
+) -> dict[str, Tensor]:
+    """Relevance of parameters: `R_w = w * dL/dw` on the graph with LRP rules, averaged over samples.
+
+    For `z_k = sum_j w_kj x_j` this is the message `x_j w_kj c_k` summed over positions, so a bias-free layer's weights
+    carry the relevance of its output.
+
+    Args:
+        batches: inputs as for `attribute`, or pairs `(x, target)` where the target changes from batch to batch.
+        target: as for `attribute`; ignored for pairs.
+        names: parameters, or modules (their `weight` is meant). The layer needs a rule that keeps weight gradients:
+            none (LRP-0) or Epsilon.
+        reduce: "mean" over samples; "abs_mean", its absolute value; "mean_abs", the mean of absolute values (one
+            backward pass per sample).
+
+    Returns:
+        name -> tensor of the parameter's shape, float32 or wider.
+    """
+    check_choice("reduce", reduce, REDUCTIONS)
+    composite = composite if composite is not None else default_composite(model)
+    wanted = _parameters(model, [names] if isinstance(names, str) else list(names))
+    totals = {name: torch.zeros_like(p, dtype=_wide(p)) for name, p in wanted.items()}
+    count = 0
+    with _only(model, wanted.values()), composite.context(model):
+        for batch in batches:
+            x, goal = batch if isinstance(batch, tuple) else (batch, target)
+            for gradients, size in _gradients(model, x, goal, wanted, reduce == "mean_abs", init, position):
+                count += size
+                for (name, p), g in zip(wanted.items(), gradients):
+                    r = times(p.detach(), g)
+                    totals[name] += r.abs() if reduce == "mean_abs" else r
+    if not count:
+        raise ValueError("batches is empty; at least one input is needed")
+    means = {name: total / count for name, total in totals.items()}
+    return {name: m.abs() for name, m in means.items()} if reduce == "abs_mean" else means
+
+
+def _wide(p: Tensor) -> torch.dtype:
+    return torch.float32 if p.dtype in (torch.float16, torch.bfloat16) else p.dtype
+
+
+def _parameters(model: nn.Module, names: list[str]) -> dict[str, nn.Parameter]:
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    found = {}
+    for name in names:
+        key = name if name in parameters else f"{name}.weight"
+        if key not in parameters:
+            find_module(model, name)
+            raise UnknownNameError(f"names: {name!r} is neither a parameter nor a module with a weight")
+        found[name] = parameters[key]
+    return found
+
+
+@contextmanager
+def _only(model: nn.Module, parameters: Iterable[nn.Parameter]) -> Iterator[None]:
+    """Of all parameters, only these require grad inside."""
+    chosen = list(parameters)
+    before = [p.requires_grad for p in chosen]
+    with frozen(model):
+        for p in chosen:
+            p.requires_grad_(True)
+        try:
+            yield
+        finally:
+            for p, flag in zip(chosen, before):
+                p.requires_grad_(flag)
+
+
+def _gradients(
+    model: nn.Module, x: Any, target: Any, wanted: Mapping[str, Tensor], per_sample: bool, init: str, position: Any
+) -> Iterator[tuple[tuple[Tensor, ...], int]]:
+    """Weight gradients of the batch's explained amount, summed over samples or one by one."""
+    logits = _forward(Inputs(model, x, embed=False, wrt=None), None, position)
+    start = seed(target, logits.detach(), init)
+    size = len(logits)
+    for n in range(size if per_sample else 1):
+        row = _row(start, n) if per_sample else start
+        keep = per_sample and n + 1 < size
+        gradients = torch.autograd.grad(logits, list(wanted.values()), row, retain_graph=keep, allow_unused=True)
+        missing = [name for name, g in zip(wanted, gradients) if g is None]
+        if missing:
+            raise ValueError(f"no relevance reaches {', '.join(missing)}: the layer must run, under no rule or Epsilon")
+        yield gradients, 1 if per_sample else size
+
+
+def _row(start: Tensor, n: int) -> Tensor:
+    """The seed of sample n alone."""
+    row = torch.zeros_like(start)
+    row[n] = start[n]
+    return row
+
+
+def conservation_report(
+    model: nn.Module, x: Any, target: Any = None, composite: Composite | None = None, **options: Any
+) -> pd.DataFrame:
+    """What every leaf module's output carries: where relevance is kept, lost or gained.
+
+    Returns:
+        One row per call of a leaf module in forward order, first the input: `module`, `kind`, `relevance` (summed over
+        the output and averaged over the batch), `share` of the explained amount. On a path with a parallel branch a
+        single row isn't the whole; bias terms absorb their share.
+    """
+    sums: dict[tuple[str, int], list[float]] = {}
+    leaves = {n: m for n, m in model.named_modules() if n and not any(True for _ in m.children())}
+
+    def tap(name: str) -> Any:
+        def watch(activation: Tensor) -> Tensor | None:
+            if not activation.requires_grad:
+                return None
+            call = sum(key[0] == name for key in sums)
+            sums[name, call] = []
+            value, out = activation.detach(), activation.clone()
+            out.register_hook(lambda c: sums[name, call].append(times(value, c).sum().item()))
+            return out
+
+        return watch
+
+    with edit(model, {name: tap(name) for name in leaves if not isinstance(leaves[name], nn.Embedding)}):
+        result = attribute(model, x, target, composite, **options)
+    batch = len(result.output)
+    explained = times(result.output, result.seed).sum().item() / batch
+    rows = [("input", "Tensor", result.relevance.sum().item() / batch)]
+    rows += [(name, type(leaves[name]).__name__, sum(values) / batch) for (name, _), values in sums.items()]
+    frame = pd.DataFrame(rows, columns=["module", "kind", "relevance"])
+    return frame.assign(share=frame["relevance"] / explained)
