@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 
 class UnknownNameError(ValueError):
@@ -26,6 +28,8 @@ def check_choice(argument: str, value: Any, choices: Iterable[Any]) -> Any:
 
 def check_finite(argument: str, value: torch.Tensor | np.ndarray) -> None:
     """Raise `ValueError` if a floating tensor or array is empty or holds NaN or infinity."""
+    import torch  # here, so that the command line tools that check names start without it
+
     size = value.numel() if isinstance(value, torch.Tensor) else value.size
     if size == 0:
         raise ValueError(f"{argument} is empty (shape {tuple(value.shape)}); at least one element is needed")

@@ -1,9 +1,31 @@
 """The `Paper` object a notebook talks to: parameters, seeds, device, figures, claims, results."""
 
-from shared.compendium.card import Card, CardError, ClaimCard, known_papers, load_card, parse_card
-from shared.compendium.claims import Check, ClaimError, Measurement
-from shared.compendium.paper import SCALES, Paper
-from shared.compendium.runinfo import resolve_device, seed_everything
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from shared.compendium.card import Card, CardError, ClaimCard, load_card, parse_card
+    from shared.compendium.claims import Check, ClaimError, Measurement
+    from shared.compendium.paper import Paper
+    from shared.compendium.paths import SCALES, known_papers
+    from shared.compendium.runinfo import resolve_device, seed_everything
+
+# Imported when first asked for: the tools behind `make` share this package and shouldn't wait for torch.
+_MODULES = {
+    "card": ("Card", "CardError", "ClaimCard", "load_card", "parse_card"),
+    "claims": ("Check", "ClaimError", "Measurement"),
+    "paper": ("Paper",),
+    "paths": ("SCALES", "known_papers"),
+    "runinfo": ("resolve_device", "seed_everything"),
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
 
 __all__ = [
     "SCALES",

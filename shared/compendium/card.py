@@ -12,7 +12,7 @@ import yaml
 
 from shared._checks import check_choice
 from shared.compendium.claims import Check
-from shared.compendium.paths import PAPERS
+from shared.compendium.paths import PAPERS, known_papers
 
 _SCHEMA = json.loads((Path(__file__).parent / "card.schema.json").read_text(encoding="utf-8"))
 
@@ -45,11 +45,6 @@ class Card:
     theme: str
     claims: dict[str, ClaimCard]
     raw: dict[str, Any] = field(repr=False)
-
-
-def known_papers(folder: Path = PAPERS) -> list[str]:
-    """Slugs of the papers in the repository: every folder with a card."""
-    return sorted(path.parent.name for path in folder.glob("*/card.yml"))
 
 
 def load_card(slug: str, folder: Path = PAPERS) -> Card:

@@ -19,8 +19,7 @@ import psutil
 import yaml
 from papermill.exceptions import PapermillExecutionError
 
-from shared.compendium.paper import SCALES
-from shared.compendium.paths import PAPERS, atomic_path, run_dir
+from shared.compendium.paths import PAPERS, SCALES, atomic_path, run_dir
 
 
 def execute(slug: str, scale: str = "small", limit: float = 600) -> str | None:
@@ -46,6 +45,7 @@ def execute(slug: str, scale: str = "small", limit: float = 600) -> str | None:
                     output,
                     yaml.safe_load(parameters.read_text(encoding="utf-8")) if parameters else {},
                     kernel_name="python3",
+                    language="python",
                     cwd=PAPERS / slug,
                     progress_bar=False,
                     log_output=True,
@@ -54,7 +54,7 @@ def execute(slug: str, scale: str = "small", limit: float = 600) -> str | None:
                 shutil.copyfile(output, failed)
                 raise
     except PapermillExecutionError as error:
-        return f"cell {error.cell_index + 1}: {error.ename}: {_one_line(error.evalue)}"
+        return f"cell [{error.exec_count}]: {error.ename}: {_one_line(error.evalue)}"
     except Exception as error:  # a kernel that died, a notebook that can't be read
         return f"{type(error).__name__}: {_one_line(error)}"
     return None

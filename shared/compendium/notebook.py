@@ -12,8 +12,7 @@ from nbclient import NotebookClient
 from PIL import Image
 
 from shared._checks import check_choice
-from shared.compendium.card import known_papers
-from shared.compendium.paths import PAPERS, atomic_path
+from shared.compendium.paths import PAPERS, atomic_path, known_papers
 
 _KEPT_METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},

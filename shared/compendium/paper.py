@@ -16,10 +16,8 @@ from matplotlib.figure import Figure
 from shared._checks import check_choice
 from shared.compendium.card import load_card
 from shared.compendium.claims import VOID, ClaimError, Measurement, per_seed, table
-from shared.compendium.paths import atomic_path, run_dir
+from shared.compendium.paths import SCALES, atomic_path, run_dir
 from shared.compendium.runinfo import Meter, git_state, resolve_device, seed_everything, versions
-
-SCALES = ("small", "paper")
 
 
 class Paper:

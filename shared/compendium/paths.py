@@ -12,6 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PAPERS = ROOT / "papers"
 DATA = ROOT / "data"
+SCALES = ("small", "paper")
 
 
 def cache_dir() -> Path:
@@ -27,6 +28,11 @@ def figures_dir() -> Path:
 def run_dir(slug: str, scale: str = "small") -> Path:
     """Folder of a paper's figures and results at a scale: `figures/<slug>`, at paper scale `figures/<slug>/paper`."""
     return figures_dir() / slug / ("paper" if scale == "paper" else "")
+
+
+def known_papers(folder: Path = PAPERS) -> list[str]:
+    """Slugs of the papers in the repository: every folder with a card."""
+    return sorted(path.parent.name for path in folder.glob("*/card.yml"))
 
 
 @contextmanager

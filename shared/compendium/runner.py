@@ -13,9 +13,7 @@ import sys
 from collections import Counter
 
 from shared._checks import check_choice
-from shared.compendium.card import known_papers
-from shared.compendium.paper import SCALES
-from shared.compendium.paths import PAPERS, figures_dir, run_dir
+from shared.compendium.paths import PAPERS, SCALES, figures_dir, known_papers, run_dir
 
 
 def command(slugs: list[str], scale: str, cores: int, limit: int | None, profile: str | None) -> list[str]:

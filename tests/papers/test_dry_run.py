@@ -45,6 +45,7 @@ def test_runs_at_paper_scale(slug, tmp_path, monkeypatch):
         tmp_path / "out.ipynb",
         {**named, **tiny.PARAMETERS},
         kernel_name="python3",
+        language="python",
         cwd=PAPERS / slug,
         progress_bar=False,
     )
