@@ -1,0 +1,126 @@
+"""What DiffNaps is compared with, each bringing its result into the same form: item sets per class."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any
+
+import numpy as np
+from scipy.stats import hypergeom
+from sklearn.tree import DecisionTreeClassifier
+
+from shared._checks import check_range
+from shared.patterns._diffnaps_scores import strict_binary_csr
+from shared.patterns._premise import Premise
+
+Pattern = tuple[int, ...]
+ClassPatterns = dict[Hashable, list[Pattern]]
+
+
+def tree_patterns(X: Any, y: Any, *, max_depth: int = 20, random_state: int | None = 0) -> ClassPatterns:
+    """Decision tree (Gini, the paper's depth limit): the items that must be present on the path to each leaf.
+
+    A path belongs to its leaf's majority class; paths that need no item present give no pattern, and absences, which a
+    conjunction can't say, are left out (the paper doesn't tell how it reads its trees).
+    """
+    X, y = strict_binary_csr(X), np.asarray(y)
+    model = DecisionTreeClassifier(max_depth=max_depth, random_state=random_state).fit(X, y)
+    tree = model.tree_
+    found: dict[Hashable, set[Pattern]] = {label: set() for label in model.classes_.tolist()}
+    stack: list[tuple[int, Pattern]] = [(0, ())]
+    while stack:
+        node, path = stack.pop()
+        if tree.children_left[node] < 0:
+            if path:
+                found[model.classes_[tree.value[node][0].argmax()].item()].add(tuple(sorted(path)))
+            continue
+        stack.append((tree.children_left[node], path))
+        stack.append((tree.children_right[node], (*path, int(tree.feature[node]))))
+    return {label: sorted(patterns) for label, patterns in found.items()}
+
+
+def premise_patterns(X: Any, y: Any, **options: Any) -> ClassPatterns:
+    """Premise's conjunctions (no clauses) per class; one against all the others where there are more than two.
+
+    `options` go to `Premise`.
+    """
+    X, y = strict_binary_csr(X), np.asarray(y)
+    classes = np.unique(y).tolist()
+    found: ClassPatterns = {}
+    for label in classes[1:] if len(classes) == 2 else classes:
+        model = Premise(n_neighbors=0, **options).fit(X, (y == label).astype(int))
+        found[label] = sorted(p.items for p in model.patterns_ if p.direction == 1)
+        if len(classes) == 2:
+            found[classes[0]] = sorted(p.items for p in model.patterns_ if p.direction == 0)
+    return {label: found[label] for label in classes}
+
+
+class TooManyPatternsError(RuntimeError):
+    """A level-wise search that passed its limit; `level` is the length at which, `count` how many there were."""
+
+    def __init__(self, level: int, count: int) -> None:
+        super().__init__(f"{count:,} frequent item sets of length {level} or less: over the limit")
+        self.level, self.count = level, count
+
+
+def significant_patterns(
+    X: Any, y: Any, *, min_support: float = 0.05, alpha: float = 0.05, max_length: int = 14, limit: int = 100_000
+) -> ClassPatterns:
+    """All item sets that are frequent in a class and significantly more frequent there than elsewhere.
+
+    Level-wise search per class (Apriori: a set of length k is only counted if its parts were frequent), then Fisher's
+    exact test, one-sided, at alpha divided by the number of frequent sets. `TooManyPatternsError` as soon as a class
+    has over `limit` frequent sets.
+    """
+    X, y = strict_binary_csr(X), np.asarray(y)
+    check_range("min_support", min_support, 1e-9, 1)
+    found: ClassPatterns = {}
+    for label in np.unique(y).tolist():
+        mine = y == label
+        sets = frequent_sets(X[mine], min_support, max_length, limit)
+        if not sets:
+            found[label] = []
+            continue
+        inside, outside = supports(X[mine], sets), supports(X[~mine], sets)
+        total = inside + outside
+        p = hypergeom.sf(inside - 1, len(y), mine.sum(), total)
+        found[label] = sorted(s for s, value in zip(sets, p) if value <= alpha / len(sets) and len(s) > 1)
+    return found
+
+
+def frequent_sets(X: Any, min_support: float, max_length: int, limit: int) -> list[Pattern]:
+    """Item sets of at most `max_length` items that at least `min_support` of the rows hold, by length."""
+    columns = strict_binary_csr(X).tocsc()
+    least = min_support * columns.shape[0]
+    items = np.flatnonzero(np.asarray(columns.sum(0)).ravel() >= least)
+    level: dict[Pattern, np.ndarray] = {(int(i),): columns[:, i].toarray().ravel() > 0 for i in items}
+    frequent = list(level)
+    while level and len(next(iter(level))) < max_length:
+        longer: dict[Pattern, np.ndarray] = {}
+        prefixes: dict[Pattern, list[int]] = {}
+        for pattern in level:
+            prefixes.setdefault(pattern[:-1], []).append(pattern[-1])
+        for prefix, last in prefixes.items():
+            rows = np.array([level[(*prefix, i)] for i in last])
+            for a in range(len(last) - 1):
+                both = rows[a] & rows[a + 1 :]
+                for b in np.flatnonzero(both.sum(1) >= least):
+                    longer[(*prefix, last[a], last[a + 1 + b])] = both[b]
+            if len(frequent) + len(longer) > limit:
+                raise TooManyPatternsError(len(prefix) + 2, len(frequent) + len(longer))
+        level = longer
+        frequent.extend(level)
+    return frequent
+
+
+def supports(X: Any, sets: list[Pattern]) -> np.ndarray:
+    """Number of rows that hold each set, (P,) int, by AND over bit-packed columns."""
+    packed = np.packbits(strict_binary_csr(X).toarray().astype(bool).T, axis=1)
+    lengths = np.array([len(s) for s in sets])
+    counts = np.zeros(len(sets), dtype=int)
+    for length in np.unique(lengths):
+        which = np.flatnonzero(lengths == length)
+        for part in np.split(which, range(4096, len(which), 4096)):
+            items = np.array([sets[i] for i in part])
+            counts[part] = np.bitwise_count(np.bitwise_and.reduce(packed[items], axis=1)).sum(1)
+    return counts
