@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from shared.hooks import attention_modules
 from shared.lrp._composites import Applied, AttnLRP, Composite, EpsilonPlus
-from shared.lrp._graph import check_graph, check_input_layer, first_offender
+from shared.lrp._graph import check_graph, check_input_layer, check_merged, first_offender
 from shared.lrp._inputs import Inputs, frozen, last_positions, output_tensor
 from shared.lrp._probes import Condition, Probes, times
 from shared.lrp._targets import seed
@@ -98,7 +98,7 @@ def attribute(
     probes = Probes(model, record, wanted)
     with ExitStack() as stack:
         stack.enter_context(frozen(model))
-        applied = stack.enter_context(composite.context(model))
+        applied = stack.enter_context(composite.context(model, inputs.run))
         with probes.attached():
             logits = _forward(inputs, output, position)
         probes.open = False
@@ -138,6 +138,11 @@ def _forward(inputs: Inputs, output: Any, position: int | Tensor | None) -> Tens
 def _check(applied: Applied, inputs: Inputs, logits: Tensor) -> None:
     check_graph(logits, applied.has_attention, lambda: first_offender(applied.model, inputs.run, applied.has_attention))
     check_input_layer(applied.explicit_inputs, inputs.leaf, logits)
+    check_merged({pair.node: pair.name for pair in applied.pairs if pair.node is not None}, logits)
+    if len(logits) != len(inputs.leaf):
+        raise ValueError(
+            f"the explained output has {len(logits)} rows for {len(inputs.leaf)} of x; choose another output="
+        )
 
 
 def _jobs(target: Any, conditions: list[Condition], logits: Tensor, init: str) -> list[tuple[Tensor, Condition]]:
@@ -194,7 +199,7 @@ def _first_not_finite(
 
     with ExitStack() as stack:
         stack.enter_context(frozen(model))
-        stack.enter_context(composite.context(model))
+        stack.enter_context(composite.context(model, inputs.run))
         for name, module in model.named_modules():
             stack.callback(module.register_forward_hook(tap(name)).remove)
         logits = _forward(inputs, output, position)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+import weakref
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from shared.hooks import find_module
+from shared.hooks import find_module, first_tensor
+from shared.lrp._graph import count_consumers
 from shared.lrp._ops import BatchNorm, LinearOp, linear_op
 
 
@@ -20,7 +25,8 @@ class MergeBatchNorm:
 
     Args:
         pairs: batch norm's name -> name of its linear layer. By default each batch norm is paired with the linear layer
-            right before it in registration order (as in zennit). Data flow is checked while the model runs.
+            right before it in registration order (as in zennit); `attribute` leaves out those that don't follow it in
+            data flow too.
     """
 
     def __init__(self, pairs: Mapping[str, str] | None = None) -> None:
@@ -44,12 +50,46 @@ class MergeBatchNorm:
         return True
 
 
+Pair = tuple[nn.Module, nn.Module]
+_VERIFIED: weakref.WeakKeyDictionary[nn.Module, dict[tuple[int, ...], list[int]]] = weakref.WeakKeyDictionary()
+
+
+def in_data_flow(model: nn.Module, pairs: list[Pair], run: Callable[[], Any]) -> list[Pair]:
+    """Those pairs whose layer feeds exactly its batch norm; `run` calls the model with a graph, once per new model."""
+    key = tuple(id(norm) for _, norm in pairs)
+    known = _VERIFIED.setdefault(model, {})
+    if pairs and key not in known:
+        known[key] = [id(norm) for norm in _fed_directly(pairs, run)]
+    return [pair for pair in pairs if id(pair[1]) in known[key]] if pairs else []
+
+
+def _fed_directly(pairs: list[Pair], run: Callable[[], Any]) -> list[nn.Module]:
+    outputs: dict[nn.Module, Tensor] = {}
+    fed: dict[nn.Module, Any] = {}  # batch norm -> graph node of its input, the layer's output
+
+    def after(linear: nn.Module, _args: Any, output: Tensor) -> None:
+        outputs[linear] = output
+
+    def before(linear: nn.Module, norm: nn.Module, args: Any) -> None:
+        if args[0] is outputs.pop(linear, None):
+            fed[norm] = args[0].grad_fn
+
+    with ExitStack() as stack:
+        for linear, norm in pairs:
+            stack.callback(linear.register_forward_hook(after).remove)
+            stack.callback(norm.register_forward_pre_hook(partial(before, linear)).remove)
+        output = first_tensor(run())
+    consumers = count_consumers(set(fed.values()), output)
+    return [norm for norm, node in fed.items() if consumers[node] <= 1]
+
+
 class MergedPair:
     """One active merge: hands out the merged parameters; checks that the batch norm gets this layer's output."""
 
     def __init__(self, op: LinearOp, linear: nn.Module, norm: nn.Module, name: str) -> None:
         self.op, self.linear, self.norm, self.name = op, linear, norm, name
         self.output: Tensor | None = None
+        self.node: Any = None  # of the layer's output in the autograd graph
 
     def parameters(self) -> tuple[Tensor, Tensor]:
         """`(W', b')` of the merged layer."""
@@ -79,7 +119,7 @@ class MergedPair:
                 f"batch norm {self.name!r} follows {type(self.linear).__name__} in registration but not in data flow; "
                 "give canonizers=[MergeBatchNorm(pairs={norm name: layer name})] or canonizers=[] for no merging"
             )
-        self.output = None
+        self.output, self.node = None, x.grad_fn
         return x.clone()
 
     def _same(self, x: Tensor) -> bool:

@@ -12,7 +12,7 @@ from shared._checks import check_choice
 from shared.hooks import attention_modules, find_module, wrap_attention
 from shared.lrp import _transformers
 from shared.lrp._activations import identity_forward, needs_identity
-from shared.lrp._canonizers import MergeBatchNorm, MergedPair
+from shared.lrp._canonizers import MergeBatchNorm, MergedPair, in_data_flow
 from shared.lrp._ops import AnyLinear, AvgPool, Convolution, Linear, is_hf_conv1d, linear_op, pad_input
 from shared.lrp._rules import AlphaBeta, Epsilon, Flat, Gamma, Norm, Pass, Rule, ZBox, ZPlus, attach_stabilizer
 
@@ -69,10 +69,13 @@ class Composite:
         return chosen
 
     @contextmanager
-    def context(self, model: nn.Module) -> Iterator[Applied]:
-        """Apply the rules to `model`; its forward output is unchanged, its backward pass carries LRP coefficients."""
+    def context(self, model: nn.Module, run: Callable[[], Any] | None = None) -> Iterator[Applied]:
+        """Apply the rules to `model`; its forward output is unchanged, its backward pass carries LRP coefficients.
+
+        `run` calls the model on some input; given it, default batch-norm merging is restricted to pairs in data flow.
+        """
         with ExitStack() as stack:
-            yield stack.enter_context(Applied(self, model))
+            yield stack.enter_context(Applied(self, model, run))
 
     def register(self, model: nn.Module) -> None:
         """Apply the rules until `remove()`; prefer `context`."""
@@ -96,8 +99,9 @@ def _matches(module: nn.Module, types: Any) -> bool:
 class Applied:
     """A composite at work on one model: installs the overrides on entry, removes them on exit."""
 
-    def __init__(self, composite: Composite, model: nn.Module) -> None:
-        self.composite, self.model = composite, model
+    def __init__(self, composite: Composite, model: nn.Module, run: Callable[[], Any] | None = None) -> None:
+        self.composite, self.model, self.run = composite, model, run
+        self.pairs: list[MergedPair] = []
         self.explicit_inputs: list[Tensor] = []  # inputs of layers whose rule sends relevance itself
         self.has_attention = False
 
@@ -114,6 +118,7 @@ class Applied:
 
     def __exit__(self, *error: Any) -> None:
         self.explicit_inputs.clear()
+        self.pairs.clear()
         self._stack.close()
 
     def _install(self, stack: ExitStack) -> None:
@@ -132,8 +137,12 @@ class Applied:
         names = {module: name for name, module in self.model.named_modules()}
         merged = {}
         for canonizer in self.composite.canonizers:
-            for linear, norm in canonizer.find(self.model):
+            pairs = canonizer.find(self.model)
+            if canonizer.pairs is None and self.run is not None:
+                pairs = in_data_flow(self.model, pairs, self.run)
+            for linear, norm in pairs:
                 pair = MergedPair(linear_op(linear), linear, norm, names[norm])
+                self.pairs.append(pair)
                 merged[linear] = pair
                 _override(stack, norm, pair.pass_through)
         return merged
@@ -149,6 +158,9 @@ class Applied:
             return identity_forward(module, module.forward)
         if rule is not None:
             raise ValueError(f"{type(rule).__name__} is a rule for linear layers; {name!r} is {type(module).__name__}")
+        clip = _transformers.clip_forward(module)
+        if clip is not None:
+            return clip
         _transformers.check_norm(module, name)
         gated = _transformers.gated_forward(module, self.composite.transformer) if self.composite.transformer else None
         return gated or _transformers.norm_forward(module)

@@ -93,6 +93,30 @@ def _tensors(value: Any) -> list[Tensor]:
     return [part for part in parts if isinstance(part, Tensor)]
 
 
+def count_consumers(wanted: set[Any], output: Tensor) -> dict[Any, int]:
+    """How many operations behind `output` take the result of each wanted graph node."""
+    consumers = dict.fromkeys(wanted, 0)
+    for node in nodes(output.grad_fn) if wanted and output.grad_fn is not None else ():
+        for parent, _ in node.next_functions:
+            if parent in consumers:
+                consumers[parent] += 1
+    return consumers
+
+
+def check_merged(merged: dict[Any, str], output: Tensor) -> None:
+    """Raise if the output of a layer whose batch norm was merged goes anywhere else too.
+
+    Args:
+        merged: graph node of the layer's output -> name of its batch norm.
+    """
+    for node, count in count_consumers(set(merged), output).items():
+        if count > 1:
+            raise RuntimeError(
+                f"the layer before batch norm {merged[node]!r} feeds {count} operations, so the norm can't be merged "
+                "into it; pass canonizers=[] or MergeBatchNorm(pairs=...) without this pair"
+            )
+
+
 VIEWS = "View UnsafeView ReshapeAlias Alias Permute Transpose T Unsqueeze Squeeze Clone ConstantPadNd Slice".split()
 
 

@@ -110,6 +110,35 @@ def gated_forward(module: Any, mode: str) -> Callable[[Tensor], Tensor] | None:
     return forward
 
 
+def clip_forward(module: Any) -> Callable[..., Any] | None:
+    """`CLIPModel` with the lengths of both embeddings constant (normalisation rule); the towers are patched as usual.
+
+    One tower is explained at a time, so the other one's embedding is a constant in the similarity.
+    """
+    if type(module).__name__ != "CLIPModel":
+        return None
+
+    def forward(
+        input_ids: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        from transformers.models.clip.modeling_clip import CLIPOutput
+
+        image = _unit(module.get_image_features(pixel_values, **kwargs).pooler_output)
+        text = _unit(module.get_text_features(input_ids, attention_mask, position_ids).pooler_output)
+        logits = image @ text.t() * module.logit_scale.exp()
+        return CLIPOutput(logits_per_image=logits, logits_per_text=logits.t(), text_embeds=text, image_embeds=image)
+
+    return forward
+
+
+def _unit(x: Tensor) -> Tensor:
+    return x / x.detach().norm(dim=-1, keepdim=True)
+
+
 def attention_wrapper(mode: str) -> Callable[..., Any]:
     """Wrapper for `hooks.wrap_attention`: scales what flows back to q, k and v and leaves the fused kernel alone.
 
