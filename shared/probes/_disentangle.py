@@ -1,0 +1,228 @@
+"""Directions of several concepts at once: corrected for each other's labels, or made orthogonal.
+
+Erogullari et al. 2025, "Post-Hoc Concept Disentanglement" (arXiv 2503.05522).
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from shared._checks import check_choice, check_range, check_shape
+from shared.probes._inputs import as_activations, as_labels
+from shared.probes._metrics import auroc_cosine, orthogonality, welch_bound
+
+HOWS = ("penalty", "loewdin", "gram_schmidt")
+
+
+def multi_pattern(H: Any, Y: Any) -> Tensor:
+    """Regression of the activations on all labels together, `(ỸᵀỸ)⁺ ỸᵀH̃` (k, d); tildes mean centred.
+
+    Under `h = Σ_c y_c g_c + noise` its mean is g, however the labels correlate.
+    """
+    H = as_activations(H)
+    Y, _ = as_labels(Y, H, "Y", least=2)
+    return torch.linalg.lstsq(Y - Y.mean(0), H - H.mean(0), driver=_driver(H)).solution
+
+
+def _driver(H: Tensor) -> str:
+    return "gelsd" if H.device.type == "cpu" else "gels"
+
+
+@dataclass
+class History:
+    """What a fine-tuning run logged, one entry per evaluation, and the epoch that was kept."""
+
+    epoch: list[int] = field(default_factory=list)
+    orthogonality: list[float] = field(default_factory=list)
+    auroc: list[float] = field(default_factory=list)
+    fit: list[float] = field(default_factory=list)
+    penalty: list[float] = field(default_factory=list)
+    kept: int = 0
+
+
+def orthogonalise(
+    V: Tensor, how: str = "loewdin", *, H: Any = None, Y: Any = None, allow_overcomplete: bool = False, **options: Any
+) -> Tensor:
+    """Unit directions (k, d) made (more) orthogonal to each other.
+
+    "loewdin": `(V Vᵀ)^(−1/2) V`, the nearest orthonormal set, all concepts alike; "gram_schmidt": in the given order,
+    the first stays; "penalty": `finetune`, which needs H and Y (its `options` here). Rows with NaN stay out.
+    """
+    check_choice("how", how, HOWS)
+    if how == "penalty":
+        if H is None or Y is None:
+            raise ValueError("how='penalty' needs H and Y")
+        return finetune(H, Y, start=V, allow_overcomplete=allow_overcomplete, **options)[0]
+    if options:
+        raise TypeError(f"how={how!r} takes no options; got {', '.join(options)}")
+    good = torch.isfinite(V).all(1)
+    W = torch.nn.functional.normalize(V[good].double(), dim=1)
+    if len(W) > V.shape[1]:
+        raise ValueError(_too_many(len(W), V.shape[1]))
+    values, vectors = torch.linalg.eigh(W @ W.T)
+    if float(values[0]) < 1e-10:
+        raise ValueError("V has linearly dependent rows; they can't be made orthogonal to each other")
+    result = torch.full_like(V, torch.nan, dtype=torch.float64)
+    if how == "loewdin":
+        result[good] = vectors @ (values.rsqrt()[:, None] * vectors.T) @ W
+    else:
+        Q, R = torch.linalg.qr(W.T)
+        result[good] = (Q * R.diagonal().sign()).T
+    return result.to(V.dtype)
+
+
+def _too_many(k: int, d: int) -> str:
+    return (
+        f"{k} concepts can't be orthogonal in {d} dimensions (mean squared cosine >= {welch_bound(k, d):.3g}); "
+        "how='penalty' with allow_overcomplete=True spreads them"
+    )
+
+
+def pair_weights(V: Tensor, Y: Tensor, alpha: float, beta: float, n_targets: int) -> Tensor:
+    """Penalty weights (k, k): alpha, but √beta for the `n_targets` most similar pairs whose labels correlate."""
+    k = len(V)
+    overlap = torch.nn.functional.normalize(V.double(), dim=1)
+    overlap = (overlap @ overlap.T).abs()
+    centred = torch.nn.functional.normalize(Y.double() - Y.double().mean(0), dim=0)
+    upper = torch.triu(torch.ones(k, k, dtype=torch.bool, device=V.device), 1)
+    candidates = overlap.masked_fill(~(upper & (centred.T @ centred > 0)), -1).flatten()
+    best = candidates.topk(min(n_targets, len(candidates)))
+    weights = torch.full((k, k), float(alpha), dtype=torch.float64, device=V.device)
+    for pair in best.indices[best.values > 0].tolist():
+        i, j = divmod(pair, k)
+        weights[i, j] = weights[j, i] = beta**0.5
+    return weights
+
+
+def finetune(
+    H: Any,
+    Y: Any,
+    *,
+    start: Tensor | str = "pattern",
+    alpha: float | Tensor = 0.1,
+    epochs: int = 200,
+    lr: float = 1e-3,
+    batch_size: int = 32,
+    early_exit: str | None = "orthogonality",
+    evaluate_every: int = 10,
+    validation: tuple[Any, Any] | None = None,
+    allow_overcomplete: bool = False,
+    generator: torch.Generator | None = None,
+) -> tuple[Tensor, History]:
+    """The paper's joint training of concept vectors W (k, d) and offsets b:
+
+    `mean over samples, concepts, dimensions of (h − (w_c y_c + b_c))² + ‖A ⊙ (W Wᵀ − I)‖_F`, A filled with alpha.
+
+    start : "pattern" (the closed form, rows scaled to length one), "random", or vectors (k, d). early_exit : keep the
+    weights of the evaluation with the best mean "orthogonality" (divisor k, an improvement counts from 0.01 on) or
+    "auroc" on `validation` (the training data unless given); None keeps the last. Concepts with fewer than two samples
+    of a class come back as NaN with a warning.
+
+    The quadratic in W needs `ỸᵀH` only per batch, so a step costs O(batch k d) with one small matrix product.
+
+    Returns unit vectors (k, d) in single precision, and the `History`.
+    """
+    check_choice("early_exit", early_exit, ("orthogonality", "auroc", None))
+    check_range("epochs", epochs, 1)
+    H = as_activations(H).float()
+    Y = torch.as_tensor(Y).to(H)
+    check_shape("Y", Y, (len(H), "k"))
+    k, d = Y.shape[1], H.shape[1]
+    enough = (Y.sum(0) >= 2) & ((1 - Y).sum(0) >= 2)
+    if not bool(enough.all()):
+        warnings.warn(f"concepts {(~enough).nonzero().flatten().tolist()} lack samples of a class: NaN", stacklevel=2)
+    if int(enough.sum()) > d and not allow_overcomplete:
+        raise ValueError(_too_many(int(enough.sum()), d))
+    kept, Y = enough.nonzero().flatten(), Y[:, enough]
+    W = _start(H, Y, start, enough, generator)
+    b = (H.mean(0) - Y.mean(0)[:, None] * W).clone()
+    A = torch.as_tensor(alpha, dtype=H.dtype, device=H.device).expand(k, k)[kept][:, kept]
+    held = (
+        (H, Y) if validation is None else (as_activations(validation[0]).float(), torch.as_tensor(validation[1]).to(H))
+    )
+    held = (held[0], held[1] if validation is None else held[1][:, enough])
+    best, history = _train(H, Y, W, b, A, held, epochs, lr, batch_size, early_exit, evaluate_every, generator)
+    result = torch.full((k, d), torch.nan, device=H.device)
+    result[kept] = torch.nn.functional.normalize(best, dim=1)
+    return result, history
+
+
+def _start(H: Tensor, Y: Tensor, start: Tensor | str, enough: Tensor, generator: torch.Generator | None) -> Tensor:
+    if isinstance(start, Tensor):
+        check_shape("start", start, (len(enough), H.shape[1]))
+        return torch.nn.functional.normalize(start.to(H)[enough], dim=1)
+    check_choice("start", start, ("pattern", "random"))
+    if start == "random":
+        drawn = torch.randn(Y.shape[1], H.shape[1], generator=generator).to(H)
+        return torch.nn.functional.normalize(drawn, dim=1)
+    centred = Y - Y.mean(0)
+    return torch.nn.functional.normalize(centred.T @ (H - H.mean(0)), dim=1)
+
+
+def _train(
+    H: Tensor,
+    Y: Tensor,
+    W: Tensor,
+    b: Tensor,
+    A: Tensor,
+    held: tuple[Tensor, Tensor],
+    epochs: int,
+    lr: float,
+    batch_size: int,
+    early_exit: str | None,
+    every: int,
+    generator: torch.Generator | None,
+) -> tuple[Tensor, History]:
+    W, b = W.clone().requires_grad_(), b.clone().requires_grad_()
+    optimiser = torch.optim.Adam([W, b], lr=lr)
+    history, best, top = History(), W.detach().clone(), -float("inf")
+    n, k, d = len(H), *W.shape
+    fit = penalty = torch.zeros(())
+    for epoch in range(epochs + 1):
+        if epoch % every == 0 or epoch == epochs:
+            now = _evaluate(W.detach(), *held)
+            for name, value in zip(("epoch", "orthogonality", "auroc", "fit", "penalty"), (epoch, *now, fit, penalty)):
+                getattr(history, name).append(float(value) if name != "epoch" else epoch)
+            score = {"orthogonality": now[0], "auroc": now[1], None: float(epoch)}[early_exit]
+            if score >= top + (0.01 if early_exit == "orthogonality" else 0):
+                best, top, history.kept = W.detach().clone(), score, epoch
+        if epoch == epochs:
+            return best, history
+        for rows in torch.randperm(n, generator=generator).to(H.device).split(batch_size):
+            h, y = H[rows], Y[rows]
+            fit = _reconstruction(h, y, W, b) / (len(rows) * k * d)
+            penalty = frobenius(A * (W @ W.T - torch.eye(k, device=H.device)))
+            optimiser.zero_grad()
+            (fit + penalty).backward()
+            optimiser.step()
+    raise AssertionError("unreachable")
+
+
+def _reconstruction(h: Tensor, y: Tensor, W: Tensor, b: Tensor) -> Tensor:
+    """Σ_i Σ_c ‖h_i − y_ic w_c − b_c‖² without an (n, k, d) array: products of (n, d), (n, k) and (k, d) only."""
+    n, total = len(h), h.sum(0)
+    count = y.sum(0)
+    return (
+        W.shape[0] * h.square().sum()
+        + (y.square().sum(0) * W.square().sum(1)).sum()
+        + n * b.square().sum()
+        - 2 * ((y.T @ h) * W).sum()
+        - 2 * (b @ total).sum()
+        + 2 * (count * (W * b).sum(1)).sum()
+    )
+
+
+def frobenius(M: Tensor) -> Tensor:
+    """Frobenius norm whose gradient is finite at zero."""
+    return (M.square().sum() + 1e-12).sqrt()
+
+
+def _evaluate(W: Tensor, H: Tensor, Y: Tensor) -> tuple[float, float]:
+    if len(W) < 2:
+        return 1.0, float(auroc_cosine(W, H, Y).nanmean())
+    return float(orthogonality(W, "k").mean()), float(auroc_cosine(W, H, Y).nanmean())

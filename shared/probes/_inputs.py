@@ -1,0 +1,79 @@
+"""Activations and labels as tensors, checked; pooling; the errors of this room."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from shared._checks import check_choice, check_finite
+
+POOLS = ("none", "mean", "max", "cls", "last")
+
+
+class DegenerateDirectionError(ValueError):
+    """A concept whose direction is zero or undefined, e.g. because activations are constant."""
+
+
+class PoolMismatchError(ValueError):
+    """A direction fitted on activations pooled one way, used where they are pooled another way."""
+
+
+def pool(activation: Tensor, how: str) -> Tensor:
+    """One row per sample: (n, d), from (n, d), feature maps (n, d, h, w) or tokens (n, T, d).
+
+    how : "mean" or "max" over positions or tokens, "cls" or "last" token; "none" takes (n, d) only.
+    """
+    check_choice("pool", how, POOLS)
+    if activation.ndim == 2:
+        return activation
+    if activation.ndim == 4 and how in ("mean", "max"):
+        flat = activation.flatten(2)
+        return flat.mean(2) if how == "mean" else flat.amax(2)
+    if activation.ndim == 3 and how != "none":
+        pooled = {"mean": lambda a: a.mean(1), "max": lambda a: a.amax(1)}
+        return pooled.get(how, lambda a: a[:, 0] if how == "cls" else a[:, -1])(activation)
+    raise ValueError(
+        f"an activation of shape {tuple(activation.shape)} can't be pooled by {how!r}; accepted: (n, d); "
+        "(n, d, h, w) with 'mean' or 'max'; (n, T, d) with 'mean', 'max', 'cls' or 'last'"
+    )
+
+
+def channel_axis(activation: Tensor) -> int:
+    """The axis that directions live on: 1 for feature maps (n, d, h, w), the last one otherwise."""
+    return 1 if activation.ndim == 4 else activation.ndim - 1
+
+
+def as_activations(value: Any, argument: str = "H") -> Tensor:
+    """A finite (n, d) tensor in double precision (single where the device has no double), on the device it came on."""
+    tensor = torch.as_tensor(value).detach()
+    if tensor.ndim != 2:
+        raise ValueError(f"{argument} has shape {tuple(tensor.shape)}; expected (n, d): pool maps and tokens first")
+    tensor = tensor.to(torch.float32 if tensor.device.type == "mps" else torch.float64)
+    check_finite(argument, tensor)
+    return tensor
+
+
+def as_labels(value: Any, like: Tensor, argument: str = "y", least: int = 1) -> tuple[Tensor, bool]:
+    """Labels as (n, k) of zeros and ones like `like` (n, d), and whether they came as one column (n,).
+
+    Raises `ValueError` unless every column has at least `least` samples of each class.
+    """
+    raw = torch.as_tensor(np.asarray(value) if not isinstance(value, Tensor) else value)
+    single = raw.ndim == 1
+    labels = raw.reshape(len(raw), -1).to(like)
+    if raw.ndim not in (1, 2) or len(labels) != len(like):
+        raise ValueError(f"{argument} has shape {tuple(raw.shape)}; expected ({len(like)},) or ({len(like)}, k)")
+    if not bool(((labels == 0) | (labels == 1)).all()):
+        raise ValueError(f"{argument} holds other values than 0 (non-concept) and 1 (concept)")
+    counts = torch.stack([(labels == 0).sum(0), labels.sum(0).long()])
+    short = (counts < least).any(0).nonzero().flatten().tolist()
+    if short:
+        zero, one = counts[:, short[0]].tolist()
+        raise ValueError(
+            f"{argument}: concept {short[0]} has {one} concept and {zero} non-concept samples; "
+            f"at least {least} of each are needed ({len(short)} such concepts)"
+        )
+    return labels, single

@@ -1,0 +1,90 @@
+"""How good, how tangled and how harmful: scores of directions and of corrected models."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from shared._checks import check_choice, check_finite, check_shape
+
+
+def cosine(V: Tensor, W: Tensor | None = None) -> Tensor:
+    """Cosines (k, m) between rows of V (k, d) and W (m, d); W = V unless given."""
+    V = torch.atleast_2d(V).double()
+    W = V if W is None else torch.atleast_2d(W).double()
+    check_shape("W", W, ("m", V.shape[1]))
+    return torch.nn.functional.normalize(V, dim=1) @ torch.nn.functional.normalize(W, dim=1).T
+
+
+def orthogonality(V: Tensor, denominator: str = "k-1") -> Tensor:
+    """`1 − Σ_{j≠i} |cos(v_i, v_j)| / denominator` per row of V (k, d).
+
+    With "k-1" it lies in [0, 1]; "k" is what the code of Erogullari et al. 2025 divides by (smallest value 1/k).
+    """
+    check_choice("denominator", denominator, ("k", "k-1"))
+    k = len(V)
+    if k < 2:
+        raise ValueError(f"V has {k} row; orthogonality compares at least two")
+    overlaps = cosine(V).abs()
+    return 1 - (overlaps.sum(1) - overlaps.diagonal()) / (k if denominator == "k" else k - 1)
+
+
+def auroc(scores: Tensor, Y: Tensor) -> Tensor:
+    """Area under the ROC curve per column, ties counted half: scores and labels (n,) or (n, k) -> () or (k,).
+
+    NaN for a column with one class only.
+    """
+    check_finite("scores", scores)
+    flat, labels = scores.double().reshape(len(scores), -1), Y.double().reshape(len(Y), -1)
+    check_shape("Y", labels, tuple(flat.shape))
+    ordered, _ = flat.sort(dim=0)
+    columns = flat.T.contiguous()
+    low = torch.searchsorted(ordered.T.contiguous(), columns)
+    high = torch.searchsorted(ordered.T.contiguous(), columns, right=True)
+    ranks = ((low + high + 1) / 2).T  # mean rank of ties, from one
+    positive = labels.sum(0)
+    negative = len(labels) - positive
+    area = ((ranks * labels).sum(0) - positive * (positive + 1) / 2) / (positive * negative)
+    return area.reshape(scores.shape[1:])
+
+
+def auroc_cosine(V: Tensor, H: Tensor, Y: Tensor) -> Tensor:
+    """AUROC (k,) of cos(h, v_c) against label y_c: H (n, d), V (k, d), Y (n, k)."""
+    return auroc(cosine(H, V), Y)
+
+
+def leakage(V: Tensor, truth: Tensor) -> Tensor:
+    """`|cos(v_i, g_j)|` (k, k) with the generating directions; the diagonal is alignment, the rest leaks."""
+    return cosine(V, truth).abs()
+
+
+def artifact_relevance(relevance: Tensor, mask: Tensor) -> Tensor:
+    """Share (n,) of absolute relevance inside the artifact's mask; both (n, H, W) or (n, C, H, W) summed by channel.
+
+    NaN where a map is zero everywhere.
+    """
+    maps = relevance.sum(1) if relevance.ndim == 4 else relevance
+    inside = mask.to(maps.device).amax(1) if mask.ndim == 4 else mask.to(maps.device)
+    check_shape("mask", inside, tuple(maps.shape))
+    check_finite("relevance", maps)
+    maps = maps.detach().abs().double().flatten(1)
+    return (maps * inside.flatten(1)).sum(1) / maps.sum(1)
+
+
+def group_accuracy(logits: Tensor, y: Tensor, groups: Tensor | None = None) -> dict[str, float]:
+    """Accuracy over all samples and, with groups (n,), in the worst and in each group."""
+    hit = (logits.argmax(1).cpu() == y.cpu()).double()
+    result = {"all": float(hit.mean())}
+    if groups is not None:
+        each = {int(g): float(hit[groups.cpu() == g].mean()) for g in groups.unique()}
+        result |= {"worst": min(each.values()), **{f"group {g}": value for g, value in each.items()}}
+    return result
+
+
+def welch_bound(k: int, d: int) -> float:
+    """Smallest possible mean squared cosine among k unit vectors in d dimensions (Welch 1974)."""
+    if k < 2:
+        return math.nan
+    return max(0.0, (k - d) / (d * (k - 1)))
