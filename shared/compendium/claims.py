@@ -104,9 +104,11 @@ class Measurement:
 def per_seed(argument: str, value: float | Sequence[float] | np.ndarray) -> tuple[float, ...]:
     """One number, or one per seed, as a tuple of floats; anything else is an error that names `argument`."""
     try:
-        numbers = np.atleast_1d(np.asarray(value, dtype=float))
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"{argument} must be a number or a sequence of numbers, one per seed; got {value!r}") from error
+        numbers = np.atleast_1d(np.asarray(value))
+    except (TypeError, ValueError, RuntimeError) as error:  # ragged, or a tensor that needs grad or lies on a GPU
+        raise TypeError(f"{argument} must be a number or a sequence of numbers, one per seed; {error}") from error
+    if numbers.dtype.kind not in "biuf":
+        raise TypeError(f"{argument} must be a number or a sequence of numbers, one per seed; got {value!r}")
     if numbers.ndim != 1 or numbers.size == 0:
         raise ValueError(
             f"{argument} must be a number or a flat sequence, one number per seed; got shape {numbers.shape}"

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import torch
 from matplotlib.figure import Figure
@@ -82,7 +83,7 @@ class Paper:
         if not caption.strip():
             raise ValueError(f"caption of figure {name!r} is empty; say in a sentence what to see")
         for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):  # same run, same bytes
-            with atomic_path(self.folder / f"{name}.{suffix}") as path:
+            with atomic_path(self.folder / f"{name}.{suffix}") as path, mpl.rc_context({"svg.hashsalt": name}):
                 figure.savefig(path, dpi=200, metadata=metadata)
         self._figures[name] = caption
         return figure

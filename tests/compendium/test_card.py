@@ -1,0 +1,95 @@
+"""A card is valid or refused with the place and the reason."""
+
+import copy
+
+import pytest
+import yaml
+
+from shared._checks import UnknownNameError
+from shared.compendium import CardError, known_papers, load_card, parse_card
+from tests.checkout import CARD
+
+
+def changed(**changes):
+    card = copy.deepcopy(CARD)
+    claim = card["claims"][0]
+    for path, value in changes.items():
+        target = claim if path.startswith("claim_") else card
+        key = path.removeprefix("claim_")
+        if value is None:
+            del target[key]
+        else:
+            target[key] = value
+    return card
+
+
+def test_reads_a_valid_card():
+    card = parse_card(CARD, "here")
+    assert (card.slug, card.title, card.theme) == ("tiny", "A tiny paper", "LRP & attribution")
+    claim = card.claims["high"]
+    assert (claim.reported, claim.source, claim.check.text, claim.digits) == ("0.9", "table 1", "> 0.5", 2)
+    assert claim.only_at_paper_scale is None
+
+
+@pytest.mark.parametrize(
+    ("card", "where", "what"),
+    [
+        (changed(colour="red"), "top level", "'colour' was unexpected"),
+        (changed(title=None), "top level", "'title' is a required property"),
+        (changed(theme="Cooking"), "theme", "'Cooking' is not one of"),
+        (changed(slug="Tiny!"), "slug", "'Tiny!' does not match"),
+        (changed(claims=[]), "claims", "[] should be non-empty"),
+        (changed(budget={"core_seconds": 500, "memory_gb": 1}), "budget.core_seconds", "500 is greater than"),
+        (changed(claim_note="x"), "claims.high", "'note' was unexpected"),
+        (changed(claim_control=None), "claims.high", "'control' is a required property"),
+        (changed(claim_control=""), "claims.high.control", "'' should be non-empty"),
+        (changed(claim_reported={"value": 1}), "claims.high.reported", "'source' is a required property"),
+        (changed(claim_reported={"value": 1, "source": ""}), "claims.high.reported.source", "should be non-empty"),
+        (changed(claim_check="about 3"), "claims.high.check", "'about 3' is no condition; accepted: '< x'"),
+        (changed(claims=CARD["claims"] * 2), "claims", "the id 'high' stands there twice"),
+        ("a string", "top level", "is not of type 'object'"),
+        (None, "top level", "is not of type 'object'"),
+    ],
+)
+def test_says_where_a_card_is_wrong(card, where, what):
+    with pytest.raises(CardError) as raised:
+        parse_card(card, "papers/tiny/card.yml")
+    message = str(raised.value)
+    assert message.startswith(f"papers/tiny/card.yml: {where}: ")
+    assert what in message
+    assert "\n" not in message
+
+
+def test_lists_every_fault():
+    with pytest.raises(CardError) as raised:
+        parse_card(changed(colour="red", claim_control=None), "here")
+    assert len(str(raised.value).splitlines()) == 2
+
+
+def write(folder, slug, text):
+    (folder / slug).mkdir()
+    (folder / slug / "card.yml").write_text(text)
+
+
+def test_loads_from_a_folder_and_lists_what_exists(tmp_path):
+    write(tmp_path, "tiny", yaml.safe_dump(CARD))
+    (tmp_path / "draft").mkdir()
+    assert known_papers(tmp_path) == ["tiny"]
+    assert load_card("tiny", tmp_path).slug == "tiny"
+    with pytest.raises(UnknownNameError, match="paper='tin' is unknown; did you mean 'tiny'"):
+        load_card("tin", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        (yaml.safe_dump({**CARD, "slug": "other"}), "slug: 'other' differs from its folder's name 'tiny'"),
+        ("a: [1", "is not valid YAML"),
+        ("", "is not of type 'object'"),
+    ],
+)
+def test_refuses_a_file_that_is_no_card_of_its_folder(tmp_path, text, what):
+    write(tmp_path, "tiny", text)
+    with pytest.raises(CardError, match=r"papers/tiny/card\.yml") as raised:
+        load_card("tiny", tmp_path)
+    assert what in str(raised.value)

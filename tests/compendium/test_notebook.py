@@ -1,0 +1,127 @@
+"""Storing a notebook, and the contract that a stored one keeps."""
+
+import base64
+import io
+
+import nbformat
+import numpy as np
+import pytest
+from PIL import Image
+
+from shared.compendium import card as card_module
+from shared.compendium import contract, known_papers, notebook
+from shared.compendium.notebook import _lighten
+from tests.checkout import CLAIM, FIGURE
+
+ENDING = "## Limits\n\nSmall.\n\n## Exercises\n\n<details><summary>Solution</summary>1</details>"
+
+
+@pytest.fixture
+def paper(checkout, monkeypatch):
+    """A paper that keeps the contract except that it wasn't executed; notebook and contract look at its checkout."""
+    for module in (contract, notebook):
+        monkeypatch.setattr(module, "PAPERS", checkout.root / "papers")
+    for function in (known_papers, card_module.load_card):
+        monkeypatch.setattr(function, "__defaults__", (checkout.root / "papers",))
+    folder = checkout.add("tiny", FIGURE, CLAIM, thumbnail="fig1")
+    edit(folder, lambda cells: cells.append(nbformat.v4.new_markdown_cell(ENDING)))
+    return folder
+
+
+def edit(folder, change):
+    path = folder / "tiny.ipynb"
+    content = nbformat.read(path, 4)
+    change(content.cells)
+    nbformat.write(content, path)
+
+
+def test_stores_outputs_light_and_executed_in_order(paper, checkout):
+    code, output = checkout.run("tiny", module="shared.compendium.notebook")
+    assert code == 0
+    assert output.endswith("papers/tiny/tiny.ipynb\n")
+    assert contract.problems("tiny") == []
+    content = nbformat.read(paper / "tiny.ipynb", 4)
+    code_cells = [cell for cell in content.cells if cell.cell_type == "code"]
+    assert "held" in code_cells[-1].outputs[0].text
+    assert set(content.metadata) == {"kernelspec", "language_info"}
+
+
+def test_nothing_is_stored_when_a_cell_fails(paper, checkout):
+    edit(paper, lambda cells: cells.insert(1, nbformat.v4.new_code_cell("1 / 0")))
+    before = (paper / "tiny.ipynb").read_bytes()
+    code, output = checkout.run("tiny", module="shared.compendium.notebook")
+    assert code != 0
+    assert "ZeroDivisionError" in output
+    assert (paper / "tiny.ipynb").read_bytes() == before
+
+
+def test_pictures_lose_colours_not_pixels():
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    output = nbformat.v4.new_output(
+        "display_data", data={"image/png": base64.b64encode(buffer.getvalue()).decode(), "text/plain": "<Figure>"}
+    )
+    light = Image.open(io.BytesIO(base64.b64decode(_lighten(output).data["image/png"])))
+    assert light.size == (60, 40)
+    assert light.mode == "P"
+
+
+def test_progress_bars_and_warnings_are_dropped():
+    widget = {"application/vnd.jupyter.widget-view+json": {}, "text/plain": "bar"}
+    assert _lighten(nbformat.v4.new_output("display_data", data=widget)) is None
+    assert _lighten(nbformat.v4.new_output("stream", name="stderr", text="50%")) is None
+    kept = nbformat.v4.new_output("stream", name="stdout", text="held")
+    assert _lighten(kept) == kept
+
+
+def source(index, text):
+    return lambda cells: cells[index].update(source=text)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (source(0, "no title"), "the first cell is no title"),
+        (lambda cells: cells[1].metadata.update(tags=[]), "0 cells are tagged `parameters`"),
+        (lambda cells: cells[2].metadata.update(tags=["injected-parameters"]), "injected parameters"),
+        (source(1, 'scale = "paper"\nseed = 0\ndevice = "auto"\nsize = 3'), "must say `scale = 'small'`"),
+        (source(1, 'scale = "small"\nseed = 0\ndevice = "auto"'), "paper.yml names size"),
+        (source(2, "1"), 'no cell makes `Paper("tiny", …)`'),
+        (source(3, "1"), "thumbnail 'fig1' of the card is no figure"),
+        (source(4, "1"), "claim 'high' of the card appears in no code cell"),
+        (source(5, "paper.report()"), "exactly one cell must be `# NBVAL_CHECK_OUTPUT`"),
+        (source(4, "# NBVAL_CHECK_OUTPUT\nprint('high')"), "exactly one cell must be `# NBVAL_CHECK_OUTPUT`"),
+        (source(6, ENDING.replace("## Limits", "")), "no heading says 'Limits'"),
+        (source(6, ENDING.replace("details", "p")), "no solution in `<details>`"),
+        (source(6, ENDING + "x" * 400_000), "at most 400000"),
+    ],
+)
+def test_says_what_of_the_contract_is_broken(paper, change, problem):
+    assert contract.problems("tiny", executed=False) == []
+    edit(paper, change)
+    found = contract.problems("tiny", executed=False)
+    assert [line for line in found if problem in line], found
+    assert all(line.startswith("papers/tiny: ") for line in found)
+
+
+def test_a_notebook_must_be_executed_in_order_without_errors(paper):
+    assert "wasn't executed top to bottom" in contract.problems("tiny")[0]
+
+    def failed(cells):
+        for count, cell in enumerate((c for c in cells if c.cell_type == "code"), start=1):
+            cell.execution_count = count
+        cells[2].outputs = [nbformat.v4.new_output("error", ename="ValueError", evalue="x", traceback=[])]
+        cells[3].outputs = [nbformat.v4.new_output("stream", name="stderr", text="warning")]
+
+    edit(paper, failed)
+    error, stderr = contract.problems("tiny")
+    assert "cell 2 is stored with an error: ValueError" in error
+    assert "cell 3 is stored with stderr output" in stderr
+
+
+def test_missing_files_are_named(paper):
+    (paper / "paper.yml").unlink()
+    assert contract.problems("tiny", executed=False) == ["papers/tiny: paper.yml is missing"]
+    (paper / "tiny.ipynb").unlink()
+    assert contract.problems("tiny") == ["papers/tiny/tiny.ipynb is missing"]
