@@ -12,10 +12,10 @@ ROOMS = sorted(path.name for path in SHARED.iterdir() if (path / "__init__.py").
 
 
 def allowed():
-    """Room -> what it may import, read from the table: `a`, `b` | holds | x, y."""
+    """Room -> what it may import, read from the table: `a`, `b` | holds | x, y (but for brackets)."""
     rows = re.findall(r"^\| (`.*`) \|.*\| (.*) \|$", (SHARED / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
     return {
-        room: set(re.findall(r"compendium's paths|\w+", may)) - {"–"}
+        room: set(re.findall(r"compendium's paths|\w+", re.sub(r"\(.*\)", "", may)))
         for names, may in rows
         for room in re.findall(r"`(\w+)`", names)
     }
@@ -35,6 +35,8 @@ def test_imports_only_what_the_table_allows(room):
         for name in imported_names(path.read_text(encoding="utf-8"), package):
             root, _, rest = name.partition(".")
             if root != "shared" or not rest or rest.split(".")[0] in may:
+                continue
+            if room == "zoo" and path.parent.name == "recipes" and rest.split(".")[0] == "vision":
                 continue
             if name.startswith("shared.compendium.paths") and "compendium's paths" in may:
                 continue
