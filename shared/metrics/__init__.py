@@ -1,6 +1,6 @@
 """Scores for explanations: faithfulness (perturbation curves) and localisation (relevance against a known truth)."""
 
-from shared.metrics._faithfulness import ORDERS, area_between, curve_area, perturbation_curve
+from shared.metrics._faithfulness import ORDERS, area_between, curve_area, perturbation_curve, perturbation_curves
 from shared.metrics._localisation import intersection_over_union, reciprocal_rank, relevance_mass, top_k_hit
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "curve_area",
     "intersection_over_union",
     "perturbation_curve",
+    "perturbation_curves",
     "reciprocal_rank",
     "relevance_mass",
     "top_k_hit",

@@ -16,7 +16,6 @@ from shared._checks import check_choice, check_finite, check_shape
 ORDERS = ("morf", "lerf")
 
 
-@torch.no_grad()
 def perturbation_curve(
     predict: Callable[[Tensor], Tensor],
     inputs: Tensor,
@@ -45,24 +44,34 @@ def perturbation_curve(
     """
     check_choice("order", order, ORDERS)
     check_finite("relevance", relevance)
-    batch = len(inputs)
     _check_layout(inputs, relevance)
-    flat = relevance.detach().reshape(batch, -1).double()
-    allowed = torch.ones_like(flat, dtype=torch.bool)
     if removable is not None:
         check_shape("removable", removable, tuple(relevance.shape))
-        allowed = removable.reshape(batch, -1).to(flat.device, torch.bool)
-    ranks = _ranks(flat if order == "morf" else -flat, allowed)
-    counts = allowed.sum(1, keepdim=True)
-    outputs = []
-    for fraction in _grid(fractions):
-        removed = (ranks < torch.round(fraction * counts)) & allowed
-        mask = _spread(removed.reshape(relevance.shape), inputs)
-        value = torch.as_tensor(baseline, dtype=inputs.dtype, device=inputs.device)
-        output = predict(torch.where(mask, value, inputs))
-        check_shape("predict(inputs)", output, (batch,))
-        outputs.append(output)
-    return torch.stack(outputs)
+    return _perturb(predict, inputs, relevance, order, _grid(fractions), baseline, removable)
+
+
+def perturbation_curves(
+    predict: Callable[[Tensor], Tensor],
+    inputs: Tensor,
+    relevance: Tensor,
+    *,
+    fractions: int | Sequence[float] = 10,
+    baseline: float | Tensor = 0.0,
+    removable: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Both orders, (LeRF, MoRF), each (K, B); arguments as in `perturbation_curve`.
+
+    With nothing or everything removed the order makes no difference, so those fractions are computed once.
+    """
+    grid = _grid(fractions)
+    options = {"baseline": baseline, "removable": removable}
+    lerf = perturbation_curve(predict, inputs, relevance, order="lerf", fractions=grid, **options)
+    ordered = [k for k, fraction in enumerate(grid) if 0 < fraction < 1]
+    morf = lerf.clone()
+    if ordered:
+        between = [grid[k] for k in ordered]
+        morf[ordered] = _perturb(predict, inputs, relevance, "morf", between, baseline, removable)
+    return lerf, morf
 
 
 def curve_area(curve: Tensor, fractions: int | Sequence[float] = 10) -> Tensor:
@@ -79,6 +88,33 @@ def area_between(lerf: Tensor, morf: Tensor, fractions: int | Sequence[float] = 
     """ΔA = A(LeRF) − A(MoRF) of two sets of curves (K, ...): larger is more faithful, around 0 for a random order."""
     check_shape("morf", morf, tuple(lerf.shape))
     return curve_area(lerf, fractions) - curve_area(morf, fractions)
+
+
+@torch.no_grad()
+def _perturb(
+    predict: Callable[[Tensor], Tensor],
+    inputs: Tensor,
+    relevance: Tensor,
+    order: str,
+    grid: Sequence[float],
+    baseline: float | Tensor,
+    removable: Tensor | None,
+) -> Tensor:
+    """Outputs (K, B) along one order; arguments are checked."""
+    flat = relevance.detach().flatten(1).double()
+    allowed = torch.ones_like(flat, dtype=torch.bool)
+    if removable is not None:
+        allowed = removable.flatten(1).to(flat.device, torch.bool)
+    ranks = _ranks(flat if order == "morf" else -flat, allowed)
+    counts = allowed.sum(1, keepdim=True)
+    value = torch.as_tensor(baseline, dtype=inputs.dtype, device=inputs.device)
+    outputs = []
+    for fraction in grid:
+        removed = (ranks < torch.round(fraction * counts)) & allowed
+        output = predict(torch.where(_spread(removed.view(relevance.shape), inputs), value, inputs))
+        check_shape("predict(inputs)", output, (len(inputs),))
+        outputs.append(output)
+    return torch.stack(outputs)
 
 
 def _grid(fractions: int | Sequence[float]) -> list[float]:

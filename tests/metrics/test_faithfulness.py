@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.metrics import area_between, curve_area, perturbation_curve
+from shared.metrics import area_between, curve_area, perturbation_curve, perturbation_curves
 
 
 def linear(weights):
@@ -34,6 +34,22 @@ def test_equals_the_definition(order):
     for b in range(3):
         want = slow_curve(predict, x[b], relevance[b].tolist(), [0, 0.25, 0.5, 0.75, 1], 0.5, order == "morf")
         assert got[:, b].tolist() == pytest.approx(want, abs=1e-12)
+
+
+@pytest.mark.parametrize(("fractions", "calls"), [(4, 8), ([0.2, 0.5], 4), ([0, 1], 2)])
+def test_both_orders_at_once_save_the_shared_ends(fractions, calls):
+    generator = torch.Generator().manual_seed(3)
+    x, relevance = torch.randn(2, 8, generator=generator), torch.randn(2, 8, generator=generator)
+    seen = []
+
+    def predict(z):
+        seen.append(z)
+        return z.pow(2).sum(1)
+
+    both = perturbation_curves(predict, x, relevance, fractions=fractions)
+    assert len(seen) == calls
+    for curve, order in zip(both, ("lerf", "morf")):
+        assert torch.equal(curve, perturbation_curve(predict, x, relevance, order=order, fractions=fractions))
 
 
 def test_exact_contributions_are_the_best_order_for_a_linear_model():
