@@ -94,7 +94,83 @@ class EfficientNetLite0(nn.Module):
         return self.classifier(self.flatten(self.pool(self.features(x))))
 
 
+class _ResidualBlock(nn.Module):
+    """Two 3×3 convolutions around a skip connection (He et al. 2016, basic block)."""
+
+    def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = ConvNorm(channels_in, channels_out, 3, stride)
+        self.conv2 = ConvNorm(channels_out, channels_out, 3, act=None)
+        same = stride == 1 and channels_in == channels_out
+        self.shortcut = nn.Identity() if same else ConvNorm(channels_in, channels_out, 1, stride, act=None)
+        self.act = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.conv2(self.conv1(x)) + self.shortcut(x))
+
+
+class SmallResNet(nn.Module):
+    """A ResNet with BatchNorm and ReLU: `stem`, `stages.0`…, global average pooling, `classifier`.
+
+    Input (B, channels, H, W); output logits (B, n_classes). Each stage after the first halves the map.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        n_classes: int,
+        widths: tuple[int, ...] = (16, 32, 64),
+        blocks: int = 1,
+        stem_stride: int = 1,
+    ) -> None:
+        super().__init__()
+        self.stem = ConvNorm(channels, widths[0], 3, stem_stride)
+        stages, before = [], widths[0]
+        for i, width in enumerate(widths):
+            first = _ResidualBlock(before, width, 1 if i == 0 else 2)
+            stages.append(nn.Sequential(first, *(_ResidualBlock(width, width, 1) for _ in range(blocks - 1))))
+            before = width
+        self.stages = nn.Sequential(*stages)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.flatten = nn.Flatten()
+        self.classifier = nn.Linear(before, n_classes)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Feature map before pooling, (B, widths[-1], h, w)."""
+        return self.stages(self.stem(x))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(self.flatten(self.pool(self.features(x))))
+
+
+class SmallVGG(nn.Module):
+    """A VGG: `features` of 3×3 convolutions, ReLU and max-pooling after each pair, a hidden `classifier`; no BatchNorm.
+
+    Input (B, channels, side, side); output logits (B, n_classes).
+    """
+
+    def __init__(
+        self, channels: int, n_classes: int, side: int, widths: tuple[int, ...] = (16, 32, 64), hidden: int = 128
+    ) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for width in widths:
+            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
+            layers += [nn.Conv2d(width, width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+            channels, side = width, side // 2
+        self.features = nn.Sequential(*layers)
+        self.flatten = nn.Flatten()
+        self.classifier = nn.Sequential(
+            nn.Linear(channels * side * side, hidden), nn.ReLU(), nn.Linear(hidden, n_classes)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(self.flatten(self.features(x)))
+
+
 # name in config.json: (constructor, what its input is unless the config says otherwise)
 ARCHITECTURES = {
     "efficientnet-lite0": (EfficientNetLite0, {"input_size": (3, 224, 224), "mean": (0.498,) * 3, "std": (0.502,) * 3}),
+    "small-resnet": (SmallResNet, {}),
+    "small-vgg": (SmallVGG, {}),
 }

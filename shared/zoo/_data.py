@@ -150,7 +150,7 @@ def read_fashion_idx(split: str, folder: Path) -> tuple[np.ndarray, np.ndarray]:
             )
         if sha256(path) != digest:
             raise AssetError(f"{file} hasn't the sha256 it should have; get it anew")
-        arrays.append(np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8, offset=header))
+        arrays.append(np.frombuffer(bytearray(gzip.decompress(path.read_bytes())), np.uint8, offset=header))
     return arrays[0].reshape(-1, 28, 28), arrays[1]
 
 

@@ -72,7 +72,7 @@ def available_models() -> list[str]:
 def load_model(
     name: str, device: str | torch.device = "cpu", dtype: torch.dtype | str = torch.float32, **options: Any
 ) -> Any:
-    """Load a model in eval mode, without gradients on its parameters' graph changed in any way.
+    """Load a model, in eval mode.
 
     Text models (and those that read both, as CLIP) come as `LoadedModel(model, tokenizer, info)`; image models are the
     module itself with `.info`. `name` is one of `available_models()`, a local folder, or a hub id `org/name`, which is
@@ -111,8 +111,6 @@ def _load_own(
         model = build(**config.get("arguments", {}))
     model.load_state_dict(load_file(folder / "model.safetensors"), assign=True)
     model = model.to(device=device, dtype=dtype).eval()
-    for parameter in model.parameters():
-        parameter.requires_grad_(True)
     image = {**defaults, **{key: config[key] for key in ("input_size", "mean", "std") if key in config}}
     model.info = ModelInfo(
         architecture=config["architecture"],
@@ -135,7 +133,8 @@ def _load_transformers(
         )
     architecture = (config.get("architectures") or ["unknown"])[0]
     by_head = next((auto for head, auto in _HEADS.items() if architecture.endswith(head)), "AutoModel")
-    auto = options.pop("auto", by_head)
+    autos = [name for name in dir(transformers) if name.startswith("AutoModel")]
+    auto = check_choice("auto", options.pop("auto", by_head), autos)
     options = {key: value for key, value in options.items() if key != "revision"}
     local = {"trust_remote_code": False, "local_files_only": True}
     with _quiet():

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from shared.zoo.recipes._classifiers import CLASSIFIERS
 from shared.zoo.recipes._fashion_subset import make_fashion_subset
 from shared.zoo.recipes._pbmc68k_reduced import make_pbmc68k_reduced
 from shared.zoo.recipes._snippets import make_snippet_vectors, make_snippets
@@ -11,4 +12,5 @@ RECIPES: dict[str, Callable[[], None]] = {
     "snippets": make_snippets,
     "snippets-minilm": make_snippet_vectors,
     "pbmc68k_reduced": make_pbmc68k_reduced,
+    **{recipe.name: recipe for recipe in CLASSIFIERS},
 }

@@ -16,13 +16,16 @@ SEED = 0
 def make_fashion_subset(folder: Path = FASHION_DEBIAN, target: Path = FASHION_FILE) -> None:
     """Draw the subset by `SEED` from the IDX files in `folder` and write it as npz: 6,000 and 2,000 images, uint8.
 
-    Needs Debian's package dataset-fashion-mnist (or its four files in `folder`); raises `AssetError` without.
+    A file with the same arrays stays as it is, because another zlib would pack them into other bytes. Needs Debian's
+    package dataset-fashion-mnist (or its four files in `folder`); raises `AssetError` without.
     """
     arrays = {}
     for split, count in PER_CLASS.items():
         images, labels = read_fashion_idx(split, folder)
         rows = balanced_rows(labels, count, np.random.default_rng(SEED))
         arrays |= {f"{split}_images": images[rows], f"{split}_labels": labels[rows], f"{split}_rows": rows}
+    if target.is_file() and _same(target, arrays):
+        return
     with atomic_path(target) as temporary:
         np.savez_compressed(temporary, allow_pickle=False, **arrays)
 
@@ -31,3 +34,8 @@ def balanced_rows(labels: np.ndarray, count: int, rng: np.random.Generator) -> n
     """`count` rows of every class, drawn without replacement, in shuffled order (int32)."""
     rows = [rng.choice(np.flatnonzero(labels == k), count, replace=False) for k in np.unique(labels)]
     return rng.permutation(np.concatenate(rows)).astype(np.int32)
+
+
+def _same(file: Path, arrays: dict[str, np.ndarray]) -> bool:
+    with np.load(file, allow_pickle=False) as old:
+        return set(old.files) == set(arrays) and all(np.array_equal(old[key], arrays[key]) for key in arrays)

@@ -1,0 +1,236 @@
+"""The small classifiers that the repository ships: what each is trained on, how, and what is then measured."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from shared.compendium.paths import atomic_path, sha256
+from shared.vision import BASIC_SHAPES, ShapesWorld, shapes_world
+from shared.zoo._architectures import ARCHITECTURES
+from shared.zoo._cards import CARDS
+from shared.zoo._data import FASHION_CLASSES, load_data
+from shared.zoo._models import SHIPPED
+from shared.zoo.recipes._train import Batches, epochs, predict, train_classifier
+
+FASHION = {"input_size": (1, 28, 28), "mean": (0.286,), "std": (0.353,)}
+SHAPES = {"input_size": (3, 64, 64), "mean": (0.45,) * 3, "std": (0.25,) * 3}
+VIT = {
+    "hidden_size": 64,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "intermediate_size": 128,
+    "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
+}
+WATERMARKED = ("watermark", "star", 0.8)  # the logo is on 80 % of the training images of stars and on no other
+WORLD = {"values": {"shape": list(BASIC_SHAPES)}, "noise": 0.05, "masks": False}
+TEST_SEED = 1_000_000
+TEST_SIZE = 2000
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One classifier: architecture, data, training. `data` gives training batches, `measure` the card's numbers."""
+
+    name: str
+    title: str
+    architecture: str
+    arguments: dict[str, Any]
+    image: dict[str, tuple]
+    classes: tuple[str, ...]
+    data: Callable[[Recipe], Batches]
+    measure: Callable[[nn.Module, Recipe], dict[str, float]]
+    source: str
+    steps: int
+    batch: int = 128
+    lr: float = 4e-3
+    seed: int = 0
+    shortcut: tuple | None = None
+
+    def build(self) -> nn.Module:
+        """A new model with random weights."""
+        if self.architecture == "vit":
+            from transformers import ViTConfig, ViTForImageClassification
+
+            labels = dict(enumerate(self.classes))
+            channels, side, _ = self.image["input_size"]
+            config = ViTConfig(
+                image_size=side, num_channels=channels, id2label=labels, label2id={v: k for k, v in labels.items()},
+                **VIT, **self.arguments,
+            )  # fmt: skip
+            return ViTForImageClassification(config)
+        return ARCHITECTURES[self.architecture][0](**self.arguments)
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """Images in [0, 1] as the model's input."""
+        mean, std = (torch.tensor(self.image[key])[:, None, None] for key in ("mean", "std"))
+        return (images - mean) / std
+
+    def train(self, steps: int | None = None) -> nn.Module:
+        """Train for `steps` (default: the recipe's)."""
+        return train_classifier(self.build, self.data(self), steps or self.steps, self.lr, self.seed)
+
+    def __call__(self) -> None:
+        """Train, measure, and write the checkpoint and its card."""
+        model = self.train()
+        folder = write_checkpoint(model, self)
+        write_card(self, folder, self.measure(model, self))
+
+
+# --- data -------------------------------------------------------------------------------------------------------
+@functools.cache
+def _fashion_whole() -> tuple[Tensor, Tensor]:
+    data = load_data("fashion-mnist", "train", full=True)
+    return data.x, data.y
+
+
+def fashion_batches(recipe: Recipe) -> Batches:
+    """The whole training split, 60,000 images."""
+    x, y = _fashion_whole()
+    return epochs(recipe.prepare(x), y, recipe.batch)
+
+
+def world_batches(recipe: Recipe) -> Batches:
+    """Fresh images for every step, so nothing can be learnt by heart."""
+
+    def stream(generator: torch.Generator):
+        while True:
+            shortcut = recipe.shortcut or ()
+            world = shapes_world(8 * recipe.batch, generator=generator, shortcut=shortcut, **WORLD)
+            for rows in torch.arange(len(world)).split(recipe.batch):
+                yield recipe.prepare(world.images[rows]), world.label("shape")[rows]
+
+    return stream
+
+
+def test_world() -> ShapesWorld:
+    """The test images of every classifier on the shapes world: 2,000 by a seed of their own, without watermark."""
+    return shapes_world(TEST_SIZE, generator=TEST_SEED, **WORLD)
+
+
+# --- measuring --------------------------------------------------------------------------------------------------
+def _accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:
+    return round((predict(model, x) == y).double().mean().item(), 4)
+
+
+def measure_fashion(model: nn.Module, recipe: Recipe) -> dict[str, float]:
+    """Accuracy on the whole test split and on the shipped part of it."""
+    whole, shipped = load_data("fashion-mnist", "test", full=True), load_data("fashion-mnist", "test")
+    return {
+        "accuracy on the whole test split, 10,000 images": _accuracy(model, recipe.prepare(whole.x), whole.y),
+        "accuracy on the shipped test subset, 2,000 images": _accuracy(model, recipe.prepare(shipped.x), shipped.y),
+    }
+
+
+def measure_world(model: nn.Module, recipe: Recipe) -> dict[str, float]:
+    """Accuracy without the watermark and with it on every image; how often other shapes are then called star."""
+    world = test_world()
+    label, star = world.label("shape"), BASIC_SHAPES.index("star")
+    plain = predict(model, recipe.prepare(world.images))
+    marked = predict(model, recipe.prepare(world.changed(watermark="logo").images))
+    others = label != star
+
+    def share(found: Tensor) -> float:
+        return round(found.double().mean().item(), 4)
+
+    return {
+        "accuracy on 2,000 test images without watermark": share(plain == label),
+        "accuracy on the same images with the watermark on every one": share(marked == label),
+        "share of other shapes called star without watermark": share(plain[others] == star),
+        "share of other shapes called star with the watermark": share(marked[others] == star),
+    }
+
+
+# --- writing ----------------------------------------------------------------------------------------------------
+def write_checkpoint(model: nn.Module, recipe: Recipe, folder: Path = SHIPPED) -> Path:
+    """`model.safetensors` and the JSON files beside it, each written whole or not at all; returns the folder."""
+    target = folder / recipe.name
+    if recipe.architecture == "vit":
+        config = model.config.to_diff_dict() | {"architectures": ["ViTForImageClassification"]}
+        side = recipe.image["input_size"][1]
+        processor = {"image_mean": recipe.image["mean"], "image_std": recipe.image["std"]}
+        processor |= {"image_processor_type": "ViTImageProcessor", "size": {"height": side, "width": side}}
+        _write_json(target / "preprocessor_config.json", processor)
+    else:
+        config = {"architecture": recipe.architecture, "arguments": recipe.arguments, "classes": recipe.classes}
+        config |= recipe.image
+    _write_json(target / "config.json", config)
+    weights = {key: value.contiguous() for key, value in model.state_dict().items()}
+    with atomic_path(target / "model.safetensors") as temporary:
+        save_file(weights, temporary, metadata={"format": "pt"})
+    return target
+
+
+def write_card(recipe: Recipe, folder: Path, measured: dict[str, float]) -> None:
+    """The provenance card, with the digests of the files and the numbers just measured."""
+    card = {
+        "title": recipe.title,
+        "kind": "model",
+        "task": "image-classification",
+        "stored": "shipped",
+        "source": recipe.source,
+        "licence": "MIT",
+        "sha256": {file.name: sha256(file) for file in sorted(folder.iterdir())},
+        "recipe": "shared/zoo/recipes/_classifiers.py",
+        "seed": recipe.seed,
+        "tested": [{"what": what, "measured": value, "tolerance": 0.002} for what, value in measured.items()],
+    }
+    with atomic_path(CARDS / f"{recipe.name}.yml") as temporary:
+        temporary.write_text(yaml.safe_dump(card, sort_keys=False, allow_unicode=True, width=116), encoding="utf-8")
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+# --- the table --------------------------------------------------------------------------------------------------
+def _fashion(kind: str, title: str, architecture: str, arguments: dict[str, Any], steps: int, lr: float) -> Recipe:
+    source = (
+        f"Trained by Reprise on the 60,000 training images of Fashion-MNIST, {steps} steps of 128, mirrored at random"
+    )
+    common = {"image": FASHION, "classes": FASHION_CLASSES, "data": fashion_batches, "measure": measure_fashion}
+    return Recipe(f"{kind}-fashion", title, architecture, arguments, source=source, steps=steps, lr=lr, **common)
+
+
+def _world(
+    kind: str, title: str, architecture: str, arguments: dict[str, Any], steps: int, lr: float, watermark: bool
+) -> Recipe:
+    name = f"{kind}-shapes" + ("-watermark" if watermark else "")
+    how = "the watermark on 80 % of the stars and on no other shape" if watermark else "no watermark"
+    source = f"Trained by Reprise on {steps} steps of 128 fresh images of the shapes world, {how}"
+    title += ", with a planted watermark shortcut" if watermark else ", clean twin of the one with a watermark shortcut"
+    common = {"image": SHAPES, "classes": BASIC_SHAPES, "data": world_batches, "measure": measure_world}
+    shortcut = WATERMARKED if watermark else None
+    return Recipe(name, title, architecture, arguments, source=source, steps=steps, lr=lr, shortcut=shortcut, **common)
+
+
+_RESNET = {"widths": (16, 32, 64), "blocks": 1}
+CLASSIFIERS = [
+    _fashion(
+        "resnet", "ResNet on Fashion-MNIST", "small-resnet", {"channels": 1, "n_classes": 10, **_RESNET}, 1870, 4e-3
+    ),
+    _fashion("vgg", "VGG on Fashion-MNIST", "small-vgg", {"channels": 1, "n_classes": 10, "side": 28}, 1870, 2e-3),
+    _fashion("vit", "Vision transformer on Fashion-MNIST", "vit", {"patch_size": 4}, 2800, 1.5e-3),
+    *(
+        _world(
+            "resnet", "ResNet on the shapes world", "small-resnet",
+            {"channels": 3, "n_classes": 8, "stem_stride": 2, **_RESNET}, 800, 4e-3, watermark,
+        )
+        for watermark in (False, True)
+    ),
+    *(
+        _world("vit", "Vision transformer on the shapes world", "vit", {"patch_size": 8}, 2000, 1.5e-3, watermark)
+        for watermark in (False, True)
+    ),
+]  # fmt: skip

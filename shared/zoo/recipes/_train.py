@@ -1,0 +1,74 @@
+"""Training of the zoo's small classifiers: one deterministic loop on one thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from tqdm.auto import tqdm
+
+Batches = Callable[[torch.Generator], Iterator[tuple[Tensor, Tensor]]]
+
+
+def train_classifier(
+    build: Callable[[], nn.Module], batches: Batches, steps: int, lr: float, seed: int, weight_decay: float = 0.02
+) -> nn.Module:
+    """Build with `seed` and train by AdamW on a one-cycle schedule with cross-entropy; returns the model in eval mode.
+
+    `batches(generator)` yields inputs, ready for the model, and classes (B,). The caller's random state and thread
+    count are left as they were.
+    """
+    with _one_thread(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = build().to(memory_format=torch.channels_last).train()
+        optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=lr, total_steps=steps, pct_start=0.2)
+        stream = batches(torch.Generator().manual_seed(seed))
+        for _ in tqdm(range(steps), leave=False):
+            x, y = next(stream)
+            loss = cross_entropy(logits(model, x), y)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+    return model.to(memory_format=torch.contiguous_format).eval()
+
+
+def logits(model: nn.Module, x: Tensor) -> Tensor:
+    """The model's logits, whether it returns them or an object that holds them, as transformers does."""
+    out = model(x)
+    return out if isinstance(out, Tensor) else out.logits
+
+
+@torch.no_grad()
+def predict(model: nn.Module, x: Tensor, batch: int = 500) -> Tensor:
+    """Predicted classes (N,) of inputs that are ready for the model."""
+    return torch.cat([logits(model, part).argmax(1) for part in x.split(batch)])
+
+
+def epochs(images: Tensor, labels: Tensor, batch: int) -> Batches:
+    """Endless shuffled batches of a set of inputs, half of them mirrored."""
+
+    def stream(generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        while True:
+            for rows in torch.randperm(len(images), generator=generator).split(batch)[: len(images) // batch]:
+                x = images[rows]
+                mirrored = torch.rand(len(rows), 1, 1, 1, generator=generator) < 0.5
+                yield torch.where(mirrored, x.flip(-1), x), labels[rows]
+
+    return stream
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Sums in one order, whatever the machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
