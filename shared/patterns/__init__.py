@@ -11,6 +11,35 @@ from shared.patterns._baselines import (
 )
 from shared.patterns._codes import binomial_regret, code_length, gain, log2_binomial, universal_code_length
 from shared.patterns._data import TransactionSet
+from shared.patterns._diffnaps import DiffNaps
+from shared.patterns._diffnaps_baselines import (
+    TooManyPatternsError,
+    premise_patterns,
+    significant_patterns,
+    tree_patterns,
+)
+from shared.patterns._diffnaps_net import (
+    DiffNapsNet,
+    DiffNapsOutput,
+    binary_linear,
+    binary_linear_transposed,
+    diffnaps_loss,
+    gated_step,
+    logical_or,
+    pattern_length,
+    w_shaped,
+    weighted_xor,
+)
+from shared.patterns._diffnaps_scores import (
+    CoverageCurve,
+    SoftF1,
+    coverage_curve,
+    holds,
+    mean_log_odds,
+    pattern_table,
+    soft_f1_by_class,
+)
+from shared.patterns._diffnaps_synth import PlantedData, class_patterns
 from shared.patterns._fisher import log_fisher
 from shared.patterns._metrics import (
     Score,
@@ -27,32 +56,56 @@ from shared.patterns._premise import Premise
 from shared.patterns._synthetic import Planted, plant_clauses, plant_conjunctions
 
 __all__ = [
+    "CoverageCurve",
+    "DiffNaps",
+    "DiffNapsNet",
+    "DiffNapsOutput",
     "Itemset",
     "Pattern",
     "Planted",
+    "PlantedData",
     "Premise",
     "Score",
+    "SoftF1",
+    "TooManyPatternsError",
     "TransactionSet",
+    "binary_linear",
+    "binary_linear_transposed",
     "binomial_regret",
+    "class_patterns",
     "clause_accuracy",
     "code_length",
+    "coverage_curve",
     "ctfidf",
+    "diffnaps_loss",
     "exact_hits",
     "frequent_itemsets",
     "gain",
+    "gated_step",
+    "holds",
     "jaccard",
     "log2_binomial",
     "log_fisher",
     "log_odds",
+    "logical_or",
     "matching_prf",
+    "mean_log_odds",
     "nearest_items",
+    "pattern_length",
+    "pattern_table",
     "pattern_text",
     "plant_clauses",
     "plant_conjunctions",
+    "premise_patterns",
     "significant_itemsets",
+    "significant_patterns",
     "soft_f1",
+    "soft_f1_by_class",
     "subgroups",
     "trap_violations",
     "tree_paths",
+    "tree_patterns",
     "universal_code_length",
+    "w_shaped",
+    "weighted_xor",
 ]
