@@ -152,7 +152,7 @@ class DiffNaps(TransformerMixin, BaseEstimator):
         kept = max(1, math.ceil((1 - self.holdout) * len(rows)))
         noise = torch.Generator(device).manual_seed(int(seeds[2]))
         try:
-            self._train(X, targets, rows[:kept], rows[kept:], order, noise)
+            self._train(_Batches(X, targets, device), rows[:kept], rows[kept:], order, noise)
         except KeyboardInterrupt:
             if not self.n_steps_:
                 raise
@@ -165,8 +165,7 @@ class DiffNaps(TransformerMixin, BaseEstimator):
 
     def _train(
         self,
-        X: sparse.csr_matrix,
-        targets: np.ndarray,
+        data: _Batches,
         train: np.ndarray,
         held_out: np.ndarray,
         order: np.random.RandomState,
@@ -174,14 +173,13 @@ class DiffNaps(TransformerMixin, BaseEstimator):
     ) -> None:
         per_epoch = -(-len(train) // self.batch_size)
         optimizers = self.net_.optimizers(self.lr)
-        drops = sorted(round(m * per_epoch) for m in self.milestones)
-        schedules = [torch.optim.lr_scheduler.MultiStepLR(o, drops, self.gamma) for o in optimizers]
+        drops = [round(m * per_epoch) for m in self.milestones]
         w_reg, head_reg = tuple(self.w_reg), tuple(self.head_reg)
         with tqdm(total=self.epochs * per_epoch, desc="DiffNaps", leave=False, disable=not self.verbose) as bar:
             for _ in range(self.epochs):
-                sums = np.zeros(4)
+                sums = torch.zeros(4, device=self.net_.weight.device)
                 for batch in np.split(order.permutation(train), range(self.batch_size, len(train), self.batch_size)):
-                    x, y = self._rows(X, batch), torch.from_numpy(targets[batch]).to(self.net_.weight.device)
+                    x, y = data[batch]
                     terms = diffnaps_loss(
                         self.net_,
                         self.net_(x, self._binary(noise)),
@@ -195,37 +193,35 @@ class DiffNaps(TransformerMixin, BaseEstimator):
                     )
                     self.net_.zero_grad()
                     terms.total.backward()
-                    for optimizer, schedule in zip(optimizers, schedules):
+                    lr = self.lr * self.gamma ** sum(self.n_steps_ >= drop for drop in drops)
+                    for optimizer in optimizers:
+                        optimizer.param_groups[0]["lr"] = lr
                         optimizer.step()
-                        schedule.step()
                     self.net_.clamp_()
                     self.n_steps_ += 1
-                    sums += torch.stack(terms).detach().cpu().numpy()
+                    sums += torch.stack(terms).detach()
                     bar.update()
                 w_reg, head_reg = (tuple(self.reg_growth * s for s in pair) for pair in (w_reg, head_reg))
                 record = dict(
                     zip(("reconstruction", "classification", "length", "binary"), (sums / per_epoch).tolist())
                 )
-                self.history_.append(record | self._held_out(X, targets, held_out, noise))
+                self.history_.append(record | self._held_out(data, held_out, noise))
                 bar.set_postfix({k: f"{record[k]:.3g}" for k in ("reconstruction", "classification")}, refresh=False)
 
     def _binary(self, noise: torch.Generator) -> torch.Tensor:
         return self.net_.sample(noise) if self.sampling == "bernoulli" else self.net_.threshold(0.5)
 
-    def _rows(self, X: sparse.csr_matrix, rows: np.ndarray | slice) -> torch.Tensor:
-        return torch.from_numpy(X[rows].toarray()).to(self.net_.weight.device)
-
     @torch.no_grad()
-    def _held_out(self, X: sparse.csr_matrix, targets: np.ndarray, rows: np.ndarray, noise: torch.Generator) -> dict:
+    def _held_out(self, data: _Batches, rows: np.ndarray, noise: torch.Generator) -> dict[str, float]:
         if not len(rows):
             return {"cell_error": float("nan"), "accuracy": float("nan")}
         wrong = right = 0
         for batch in np.split(rows, range(1024, len(rows), 1024)):
-            x = self._rows(X, batch)
+            x, y = data[batch]
             output = self.net_(x, self._binary(noise))
             wrong += int((output.reconstruction != x).sum())
-            right += int((output.logits.argmax(1).cpu().numpy() == targets[batch]).sum())
-        return {"cell_error": wrong / (len(rows) * X.shape[1]), "accuracy": right / len(rows)}
+            right += int((output.logits.argmax(1) == y).sum())
+        return {"cell_error": wrong / (len(rows) * x.shape[1]), "accuracy": right / len(rows)}
 
     # --- reading out --------------------------------------------------------------------------------------------
     @torch.no_grad()
@@ -325,6 +321,24 @@ class DiffNaps(TransformerMixin, BaseEstimator):
         check_range("t_e", self.t_e, 0, 1)
         check_range("t_c", self.t_c, 0, 1)
         check_choice("sampling", self.sampling, SAMPLINGS)
+
+
+class _Batches:
+    """Mini-batches (x float32 (B, d), y (B,)) on the device: from a dense copy if that is small, else row by row."""
+
+    DENSE_CELLS = 500_000_000  # one byte each
+
+    def __init__(self, X: sparse.csr_matrix, targets: np.ndarray, device: torch.device) -> None:
+        self._sparse, self._device = X, device
+        self._targets = torch.from_numpy(targets).to(device)
+        small = X.shape[0] * X.shape[1] <= self.DENSE_CELLS
+        self._dense = torch.from_numpy(X.astype(np.uint8).toarray()).to(device) if small else None
+
+    def __getitem__(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        index = torch.from_numpy(rows).to(self._device)
+        if self._dense is None:
+            return torch.from_numpy(self._sparse[rows].toarray()).to(self._device), self._targets[index]
+        return self._dense[index].float(), self._targets[index]
 
 
 def _labels(y: Any, n_rows: int) -> np.ndarray:

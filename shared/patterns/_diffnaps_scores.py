@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from shared.patterns._metrics import soft_f1
+
 Pattern = Sequence[int]
 
 
@@ -74,17 +76,9 @@ def soft_f1_by_class(
     Precision is the mean over found patterns of the best Jaccard similarity with a true one of the same class, recall
     the mean over true patterns of the best with a found one. A class without found patterns scores 0.
     """
-    rows = {}
-    for label, true in truth.items():
-        mined = [frozenset(p) for p in found.get(label, ())]
-        if not mined or not true:
-            rows[label] = (0.0, 0.0, 0.0)
-            continue
-        jaccard = np.array([[len(m & t) / len(m | t) for t in map(frozenset, true)] for m in mined])
-        precision, recall = jaccard.max(1).mean(), jaccard.max(0).mean()
-        rows[label] = (precision, recall, 2 * precision * recall / (precision + recall) if precision + recall else 0.0)
-    precision, recall, f1 = np.mean(list(rows.values()), axis=0)
-    return SoftF1(float(precision), float(recall), float(f1), {label: float(r[2]) for label, r in rows.items()})
+    scores = {label: soft_f1(found.get(label, ()), true) for label, true in truth.items()}
+    mean = np.mean([(s.precision, s.recall, s.f1) for s in scores.values()], axis=0)
+    return SoftF1(*mean.tolist(), {label: float(s.f1) for label, s in scores.items()})
 
 
 class CoverageCurve(NamedTuple):
