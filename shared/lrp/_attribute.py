@@ -117,7 +117,7 @@ def default_composite(model: nn.Module) -> Composite:
 
 
 def _forward(inputs: Inputs, output: Any, position: int | Tensor | None) -> Tensor:
-    """Logits `(B, C)` with their graph; for `(B, S, V)` the row of the explained position."""
+    """Logits `(B, C)` with their graph: for `(B, S, V)` the row of the explained position, for `(B,)` one column."""
     mask = inputs.mask if inputs.tokens or inputs.key == "inputs_embeds" else None
     last_only = position is None and output is None and "logits_to_keep" in inputs.accepts
     last_only = last_only and (mask is None or bool(mask[:, -1].all()))
@@ -130,7 +130,7 @@ def _forward(inputs: Inputs, output: Any, position: int | Tensor | None) -> Tens
     if not logits.requires_grad:
         raise ValueError("the model's output does not depend on x differentiably")
     if logits.ndim != 3:
-        return logits
+        return logits[:, None] if logits.ndim == 1 else logits
     index = last_positions(logits, None if last_only else mask, position)
     return logits[torch.arange(len(logits), device=logits.device), index]
 

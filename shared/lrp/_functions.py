@@ -42,7 +42,10 @@ class IdentityActivation(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, function: Callable[[Tensor], Tensor], slope: float) -> Tensor:
         y = function(x)
         zero = x == 0
-        ctx.save_for_backward((y / x).masked_fill_(zero, slope))
+        ratio = (y / x).masked_fill_(zero, slope)
+        if x.dtype == torch.float16:  # f(0) != 0 overflows near 0
+            ratio.clamp_(torch.finfo(x.dtype).min, torch.finfo(x.dtype).max)
+        ctx.save_for_backward(ratio)
         return y
 
     @staticmethod
