@@ -44,6 +44,14 @@ class History:
     penalty: list[float] = field(default_factory=list)
     kept: int = 0
 
+    def add(self, epoch: int, orthogonality: float, auroc: float, fit: float, penalty: float) -> None:
+        """One more evaluation; `fit` and `penalty` are the last batch's parts of the loss."""
+        self.epoch.append(epoch)
+        self.orthogonality.append(orthogonality)
+        self.auroc.append(auroc)
+        self.fit.append(fit)
+        self.penalty.append(penalty)
+
 
 def orthogonalise(
     V: Tensor, how: str = "loewdin", *, H: Any = None, Y: Any = None, allow_overcomplete: bool = False, **options: Any
@@ -142,10 +150,9 @@ def finetune(
     W = _start(H, Y, start, enough, generator)
     b = (H.mean(0) - Y.mean(0)[:, None] * W).clone()
     A = torch.as_tensor(alpha, dtype=H.dtype, device=H.device).expand(k, k)[kept][:, kept]
-    held = (
-        (H, Y) if validation is None else (as_activations(validation[0]).float(), torch.as_tensor(validation[1]).to(H))
-    )
-    held = (held[0], held[1] if validation is None else held[1][:, enough])
+    held = (H, Y)
+    if validation is not None:
+        held = as_activations(validation[0]).float(), torch.as_tensor(validation[1]).to(H)[:, enough]
     best, history = _train(H, Y, W, b, A, held, epochs, lr, batch_size, early_exit, evaluate_every, generator)
     result = torch.full((k, d), torch.nan, device=H.device)
     result[kept] = torch.nn.functional.normalize(best, dim=1)
@@ -186,8 +193,7 @@ def _train(
     for epoch in range(epochs + 1):
         if epoch % every == 0 or epoch == epochs:
             now = _evaluate(W.detach(), *held)
-            for name, value in zip(("epoch", "orthogonality", "auroc", "fit", "penalty"), (epoch, *now, fit, penalty)):
-                getattr(history, name).append(float(value) if name != "epoch" else epoch)
+            history.add(epoch, *now, float(fit), float(penalty))
             score = {"orthogonality": now[0], "auroc": now[1], None: float(epoch)}[early_exit]
             if score >= top + (0.01 if early_exit == "orthogonality" else 0):
                 best, top, history.kept = W.detach().clone(), score, epoch
@@ -195,11 +201,12 @@ def _train(
             return best, history
         for rows in torch.randperm(n, generator=generator).to(H.device).split(batch_size):
             h, y = H[rows], Y[rows]
-            fit = _reconstruction(h, y, W, b) / (len(rows) * k * d)
-            penalty = frobenius(A * (W @ W.T - torch.eye(k, device=H.device)))
+            reconstruction = _reconstruction(h, y, W, b) / (len(rows) * k * d)
+            overlap = frobenius(A * (W @ W.T - torch.eye(k, device=H.device)))
             optimiser.zero_grad()
-            (fit + penalty).backward()
+            (reconstruction + overlap).backward()
             optimiser.step()
+            fit, penalty = reconstruction.detach(), overlap.detach()
     raise AssertionError("unreachable")
 
 
