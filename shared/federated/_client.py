@@ -193,7 +193,7 @@ class LocalTrainer:
             if options["correction"] is not None:
                 mine["correction"] = take(options["correction"], [row])
             with torch.random.fork_rng(devices=[]):  # dropout draws from torch's own generator: lend it a seeded state
-                torch.manual_seed(int(derive_rng(self.seed, "dropout", rnd, client).integers(2**31)))
+                torch.manual_seed(int(derive_rng(self.seed, "layers", rnd, client).integers(2**31)))
                 params, loss = self._steps(clients, [client], take(start, [row]), [schedules[row]], mine)
             done.append(params)
             losses.append(loss)
@@ -205,7 +205,10 @@ class LocalTrainer:
         if self.executor == "loop":  # BatchNorm writes its statistics into the buffers it is given
             params = {key: value if key in self.trainable else value.clone() for key, value in params.items()}
         index, weight, active = _pad(schedules)
-        weight, active = weight.to(clients.inputs.device), active.to(clients.inputs.device)
+        weight, active = (
+            weight.to(clients.inputs.device, next(iter(start.values())).dtype),
+            active.to(clients.inputs.device),
+        )
         velocity: Params = {}
         total = torch.zeros(len(ids), device=clients.inputs.device)
         for step in range(index.shape[1]):
@@ -214,7 +217,7 @@ class LocalTrainer:
             losses, grads = self._gradients(params, inputs, targets, weight[:, step])
             with torch.no_grad():
                 moving = active[:, step]
-                self._apply(params, grads, velocity, moving, options)
+                self._apply(params, grads, velocity, moving, options, own=step > 0)
                 total += losses * moving
         return params, total / active.sum(1)
 
@@ -238,7 +241,8 @@ class LocalTrainer:
         found = {k: torch.zeros_like(params[k]) if g is None else g for k, g in zip(leaves, grads)}
         return losses.detach(), found
 
-    def _apply(self, params: Params, grads: Params, velocity: Params, moving: Tensor, options: dict) -> None:
+    def _apply(self, params: Params, grads: Params, velocity: Params, moving: Tensor, options: dict, own: bool) -> None:
+        """One SGD step; in place where the tensors are our `own` and not the start that others may share."""
         still = bool((moving == 0).any())
         for key, grad in grads.items():
             value = params[key]
@@ -253,7 +257,10 @@ class LocalTrainer:
                 velocity[key] = grad = self.local.momentum * velocity[key] + grad if key in velocity else grad
             if still:
                 grad = grad * moving.view(-1, *[1] * (grad.ndim - 1))
-            params[key] = value - options["rate"] * grad
+            if own:
+                value.add_(grad, alpha=-options["rate"])
+            else:
+                params[key] = torch.add(value, grad, alpha=-options["rate"])
 
     def _privatise(self, params: Params, start: Params, ids: Sequence[int], rnd: int) -> Params:
         keys = self.trainable

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -38,7 +39,7 @@ def build_net(
         torch.manual_seed(seed)
         if kind == "mlp":
             sizes = [math.prod(shape), *hidden]
-            layers = [layer for a, b in zip(sizes, sizes[1:]) for layer in (nn.Linear(a, b), nn.ReLU())]
+            layers = [layer for a, b in itertools.pairwise(sizes) for layer in (nn.Linear(a, b), nn.ReLU())]
             return nn.Sequential(nn.Flatten(), *layers, nn.Linear(sizes[-1], classes))
         if kind == "cnn":
             return _cnn(shape, classes, norm)
@@ -86,7 +87,7 @@ class _ResNet18(nn.Module):
         self.stages = nn.Sequential(
             *(
                 nn.Sequential(_Block(a, b, 1 if a == b else 2, norm), _Block(b, b, 1, norm))
-                for a, b in zip(widths, widths[1:])
+                for a, b in itertools.pairwise(widths)
             )
         )
         self.head = nn.Linear(512, classes)
