@@ -83,6 +83,14 @@ class Checkout:
         self._started.append(process)
         return process
 
+    def python(self, script: str) -> str:
+        """What a script prints that sees the checkout's code and papers."""
+        done = subprocess.run(
+            [sys.executable, "-c", script], cwd=self.root, env=self.env, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
     def close(self) -> None:
         """End what a failed test left running."""
         for process in self._started:

@@ -1,0 +1,46 @@
+"""`make new`: a paper that runs and keeps the contract from its first minute."""
+
+import pytest
+
+NEW = "shared.compendium.new"
+
+
+@pytest.fixture(scope="module")
+def made(module_checkout):
+    code, output = module_checkout.run("my_paper", module=NEW)
+    assert code == 0, output
+    return module_checkout
+
+
+def test_makes_three_files(made):
+    folder = made.root / "papers" / "my_paper"
+    assert {path.name for path in folder.iterdir()} == {"my_paper.ipynb", "card.yml", "paper.yml"}
+    assert not any("SLUG" in path.read_text() for path in folder.iterdir())
+    assert not list(folder.parent.glob(".new-*"))
+
+
+@pytest.mark.slow
+def test_runs_and_keeps_the_contract(made):
+    code, output = made.run("my_paper", module="shared.compendium.notebook")
+    assert code == 0, output
+    script = "from shared.compendium.contract import problems; print(problems('my_paper'))"
+    assert made.python(script) == "[]\n"
+    assert made.results("my_paper")["claims"][0]["verdict"] == "held"
+
+
+@pytest.mark.parametrize(
+    ("slug", "line"),
+    [
+        ("my_paper", "papers/my_paper exists already"),
+        ("My-Paper", "P='My-Paper' is no slug; it must consist of a-z, 0-9 and _, and start with a letter"),
+        ("../x", "P='../x' is no slug; it must consist of a-z, 0-9 and _, and start with a letter"),
+        ("", "P='' is no slug; it must consist of a-z, 0-9 and _, and start with a letter"),
+    ],
+)
+def test_refuses_in_one_line(made, slug, line):
+    assert made.run(slug, module=NEW) == (1, line + "\n")
+    assert {path.name for path in (made.root / "papers").iterdir()} == {"Snakefile", "my_paper"}
+
+
+def test_asks_for_a_slug(made):
+    assert made.run(module=NEW) == (1, "which paper? make new P=SLUG\n")
