@@ -54,6 +54,7 @@ from shared.patterns._neighbours import nearest_items
 from shared.patterns._patterns import Pattern, pattern_text
 from shared.patterns._premise import Premise
 from shared.patterns._synthetic import Planted, plant_clauses, plant_conjunctions
+from shared.patterns._text import tokenize_words
 
 __all__ = [
     "CoverageCurve",
@@ -102,6 +103,7 @@ __all__ = [
     "soft_f1",
     "soft_f1_by_class",
     "subgroups",
+    "tokenize_words",
     "trap_violations",
     "tree_paths",
     "tree_patterns",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Hashable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -123,6 +125,19 @@ class TransactionSet:
         """
         X, names = frame_to_csr(frame, bins)
         return cls.from_csr(X, y, names, weights=weights, positive=positive)
+
+    @classmethod
+    def from_dat(cls, features: str | Path, labels: str | Path, vocabulary: str | Path | None = None) -> TransactionSet:
+        """From the files of the authors' program: a row of item numbers per line, a label per line, {token: number}."""
+        lines = [line.split() for line in Path(features).read_text(encoding="utf-8").split("\n")]
+        y = [int(line) for line in Path(labels).read_text(encoding="utf-8").split()]
+        ids = [sorted({int(t) for t in line}) for line in lines[: len(y)]]
+        names = json.loads(Path(vocabulary).read_text(encoding="utf-8")) if vocabulary else {}
+        m = max([*names.values(), *(row[-1] for row in ids if row)], default=-1) + 1
+        indptr = np.r_[0, np.cumsum([len(row) for row in ids])]
+        X = sp.csr_matrix((np.ones(indptr[-1], dtype=np.int32), [i for row in ids for i in row], indptr), (len(ids), m))
+        by_number = {number: token for token, number in names.items()}
+        return cls.from_csr(X, y, [by_number.get(i, str(i)) for i in range(m)])
 
     # --- columns and rows ------------------------------------------------------------------------------------------
     def words(self, items: Sequence[int] | np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.patterns import TransactionSet
+from shared.patterns import TransactionSet, tokenize_words
 from shared.patterns import _bits as bits
 
 
@@ -111,3 +111,30 @@ def test_wrong_types():
         TransactionSet.from_token_lists(["how many"], [0])
     with pytest.raises(TypeError, match="dtype"):
         TransactionSet.from_csr(np.array([["a", "b"], ["c", "d"]]), [0, 1])
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("How many? They're 3.", ["How", "many", "?", "They're", "3", "."]),
+        ("Hi 👩‍🔬👍🏽🇩🇪 ok :) <3", ["Hi", "👩‍🔬", "👍🏽", "🇩🇪", "ok", ":)", "<3"]),
+        ("", []),
+    ],
+)
+def test_tokens_keep_case_emoji_and_emoticons(text, tokens):
+    assert tokenize_words(text) == tokens
+    assert tokenize_words(text, lowercase=True) == [t.lower() for t in tokens]
+
+
+def test_tokens_of_no_string():
+    with pytest.raises(TypeError, match="text is float"):
+        tokenize_words(1.5)
+
+
+def test_files_of_the_authors_program(tmp_path):
+    (tmp_path / "x").write_text("0 2\n\n2 1\n")
+    (tmp_path / "y").write_text("0\n1\n1\n")
+    (tmp_path / "v").write_text('{"how": 0, "many": 1, "?": 2}')
+    data = TransactionSet.from_dat(tmp_path / "x", tmp_path / "y", tmp_path / "v")
+    assert data.names == ["how", "many", "?"]
+    np.testing.assert_array_equal(data.rows.toarray(), [[1, 0, 1], [0, 0, 0], [0, 1, 1]])
