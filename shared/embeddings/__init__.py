@@ -1,6 +1,8 @@
 """Low-dimensional maps that keep density (dtSNE), angles (Mercat) or leave out what is known (JEDI, CONFETTI)."""
 
 from shared.embeddings._affinities import affinities, bandwidths, density_scale, neighbour_affinities
+from shared.embeddings._descent import Schedule, descend
+from shared.embeddings._draw import draw_map, palette
 from shared.embeddings._estimators import DTSNE, JEDI, SparseKL, classical_scaling, prior_affinities
 from shared.embeddings._metrics import (
     angle_corr,
@@ -45,6 +47,7 @@ from shared.embeddings._synth import (
 __all__ = [
     "DTSNE",
     "JEDI",
+    "Schedule",
     "SparseKL",
     "affinities",
     "align",
@@ -56,7 +59,9 @@ __all__ = [
     "circle",
     "classical_scaling",
     "density_scale",
+    "descend",
     "distances",
+    "draw_map",
     "exp_map",
     "face_on",
     "from_lonlat",
@@ -74,6 +79,7 @@ __all__ = [
     "nos_area",
     "nos_curve",
     "pair_kernel",
+    "palette",
     "pearson",
     "prior_affinities",
     "project",
