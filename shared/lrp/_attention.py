@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -25,6 +26,19 @@ class _Tap:
         self.outputs: dict[nn.Module, Tensor] = {}
         self.coefficients: dict[nn.Module, list[Tensor]] = {}
         self.patterns: dict[nn.Module, tuple[Tensor, Tensor]] = {}  # attention weights and values
+
+    @contextmanager
+    def watching(self, model: nn.Module, wrapper: Callable[..., Any]) -> Iterator[None]:
+        """Wrap the attention of `model`; each new forward pass of it starts afresh."""
+
+        def restart(*_: Any) -> None:
+            for store in (self.outputs, self.coefficients, self.patterns):
+                store.clear()
+
+        with ExitStack() as stack:
+            stack.callback(model.register_forward_pre_hook(restart).remove)
+            stack.enter_context(wrap_attention(model, wrapper))
+            yield
 
     def heads(self, call: Callable[..., Any], module: nn.Module, *args: Any, **kw: Any) -> Any:
         """Wrapper that watches the output of the attention function; a module's first call counts."""
@@ -86,7 +100,7 @@ def head_relevance(
     Conserves: the signed sum over a layer's heads is the relevance that enters its output projection.
     """
     tap = _Tap()
-    many = _run(tap.heads, model, x, target, composite, options)
+    many = _run(tap, tap.heads, model, x, target, composite, options)
     relevance = tap.collect(lambda module, c: times(tap.outputs[module], c), many)  # (..., B, L, S, H, d)
     relevance = relevance.clamp(min=0) if positive else relevance
     per_head = relevance.sum(-1).transpose(-1, -2)
@@ -104,7 +118,7 @@ def attention_relevance(
     tap = _Tap()
     composite = composite if composite is not None else default_composite(model)
     share = 0.5 if composite.transformer == "attnlrp" else 1.0
-    many = _run(tap.weights, model, x, target, composite, options)
+    many = _run(tap, tap.weights, model, x, target, composite, options)
 
     def relevance(module: nn.Module, c: Tensor) -> Tensor:
         weights, values = tap.patterns[module]
@@ -113,8 +127,10 @@ def attention_relevance(
     return tap.collect(relevance, many)
 
 
-def _run(wrapper: Any, model: nn.Module, x: Any, target: Any, composite: Composite | None, options: Any) -> bool:
-    with wrap_attention(model, wrapper):
+def _run(
+    tap: _Tap, wrapper: Any, model: nn.Module, x: Any, target: Any, composite: Composite | None, options: Any
+) -> bool:
+    with tap.watching(model, wrapper):
         attribute(model, x, target, composite, **options)
     return isinstance(target, list | tuple) or isinstance(options.get("conditions"), list | tuple)
 
@@ -122,7 +138,7 @@ def _run(wrapper: Any, model: nn.Module, x: Any, target: Any, composite: Composi
 def raw_attention(model: nn.Module, x: Any) -> Tensor:
     """The attention weights of every layer, `(B, L, H, S, S)`; x as for `attribute`. No gradients."""
     tap = _Tap()
-    with wrap_attention(model, tap.weights), torch.no_grad():
+    with tap.watching(model, tap.weights), torch.no_grad():
         if isinstance(x, Tensor):
             model(x)
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pandas as pd
@@ -147,7 +147,10 @@ def conservation_report(
 
         return watch
 
-    with edit(model, {name: tap(name) for name in leaves if not isinstance(leaves[name], nn.Embedding)}):
+    watched = {name: tap(name) for name, leaf in leaves.items() if not isinstance(leaf, nn.Embedding)}
+    with ExitStack() as stack:
+        stack.callback(model.register_forward_pre_hook(lambda *_: sums.clear()).remove)  # each forward starts afresh
+        stack.enter_context(edit(model, watched))
         result = attribute(model, x, target, composite, **options)
     batch = len(result.output)
     explained = times(result.output, result.seed).sum().item() / batch
