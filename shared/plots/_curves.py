@@ -39,38 +39,34 @@ def bars(
     groups: Mapping[str, Sequence[float]],
     *,
     null: Sequence[str] = (),
+    errors: Mapping[str, float] | None = None,
     digits: int = 2,
-    horizontal: bool = True,
 ) -> None:
-    """One bar per entry at its runs' mean, which is written beside it, and a dot per run; names in `null` are grey."""
+    """One horizontal bar per entry at its runs' mean, written beside it, and a dot per run; names in `null` are grey.
+
+    With `errors` (half-widths by name, e.g. standard errors) whiskers stand in for the dots.
+    """
     if not groups:
         raise ValueError("groups is empty; at least one named series of numbers is needed")
     names = list(groups)
     means = [float(np.mean(groups[name])) for name in names]
-    shades = [NULL if name in null else color(0) for name in names]
-    positions = np.arange(len(names))
-    span = np.ptp([0.0, *(v for name in names for v in np.atleast_1d(groups[name]))])
-    (ax.barh if horizontal else ax.bar)(positions, means, color=shades, alpha=0.85)
-    for position, name, mean in zip(positions, names, means):
-        values = np.atleast_1d(groups[name])
-        if len(values) > 1:
-            at = np.full(len(values), position)
-            ax.scatter(
-                *((values, at) if horizontal else (at, values)), s=9, color="black", alpha=0.55, zorder=3, linewidths=0
-            )
-        edge = max(np.max(values), mean, 0) + 0.03 * span
-        place = (edge, position) if horizontal else (position, edge)
-        ax.text(
-            *place,
-            f"{mean:.{digits}f}",
-            va="center" if horizontal else "bottom",
-            ha="left" if horizontal else "center",
-            fontsize=9,
-        )
-    if horizontal:
-        ax.set_yticks(positions, names)
-        ax.invert_yaxis()
-        ax.grid(axis="y", visible=False)
-    else:
-        ax.set_xticks(positions, names)
-        ax.grid(axis="x", visible=False)
+    ends = {name: _ends(groups[name], errors and errors[name]) for name in names}
+    span = np.ptp([0.0, *(end for pair in ends.values() for end in pair)])
+    ax.barh(range(len(names)), means, color=[NULL if name in null else color(0) for name in names], alpha=0.85)
+    for row, (name, mean) in enumerate(zip(names, means)):
+        if errors is not None:
+            ax.errorbar(mean, row, xerr=errors[name], color="black", linewidth=1, capsize=2, zorder=3)
+        elif np.size(groups[name]) > 1:
+            runs = np.atleast_1d(groups[name])
+            ax.scatter(runs, np.full(len(runs), row), s=9, color="black", alpha=0.55, zorder=3, linewidths=0)
+        ax.text(max(ends[name][1], 0) + 0.03 * span, row, f"{mean:.{digits}f}", va="center", ha="left", fontsize=9)
+    ax.set_yticks(range(len(names)), names)
+    ax.invert_yaxis()
+    ax.grid(axis="y", visible=False)
+
+
+def _ends(runs: Sequence[float], error: float | None) -> tuple[float, float]:
+    """Where a bar with its dots or whisker begins and ends."""
+    if error is not None:
+        return float(np.mean(runs)) - error, float(np.mean(runs)) + error
+    return float(np.min(runs)), float(np.max(runs))
