@@ -54,7 +54,7 @@ lab: .venv/.ready  ## open JupyterLab on the papers
 
 .PHONY: gallery
 gallery: .venv/.ready  ## build the static site into build/gallery
-	@$(PY) gallery/build.py
+	@$(PY) -m gallery.build
 
 # --- models and data --------------------------------------------------------------------------------------------
 .PHONY: assets

@@ -16,6 +16,8 @@ from shared.compendium.paths import PAPERS, known_papers
 
 _SCHEMA = json.loads((Path(__file__).parent / "card.schema.json").read_text(encoding="utf-8"))
 
+THEMES: tuple[str, ...] = tuple(_SCHEMA["properties"]["theme"]["enum"])
+
 
 class CardError(ValueError):
     """A card.yml that breaks the schema; the message says in which file, where, and what is accepted."""

@@ -14,7 +14,7 @@ from PIL import Image
 from shared._checks import check_choice
 from shared.compendium.paths import PAPERS, atomic_path, known_papers
 
-_KEPT_METADATA = {
+METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
@@ -31,7 +31,7 @@ def store(slug: str) -> Path:
     NotebookClient(
         notebook, timeout=1800, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}
     ).execute()
-    notebook.metadata = nbformat.from_dict(_KEPT_METADATA)
+    notebook.metadata = nbformat.from_dict(METADATA)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.metadata.pop("execution", None)
