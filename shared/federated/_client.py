@@ -154,6 +154,8 @@ class LocalTrainer:
         """
         schedules = self._schedules(clients, list(ids), rnd)
         correction = None
+        if control is not None and self.local.momentum:
+            raise ValueError(f"momentum={self.local.momentum} with SCAFFOLD: its control variates assume plain SGD")
         if control is not None:
             correction = {key: control[key] - own_control[key] for key in self.trainable}
         pull = (proximal, anchor) if proximal else None
