@@ -7,6 +7,7 @@ Explicit rules (Flat, WSquare, ZBox) send the relevance itself: they belong to t
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -41,9 +42,9 @@ class Rule:
         """The layer's true output `z`, with this rule attached to its backward pass."""
         return _Propagate.apply(x, self, op, weight, bias)
 
-    def _denominator_bias(self, op: LinearOp, bias: Tensor | None, z: Tensor) -> Tensor | float:
+    def _denominator_bias(self, op: LinearOp, bias: Tensor | None, z: Tensor) -> Tensor:
         if bias is None or "bias" in self.zero_params:
-            return 0.0
+            return z.new_zeros(())
         return op.broadcast(bias, z)
 
 
@@ -87,15 +88,16 @@ def attach_stabilizer(z: Tensor, epsilon: float, denominator: Tensor | None = No
     with torch.no_grad():
         if denominator is None:
             size = z.abs()
-            ratio = size / (size + epsilon)  # = z / (z + epsilon sgn z)
+            ratio = size.div_(size + epsilon)  # = z / (z + epsilon sgn z)
         else:
             ratio = _safe_ratio(z, stabilize(denominator, epsilon))
     return scale_gradient(z, ratio)
 
 
-def _safe_ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
-    """numerator / denominator, 0 where the denominator is 0 (nothing to distribute over)."""
-    return (numerator / denominator).masked_fill_(denominator == 0, 0.0)
+def _safe_ratio(numerator: Tensor, denominator: Tensor, into: Tensor | None = None) -> Tensor:
+    """numerator / denominator, 0 where the denominator is 0 (nothing to distribute over); `into` is overwritten."""
+    zero = denominator == 0
+    return torch.div(numerator, denominator, out=into).masked_fill_(zero, 0.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,8 +117,9 @@ class Gamma(Rule):
     """Favours positive contributions by gamma (Montavon et al. 2019), generalised to inputs of either sign.
 
     With `W^ = W + gamma W+`, `W_ = W + gamma W-`: outputs above 0 distribute in proportion to `W^ x+ + W_ x-`, outputs
-    below 0 in proportion to `W_ x+ + W^ x-`. Both follow from `W x` and `|W| |x|`, so the rule costs two products each
-    way for any sign of x. `gamma=0` is Epsilon; `gamma -> inf` approaches ZPlus for outputs above 0.
+    below 0 in proportion to `W_ x+ + W^ x-`. Both follow from `W x` and `|W| |x|`: the denominator is
+    `(1 + gamma/2) z + sgn(z) gamma/2 (|W| |x| + |b|)`, so two products each way do for any sign of x. `gamma=0` is
+    Epsilon; `gamma -> inf` approaches ZPlus for outputs above 0.
     """
 
     gamma: float = 0.25
@@ -124,22 +127,25 @@ class Gamma(Rule):
 
     def forward(self, op: LinearOp, x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, list[Tensor]]:
         z = op.apply(x, weight, bias)
-        size = op.apply(x.abs(), weight.abs(), None)
-        linear = z if bias is None else z - op.broadcast(bias, z)
-        b = self._denominator_bias(op, bias, z)
-        up = b.clamp(min=0) if isinstance(b, Tensor) else b
-        down = b.clamp(max=0) if isinstance(b, Tensor) else b
-        above = linear + b + self.gamma * ((linear + size) / 2 + up)
-        below = linear + b + self.gamma * ((linear - size) / 2 + down)
-        ratio = _safe_ratio(z, stabilize(torch.where(z > 0, above, below), self.epsilon))
-        return z, [ratio, z > 0, x.sign()]
+        drop = bias is not None and "bias" in self.zero_params
+        nonnegative = bool(x.amin() >= 0)
+        size = op.apply(x if nonnegative else x.abs(), weight.abs(), None if drop or bias is None else bias.abs())
+        if drop:
+            linear = z - op.broadcast(bias, z)
+            total = linear * (1 + self.gamma / 2) + (self.gamma / 2) * z.sign() * size
+            ratio = _safe_ratio(z, stabilize(total, self.epsilon))
+        else:  # total and z have the same sign, which cancels
+            magnitude = z.abs()
+            total = size.mul_(self.gamma / 2).add_(magnitude, alpha=1 + self.gamma / 2).add_(self.epsilon)
+            ratio = _safe_ratio(magnitude, total, into=total)
+        return z, [ratio, z > 0, x.new_empty(0) if nonnegative else x.sign()]
 
     def backward(self, op: LinearOp, shape: Size, weight: Tensor, saved: list[Tensor], c: Tensor) -> Tensor:
         ratio, positive, sign = saved
         s = c * ratio
-        plain = op.vjp(weight, s, shape)
-        folded = op.vjp(weight.abs(), torch.where(positive, s, -s), shape)
-        return plain * (1 + self.gamma / 2) + (self.gamma / 2) * sign * folded
+        plain = op.vjp(weight * (1 + self.gamma / 2), s, shape)
+        extra = op.vjp(weight.abs() * (self.gamma / 2), torch.where(positive, s, -s), shape)
+        return plain.add_(extra) if sign.numel() == 0 else plain.addcmul_(sign, extra)
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,13 +171,12 @@ class AlphaBeta(Rule):
         else:
             below = self._part(op, x, down, up, nonnegative)
             z = above + below
-            z = z if bias is None else z + op.broadcast(bias, z)
+            z = z if bias is None else z.add_(op.broadcast(bias, z))
         b = self._denominator_bias(op, bias, z)
-        saved = [self._ratio(self.alpha, z, above, b.clamp(min=0) if isinstance(b, Tensor) else b)]
+        saved = [self._ratio(self.alpha, z, above, b.clamp(min=0), self.epsilon)]
         if below is not None:
-            saved.append(self._ratio(-self.beta, z, below, b.clamp(max=0) if isinstance(b, Tensor) else b))
-        sign = x.new_empty(0) if nonnegative else x.sign()
-        return z, [sign, *saved]
+            saved.append(self._ratio(-self.beta, z, below, b.clamp(max=0), -self.epsilon))
+        return z, [x.new_empty(0) if nonnegative else x.sign(), *saved]
 
     @staticmethod
     def _part(op: LinearOp, x: Tensor, same: Tensor, other: Tensor, nonnegative: bool) -> Tensor:
@@ -179,17 +184,29 @@ class AlphaBeta(Rule):
             return op.apply(x, same, None)
         return op.apply(x.clamp(min=0), same, None) + op.apply(x.clamp(max=0), other, None)
 
-    def _ratio(self, factor: float, z: Tensor, part: Tensor, bias: Tensor | float) -> Tensor:
-        return factor * _safe_ratio(z, stabilize(part + bias, self.epsilon))
+    @staticmethod
+    def _ratio(factor: float, z: Tensor, part: Tensor, bias: Tensor, epsilon: float) -> Tensor:
+        """`factor z / st(part + bias)`; the part has the stabilizer's sign throughout. Overwrites `part`."""
+        ratio = _safe_ratio(z, part.add_(bias + epsilon), into=part)
+        return ratio if factor == 1 else ratio.mul_(factor)
 
     def backward(self, op: LinearOp, shape: Size, weight: Tensor, saved: list[Tensor], c: Tensor) -> Tensor:
         sign, *ratios = saved
         weights = [weight.clamp(min=0), weight.clamp(max=0)]
-        to_positive = sum(op.vjp(w, c * r, shape) for w, r in zip(weights, ratios))
+        parts = [c * ratio for ratio in ratios]
+        to_positive = _sum(op.vjp(w, part, shape) for w, part in zip(weights, parts))
         if sign.numel() == 0:
             return to_positive
-        to_negative = sum(op.vjp(w, c * r, shape) for w, r in zip(weights[::-1], ratios))
+        to_negative = _sum(op.vjp(w, part, shape) for w, part in zip(weights[::-1], parts))
         return torch.where(sign > 0, to_positive, to_negative).masked_fill_(sign == 0, 0.0)
+
+
+def _sum(tensors: Iterable[Tensor]) -> Tensor:
+    """Sum into the first tensor."""
+    first, *others = tensors
+    for other in others:
+        first.add_(other)
+    return first
 
 
 class ZPlus(AlphaBeta):

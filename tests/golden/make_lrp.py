@@ -27,8 +27,10 @@ EPS = 1e-12
 def stub_torchvision() -> None:
     """Let zennit import without torchvision."""
     try:
-        import torchvision  # noqa: F401
-    except ImportError:
+        import torchvision.models.resnet  # noqa: F401
+    except Exception:  # missing, or built for another torch
+        for name in [n for n in sys.modules if n.split(".")[0] == "torchvision"]:
+            del sys.modules[name]
         package, models, resnet = (types.ModuleType(f"torchvision{n}") for n in ("", ".models", ".models.resnet"))
         resnet.Bottleneck, resnet.BasicBlock = type("Bottleneck", (), {}), type("BasicBlock", (), {})
         package.models, models.resnet = models, resnet
