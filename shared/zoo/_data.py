@@ -100,7 +100,8 @@ def load_data(name: str, split: str | None = None, **options: Any) -> Data:
       `"percent_mito"`, `"S_score"`, `"G2M_score"`.
     - text sets (`"snippets"`): split all; x a pandas DataFrame, one row per text. `"snippets-minilm"`: x the sentence
       vectors (N, 96) of the same rows.
-    - a hub id `org/name` or a local folder with parquet, JSON-lines or npz files; `revision=…`.
+    - a hub id `org/name` or a local folder with parquet, JSON-lines or npz files; `revision=…`, `rows=…`
+      reads the first rows only.
 
     `split=None` means train, or all where there is no other. Raises `UnknownNameError` for an unknown name or split,
     `TypeError` for an unknown option and `AssetError` for data that isn't on this machine (saying how to get it).
@@ -214,7 +215,7 @@ def _table(name: str, split: str | None, random_state: int = 0) -> Data:
     )
 
 
-def _hub(name: str, split: str | None, revision: str | None = None) -> Data:
+def _hub(name: str, split: str | None, revision: str | None = None, rows: int | None = None) -> Data:
     split = split or "train"
-    x, y, classes = read_folder(hub_folder(name, "data", revision), split, name)
+    x, y, classes = read_folder(hub_folder(name, "data", revision, split), split, name, rows)
     return Data(name, split, x, y, classes)

@@ -17,8 +17,10 @@ def is_hub_name(name: str) -> bool:
     return _is_path(name) or (name.count("/") == 1 and all(name.split("/")))
 
 
-def hub_folder(name: str, kind: Literal["model", "data"], revision: str | None = None) -> Path:
-    """Folder with the files of a hub id or of a local folder.
+def hub_folder(
+    name: str, kind: Literal["model", "data"], revision: str | None = None, split: str | None = None
+) -> Path:
+    """Folder with the files of a hub id or of a local folder; of a data set only those whose name has `split`.
 
     Looked up in this order: a folder of that path; `$REPRISE_HUB/<org>/<name>` (data sets: `$REPRISE_HUB/datasets/…`);
     the hub's cache on this machine; the hub itself, unless HF_HUB_OFFLINE is set. Raises `AssetError` at once, in one
@@ -32,14 +34,14 @@ def hub_folder(name: str, kind: Literal["model", "data"], revision: str | None =
     local = os.environ.get("REPRISE_HUB")
     if local and (folder := Path(local, *(["datasets"] if kind == "data" else []), name)).is_dir():
         return folder
-    return _snapshot(name, kind, revision)
+    return _snapshot(name, kind, revision, split)
 
 
 def _is_path(name: str) -> bool:
     return name.startswith(("/", "./", "../", "~")) or Path(name).is_dir()
 
 
-def _snapshot(name: str, kind: str, revision: str | None) -> Path:
+def _snapshot(name: str, kind: str, revision: str | None, split: str | None) -> Path:
     """The hub's snapshot of `name`, from the cache or the network. One short question decides whether there is one."""
     import huggingface_hub
     from huggingface_hub import errors
@@ -58,6 +60,8 @@ def _snapshot(name: str, kind: str, revision: str | None) -> Path:
         except Exception:  # whatever the HTTP stack raises without a network; the cache may still have it
             offline = True
     patterns = _DATA_FILES if kind == "data" else _MODEL_FILES
+    if split and split != "train":  # files without a split's name belong to train
+        patterns = [f"*{split}{pattern}" for pattern in patterns]
     try:
         return Path(huggingface_hub.snapshot_download(name, allow_patterns=patterns, local_files_only=offline, **what))
     except Exception:

@@ -1,5 +1,6 @@
 """Hub ids and local folders through one loader: a tiny local hub, no network, no pickle, no remote code."""
 
+import io
 import json
 import time
 
@@ -8,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 import transformers
+from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from shared import zoo
@@ -103,12 +105,15 @@ def test_data_sets():
         zoo.load_data("org/texts", "dev")
 
 
+def test_first_rows_only():
+    assert list(zoo.load_data("org/texts", rows=1).x["text"]) == ["one"]
+    assert zoo.load_data("org/arrays", rows=2).y.tolist() == [0, 1]
+    with pytest.raises(ValueError, match="rows=0"):
+        zoo.load_data("org/texts", rows=0)
+
+
 def test_images_in_parquet(hub, tmp_path):
     pytest.importorskip("pyarrow")
-    import io
-
-    from PIL import Image
-
     cells = []
     for level in (0, 255):
         file = io.BytesIO()
@@ -119,6 +124,17 @@ def test_images_in_parquet(hub, tmp_path):
     assert data.x.shape == (2, 1, 4, 5)
     assert data.x[:, 0, 0, 0].tolist() == [0, 1]
     assert data.y.tolist() == [3, 4]
+
+
+def test_images_of_several_sizes_come_as_a_list(tmp_path):
+    pytest.importorskip("pyarrow")
+    cells = []
+    for side in (4, 6):
+        file = io.BytesIO()
+        Image.fromarray(np.zeros((side, side, 3), np.uint8)).save(file, "PNG")
+        cells.append({"bytes": file.getvalue(), "path": None})
+    pd.DataFrame({"image": cells}).to_parquet(tmp_path / "train.parquet")
+    assert [tuple(x.shape) for x in zoo.load_data(str(tmp_path)).x] == [(3, 4, 4), (3, 6, 6)]
 
 
 @pytest.mark.parametrize(
