@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from shared._checks import check_choice
@@ -13,6 +14,7 @@ from shared.hooks import attention_modules, find_module, wrap_attention
 from shared.lrp import _transformers
 from shared.lrp._activations import identity_forward, needs_identity
 from shared.lrp._canonizers import MergeBatchNorm, MergedPair, in_data_flow
+from shared.lrp._mha import mha_forward
 from shared.lrp._ops import AnyLinear, AvgPool, Convolution, Linear, is_hf_conv1d, linear_op, pad_input
 from shared.lrp._rules import AlphaBeta, Epsilon, Flat, Gamma, Norm, Pass, Rule, ZBox, ZPlus, attach_stabilizer
 
@@ -126,6 +128,7 @@ class Applied:
         merged = self._merge(stack)
         for name, module in self.model.named_modules():
             _disable_inplace(stack, module)
+            _functional_activation(stack, module)
             forward = self._forward_for(name, module, rules.get(name), merged.get(module))
             if forward is not None:
                 _override(stack, module, forward)
@@ -158,12 +161,19 @@ class Applied:
             return identity_forward(module, module.forward)
         if rule is not None:
             raise ValueError(f"{type(rule).__name__} is a rule for linear layers; {name!r} is {type(module).__name__}")
-        clip = _transformers.clip_forward(module)
-        if clip is not None:
-            return clip
+        if _transformers.clip_forward(module) is not None:
+            return _transformers.clip_forward(module)
+        if isinstance(module, nn.MultiheadAttention) and self.composite.transformer is not None:
+            self.has_attention = True
+            return mha_forward(module, name, self.composite.transformer, self._dense_rule())
         _transformers.check_norm(module, name)
         gated = _transformers.gated_forward(module, self.composite.transformer) if self.composite.transformer else None
         return gated or _transformers.norm_forward(module)
+
+    def _dense_rule(self) -> Rule | None:
+        """The rule of dense layers, for projections that are no modules of their own."""
+        maps = self.composite.layer_map
+        return next((r for types, r in maps if nn.Linear in (types if isinstance(types, tuple) else (types,))), None)
 
     def _linear_forward(self, module: Any, rule: Rule | None, pair: MergedPair | None) -> Callable[[Tensor], Tensor]:
         op = linear_op(module)
@@ -204,6 +214,15 @@ def _disable_inplace(stack: ExitStack, module: nn.Module) -> None:
     if getattr(module, "inplace", False) is True:
         module.inplace = False
         stack.callback(setattr, module, "inplace", True)
+
+
+def _functional_activation(stack: ExitStack, module: nn.Module) -> None:
+    """`nn.TransformerEncoderLayer` calls its activation as a function: give that function the identity rule."""
+    if isinstance(module, nn.TransformerEncoderLayer | nn.TransformerDecoderLayer):
+        function = module.activation
+        if not isinstance(function, nn.Module) and function is not F.relu:
+            stack.callback(setattr, module, "activation", function)
+            module.activation = identity_forward(module, function)
 
 
 def check_ready(model: nn.Module) -> None:
