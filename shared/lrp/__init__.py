@@ -1,6 +1,16 @@
 """Layer-wise relevance propagation for CNNs and transformers: one forward and one backward pass per explanation.
 
 Relevance of a tensor is `x * c`; the rules change the coefficient `c` that the backward pass carries.
+
+    result = attribute(cnn, images, target=285, composite=EpsilonPlusFlat())
+    result.pixels                                        # (B, H, W); .relevance is (B, C, H, W)
+    result = attribute(llm, dict(tokenizer(text, return_tensors="pt")), target=contrast(yes, no), composite=AttnLRP())
+    result.tokens                                        # (B, S)
+    attribute(cnn, images, 285, record=["layer3"]).latent["layer3"]      # relevance of a hidden layer
+    attribute(cnn, images, 285, conditions={"layer3": [5, 17]})          # CRP: only what flows through these channels
+    attribute(cnn, images, target=list(range(10))).relevance             # (10, B, C, H, W) over one forward pass
+
+`shared.lrp.unrolled` holds the differentiable form, for training through heatmaps.
 """
 
 from shared.lrp._attention import attention_relevance, head_relevance, raw_attention, rollout

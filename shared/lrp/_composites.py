@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -14,8 +15,9 @@ from shared.hooks import attention_modules, find_module, wrap_attention
 from shared.lrp import _transformers
 from shared.lrp._activations import identity_forward, needs_identity
 from shared.lrp._canonizers import MergeBatchNorm, MergedPair, in_data_flow
+from shared.lrp._errors import unsupported
 from shared.lrp._mha import mha_forward
-from shared.lrp._ops import AnyLinear, AvgPool, Convolution, Linear, is_hf_conv1d, linear_op, pad_input
+from shared.lrp._ops import AnyLinear, AvgPool, Convolution, Linear, is_hf_conv1d, is_plain, linear_op, pad_input
 from shared.lrp._rules import AlphaBeta, Epsilon, Flat, Gamma, Norm, Pass, Rule, ZBox, ZPlus, attach_stabilizer
 
 LayerMap = Sequence[tuple[Any, Rule]]
@@ -37,6 +39,8 @@ class Composite:
         first_map: like layer_map, for the input layer; the place for ZBox, Flat and WSquare.
         canonizers: None merges batch norms into the layer before them; `[]` keeps them as layers of their own.
         transformer: "attnlrp", "cp" or None (attention and gated MLPs are then refused).
+        constants: names of modules whose output is a constant factor that takes no relevance, such as the gates of
+            squeeze-and-excitation.
     """
 
     def __init__(
@@ -46,6 +50,7 @@ class Composite:
         first_map: LayerMap = (),
         canonizers: Sequence[MergeBatchNorm] | None = None,
         transformer: str | None = None,
+        constants: Iterable[str] = (),
     ) -> None:
         if transformer is not None:
             check_choice("transformer", transformer, _transformers.MODES)
@@ -53,12 +58,12 @@ class Composite:
         self.name_map = [([names] if isinstance(names, str) else list(names), rule) for names, rule in name_map]
         self.canonizers = [MergeBatchNorm()] if canonizers is None else list(canonizers)
         self.transformer = transformer
+        self.constants = [constants] if isinstance(constants, str) else list(constants)
 
     def rules(self, model: nn.Module) -> dict[str, Rule]:
         """Name -> rule for every module of `model` that gets one."""
-        for names, _ in self.name_map:
-            for name in names:
-                find_module(model, name)
+        for name in [*itertools.chain.from_iterable(names for names, _ in self.name_map), *self.constants]:
+            find_module(model, name)
         by_name = {name: rule for names, rule in self.name_map for name in names}
         modules = [(n, m) for n, m in model.named_modules() if not any(True for _ in m.children())]
         first = next((n for n, m in modules if linear_op(m) is not None), None)
@@ -153,7 +158,13 @@ class Applied:
     def _forward_for(
         self, name: str, module: nn.Module, rule: Rule | None, pair: MergedPair | None
     ) -> Callable[..., Any] | None:
+        if name in self.composite.constants:
+            return _constant(module.forward)
         if linear_op(module) is not None and (rule is not None or pair is not None):
+            if not is_plain(module):
+                raise unsupported(
+                    "a forward of its own", module, name, ("Linear", "Conv1d/2d/3d", "ConvTranspose1d/2d/3d")
+                )
             return self._linear_forward(module, rule, pair)
         if isinstance(rule, Norm | Epsilon):
             return _stabilized(module.forward, rule.epsilon)
@@ -193,6 +204,10 @@ class Applied:
 
 def _stabilized(forward: Callable[[Tensor], Tensor], epsilon: float) -> Callable[[Tensor], Tensor]:
     return lambda x: attach_stabilizer(forward(x), epsilon)
+
+
+def _constant(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    return lambda *args, **kwargs: forward(*args, **kwargs).detach()
 
 
 def _override(stack: ExitStack, module: nn.Module, forward: Callable[..., Any]) -> None:
@@ -259,10 +274,9 @@ class _Preset(Composite):
         layer_map: LayerMap = (),
         name_map: NameMap = (),
         first_map: LayerMap = (),
-        canonizers: Sequence[MergeBatchNorm] | None = None,
-        transformer: str | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__([*layer_map, *rules], name_map, [*first_map, *first], canonizers, transformer)
+        super().__init__([*layer_map, *rules], name_map, [*first_map, *first], **options)
 
 
 class EpsilonPlus(_Preset):

@@ -28,6 +28,11 @@ def is_hf_conv1d(module: nn.Module) -> bool:
     return type(module).__name__ == "Conv1D" and type(module).__module__ == "transformers.pytorch_utils"
 
 
+def is_plain(module: nn.Module) -> bool:
+    """Whether a linear layer computes what its class does; a subclass with a forward of its own may not."""
+    return is_hf_conv1d(module) or type(module).forward in {base.forward for base in AnyLinear}
+
+
 class LinearOp:
     """`apply(x, W, b)`, its transposed product `vjp(W, s, shape)` and the bias broadcast to the output."""
 

@@ -34,6 +34,8 @@ def norm_forward(module: nn.Module) -> Callable[[Tensor], Tensor] | None:
     """The forward of a norm module with its statistics detached; None if the module is no such norm."""
     if type(module).__name__ in RMS_NORMS:
         return lambda x: _rms_norm(module, x)
+    if isinstance(module, nn.LayerNorm) and getattr(module, "data_format", None) == "channels_first":
+        return lambda x: _layer_norm(module, x.movedim(1, -1)).movedim(-1, 1)  # ConvNeXt
     if isinstance(module, nn.LayerNorm):
         return lambda x: _layer_norm(module, x)
     if isinstance(module, nn.GroupNorm):
@@ -45,11 +47,14 @@ def check_norm(module: nn.Module, name: str) -> None:
     """Raise `UnsupportedModule` for a norm layer we have no rule for."""
     class_name = type(module).__name__
     statistical = class_name.endswith("Norm") and not any(True for _ in module.children())
-    if statistical and class_name not in RMS_NORMS and not isinstance(module, (*MEAN_NORMS, *_BATCH)):
+    known = class_name in RMS_NORMS or isinstance(module, (*MEAN_NORMS, nn.modules.batchnorm._BatchNorm))
+    own_forward = isinstance(module, MEAN_NORMS) and not hasattr(module, "data_format") and _overrides_forward(module)
+    if (statistical and not known) or own_forward:
         raise unsupported("the normalisation", module, name, SUPPORTED_NORMS)
 
 
-_BATCH = (nn.modules.batchnorm._BatchNorm,)
+def _overrides_forward(module: nn.Module) -> bool:
+    return type(module).forward not in {base.forward for base in MEAN_NORMS}
 
 
 def _wide(x: Tensor) -> Tensor:

@@ -144,6 +144,25 @@ def test_a_constant_gate_is_accepted():
     assert attribute(model, torch.randn(2, 4), 0, Composite()).relevance.shape == (2, 4)
 
 
+def test_a_gate_can_be_declared_constant():
+    class Gated(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.out = nn.Linear(4, 4, bias=False), nn.Linear(4, 2, bias=False)
+            self.gate = nn.Sequential(nn.Linear(4, 4), nn.Sigmoid())
+
+        def forward(self, x):
+            return self.out(self.fc(x) * self.gate(x))
+
+    model, x = Gated().eval(), torch.randn(2, 4)
+    with pytest.raises(UnsupportedModule, match="operation Mul in Gated"):
+        attribute(model, x, 0, Composite())
+    result = attribute(model, x, 0, Composite(constants="gate"))
+    assert torch.allclose(result.relevance.sum(1), result.output[:, 0], atol=1e-6)
+    with pytest.raises(ValueError, match="name='gates' is no module"):
+        attribute(model, x, 0, Composite(constants=["gates"]))
+
+
 def test_transformers_need_a_transformer_composite(make_vit, make_llama, token_ids):
     with pytest.raises(UnsupportedModule, match="use AttnLRP"):
         attribute(make_vit(), torch.randn(1, 3, 16, 16), 0, EpsilonPlus())
@@ -245,3 +264,31 @@ def test_input_rule_needs_the_first_layer_of_the_data_flow(images):
 
     with pytest.raises(ValueError, match="isn't fed by the input itself"):
         attribute(Backwards().double(), images, 0, Composite(first_map=[((nn.Linear, nn.Conv2d), Flat())]))
+
+
+@pytest.mark.parametrize("base", [nn.Linear, nn.LayerNorm])
+def test_layers_with_a_forward_of_their_own_are_refused(base):
+    class Own(base):
+        def forward(self, x):
+            return super().forward(x) * 2
+
+    layer = Own(4, 4) if base is nn.Linear else Own(4)
+    model = nn.Sequential(nn.Linear(4, 4), layer, nn.Linear(4, 2)).eval()
+    with pytest.raises(UnsupportedModule, match=r"in Own at '1'"):
+        attribute(model, torch.randn(2, 4), 0, Composite([(nn.Linear, Gamma())]))
+
+
+@pytest.mark.parametrize("family", ["resnet", "convnext"])
+def test_convolutional_nets_of_transformers(family):
+    import transformers as t
+
+    if family == "resnet":
+        sizes = dict(embedding_size=8, hidden_sizes=[8, 16], depths=[2, 1], num_labels=3)
+        model = t.ResNetForImageClassification(t.ResNetConfig(**sizes)).eval()
+    else:
+        sizes = dict(hidden_sizes=[8, 16], depths=[1, 1], num_stages=2, num_labels=3, layer_scale_init_value=0.5)
+        model = t.ConvNextForImageClassification(t.ConvNextConfig(**sizes)).eval()
+    x = torch.randn(2, 3, 32, 32)
+    result = attribute(model, x, 1, EpsilonPlus())
+    assert torch.allclose(result.output, model(x).logits, atol=1e-5)
+    assert (result.relevance != 0).any()

@@ -207,7 +207,7 @@ def test_epsilon_agrees_with_captum(images):
     model = PlainNet().double().eval()
     composite = Composite([(AnyLinear, Epsilon(1e-9)), (AvgPool, Norm(1e-9))])
     ours = attribute(model, images, 1, composite).relevance
-    theirs = attr.LRP(model).attribute(images, target=1).detach()
+    theirs = attr.LRP(model).attribute(images.requires_grad_(), target=1).detach()
     assert worst(ours, theirs) < 1e-6
 
 
@@ -221,5 +221,5 @@ def test_gamma_agrees_with_captum(images):
     assert (model(x).amax(-1) > 0).all()
     ours = attribute(model, x, target, Composite([(AnyLinear, Gamma(0.25, 1e-9))])).relevance
     model[0].rule, model[2].rule = rules.GammaRule(0.25), rules.GammaRule(0.25)
-    theirs = attr.LRP(model).attribute(x, target=target).detach()
+    theirs = attr.LRP(model).attribute(x.requires_grad_(), target=target).detach()
     assert worst(ours, theirs) < 1e-6

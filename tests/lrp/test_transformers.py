@@ -318,7 +318,7 @@ def test_gradient_checkpointing_changes_nothing(make_llama, token_ids):
     model = make_llama(attention_dropout=0.0).double()
     options = dict(target=5, composite=AttnLRP(gamma_linear=0.1), record=["model.layers.0.mlp"])
     plain = attribute(model, token_ids, **options)
-    model.gradient_checkpointing_enable({"use_reentrant": False})
+    model.activation_checkpointing_enable()
     model.train()
     checkpointed = attribute(model, token_ids, **options)
     assert torch.allclose(plain.relevance, checkpointed.relevance, atol=1e-14)
