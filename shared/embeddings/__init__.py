@@ -2,8 +2,9 @@
 
 from shared.embeddings._affinities import affinities, bandwidths, density_scale, neighbour_affinities
 from shared.embeddings._descent import Schedule, descend
-from shared.embeddings._draw import draw_map, palette
+from shared.embeddings._draw import draw_map, draw_sphere, palette
 from shared.embeddings._estimators import DTSNE, JEDI, SparseKL, classical_scaling, prior_affinities
+from shared.embeddings._mercat import Mercat, angle_cosines, angle_loss, denoise, directions, patch
 from shared.embeddings._metrics import (
     angle_corr,
     angle_errors,
@@ -47,21 +48,27 @@ from shared.embeddings._synth import (
 __all__ = [
     "DTSNE",
     "JEDI",
+    "Mercat",
     "Schedule",
     "SparseKL",
     "affinities",
     "align",
     "angle_corr",
+    "angle_cosines",
     "angle_errors",
+    "angle_loss",
     "angles",
     "ball_surface",
     "bandwidths",
     "circle",
     "classical_scaling",
+    "denoise",
     "density_scale",
     "descend",
+    "directions",
     "distances",
     "draw_map",
+    "draw_sphere",
     "exp_map",
     "face_on",
     "from_lonlat",
@@ -80,6 +87,7 @@ __all__ = [
     "nos_curve",
     "pair_kernel",
     "palette",
+    "patch",
     "pearson",
     "prior_affinities",
     "project",

@@ -1,0 +1,233 @@
+"""Mercat: a map on the unit sphere that keeps the angles of all triples of points (Fischer & Ma 2024)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
+from torch.nn.functional import normalize
+from tqdm.auto import tqdm
+
+from shared._checks import check_choice, check_finite, check_range, check_shape
+from shared.embeddings._descent import Callback
+from shared.embeddings._metrics import angles, triples
+from shared.embeddings._sphere import check_unit, from_lonlat, project, retract, tangents, to_lonlat
+from shared.embeddings._validation import as_data
+
+LOSSES = ("cos", "angle")
+_MOST_COMPONENTS = 10
+_COINCIDENT = 1e-9  # squared distance, relative to the largest, below which two points have no direction
+
+
+def angle_cosines(V: torch.Tensor) -> torch.Tensor:
+    """Cosines of the angles at i between directions V_ij and V_ik, unit vectors (m, m, d): (m, m, m)."""
+    return V @ V.transpose(1, 2)
+
+
+def directions(X: torch.Tensor) -> torch.Tensor:
+    """Unit vectors from each point to each other, (m, m, d) for X (m, d); zero where two points coincide."""
+    V = X[None] - X[:, None]
+    squared = V.square().sum(-1, keepdim=True)
+    return torch.where(squared > _COINCIDENT * squared.max(), V / squared.clamp_min(1e-300).sqrt(), 0.0)
+
+
+def angle_loss(data: torch.Tensor, Y: torch.Tensor, kind: str = "cos") -> torch.Tensor:
+    """Mean squared difference of all angles of m points between data and sphere; differentiable in Y.
+
+    data : (m, m, m) cosines of the data's angles, from `angle_cosines(directions(X))`; Y : (m, 3) unit vectors.
+    kind : "cos" compares the cosines, "angle" the angles in radians (clamped at 1e-6 from ±1, where arccos is steep).
+    A triple counts if its three points differ, in the data and on the sphere.
+    """
+    check_choice("kind", kind, LOSSES)
+    T = tangents(Y)
+    here = angle_cosines(T)
+    counts = _counts(data) & _counts(here.detach())
+    if kind == "angle":
+        edge = 1 - 1e-6
+        data, here = data.clamp(-edge, edge).acos(), here.clamp(-edge, edge).acos()
+    return ((here - data).square() * counts).sum() / counts.sum().clamp_min(1)
+
+
+def _counts(cosines: torch.Tensor) -> torch.Tensor:
+    """Triples (m, m, m) that have an angle: three points, none of them without a direction from the first."""
+    m = len(cosines)
+    known = cosines.diagonal(dim1=1, dim2=2) > 0.5  # cos(j, j) is 1, or 0 where there is no direction to j
+    different = ~torch.eye(m, dtype=torch.bool, device=cosines.device)
+    return known[:, :, None] & known[:, None, :] & different[None]
+
+
+def denoise(X: np.ndarray, rank: int | str = "auto") -> np.ndarray:
+    """Scores (n, rank) of the leading principal components of X (n, d).
+
+    rank "auto": all of up to ten dimensions; of more, the components whose singular value passes Gavish & Donoho's
+    (2014) threshold for unknown noise, at least 2 and at most 10.
+    """
+    X = as_data("X", X, min_points=4)
+    n, d = X.shape
+    U, s, _ = np.linalg.svd(X - X.mean(0), full_matrices=False)
+    if s[0] <= 1e-12 * max(1.0, np.abs(X).max()):
+        raise ValueError("all points of X are equal: there is no angle to keep")
+    if rank == "auto":
+        most = min(n - 1, d)
+        ratio = min(n, d) / max(n, d)
+        bound = (0.56 * ratio**3 - 0.95 * ratio**2 + 1.82 * ratio + 1.43) * np.median(s)
+        rank = most if most <= _MOST_COMPONENTS else int(np.clip((s > bound).sum(), 2, _MOST_COMPONENTS))
+    elif not (isinstance(rank, int | np.integer) and 1 <= rank <= min(n - 1, d)):
+        raise ValueError(f"rank={rank!r} must be 'auto' or a whole number from 1 to min(n - 1, d) = {min(n - 1, d)}")
+    return U[:, :rank] * s[:rank]
+
+
+def patch(X: np.ndarray, span: float = 0.7 * math.pi) -> np.ndarray:
+    """The first two columns of X laid on the sphere as longitude and latitude, the first `span` radians wide: (n, 3).
+
+    Both keep their proportion, their middle is at longitude and latitude 0; a one-column X lies on the equator.
+    """
+    plane = X[:, :2] if X.shape[1] > 1 else np.c_[X, np.zeros(len(X))]
+    low, high = plane.min(0), plane.max(0)
+    return from_lonlat(span * (plane - (low + high) / 2) / (high - low).max())
+
+
+class Mercat(BaseEstimator):
+    """Embed on the unit sphere so that angles at every point between every two others are those of the data.
+
+    Parameters
+    ----------
+    rank : principal components kept before angles are taken ("auto": see `denoise`).
+    batch_points : points a step; all their triples are used, so a step costs O(batch_points³).
+    n_iter : steps; "auto" is 100 steps for each point, and 600 at least, so the whole is linear in n.
+    lr : step size in radians of Adam on the sphere, with one second moment a point; falls to 0 by a half cosine.
+    loss : "cos" or "angle", see `angle_loss`.
+    init : "pca" (see `patch`), "random" (uniform on the sphere), or unit vectors (n, 3).
+    n_restarts : further fits from random starts; the one of least loss is kept.
+    callback : called with (iteration, Y) every `callback_every` steps of each start; True ends that start.
+
+    Attributes: embedding_ (n, 3) unit vectors, lonlat_ (n, 2) radians, loss_ (over 20,000 random triples), loss_curve_
+    (a step each), start_loss_ (of the first start before its first step), rank_, best_start_ (0: `init`).
+    """
+
+    def __init__(
+        self,
+        rank: int | str = "auto",
+        *,
+        batch_points: int = 48,
+        n_iter: int | str = "auto",
+        lr: float = 0.02,
+        loss: str = "cos",
+        init: str | np.ndarray = "pca",
+        n_restarts: int = 0,
+        random_state: int | np.random.RandomState | None = None,
+        callback: Callback | None = None,
+        callback_every: int = 50,
+        progress: bool = False,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        self.rank = rank
+        self.batch_points = batch_points
+        self.n_iter = n_iter
+        self.lr = lr
+        self.loss = loss
+        self.init = init
+        self.n_restarts = n_restarts
+        self.random_state = random_state
+        self.callback = callback
+        self.callback_every = callback_every
+        self.progress = progress
+        self.device = device
+
+    def fit_transform(self, X: np.ndarray, y=None) -> np.ndarray:
+        """Embed X (n, d) and return unit vectors (n, 3)."""
+        return self.fit(X, y).embedding_
+
+    def transform(self, X):
+        """There is no map for new points."""
+        raise NotImplementedError("Mercat embeds the points it is fitted on only; use fit_transform")
+
+    def fit(self, X: np.ndarray, y=None) -> Mercat:
+        """Embed X (n, d), n >= 4."""
+        check_choice("loss", self.loss, LOSSES)
+        check_range("batch_points", self.batch_points, 4)
+        check_range("lr", self.lr, 1e-12)
+        check_range("n_restarts", self.n_restarts, 0)
+        scores = denoise(X, self.rank)
+        self.rank_ = scores.shape[1]
+        seed = check_random_state(self.random_state).randint(2**31 - 1)
+        rng = np.random.default_rng(seed)
+        judge = triples(len(scores), 20_000, rng)
+        best = math.inf
+        for start in range(1 + self.n_restarts):
+            init = self._start(scores, rng, random=start > 0)
+            Y, curve = self._descend(scores, init, rng)
+            loss = self._loss(scores, Y, judge)
+            if start == 0:
+                self.start_loss_ = self._loss(scores, init, judge)
+            if loss < best:
+                best, self.embedding_, self.loss_curve_, self.best_start_ = loss, Y, curve, start
+        self.loss_ = best
+        self.lonlat_ = to_lonlat(self.embedding_)
+        return self
+
+    def _start(self, scores: np.ndarray, rng: np.random.Generator, *, random: bool) -> np.ndarray:
+        if not isinstance(self.init, str) and not random:
+            start = np.asarray(self.init, dtype=np.float64)
+            check_shape("init", start, (len(scores), 3))
+            check_finite("init", start)
+            check_unit("init", start)
+            return start
+        if random or check_choice("init", self.init, ("pca", "random")) == "random":
+            start = rng.standard_normal((len(scores), 3))
+            return start / np.linalg.norm(start, axis=1, keepdims=True)
+        return patch(scores)
+
+    def _loss(self, scores: np.ndarray, Y: np.ndarray, at: np.ndarray) -> float:
+        a, b = angles(scores, at), angles(Y, at, "sphere")
+        error = np.cos(a) - np.cos(b) if self.loss == "cos" else a - b
+        return float(np.nanmean(error**2))
+
+    def _descend(
+        self, scores: np.ndarray, start: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        n = len(scores)
+        m = min(self.batch_points, n)
+        steps = max(600, math.ceil(100 * n / m)) if self.n_iter == "auto" else int(self.n_iter)
+        check_range("n_iter", steps, 1)
+        data = torch.as_tensor(scores, dtype=torch.float32, device=self.device)
+        Y = torch.as_tensor(start, dtype=torch.float32, device=self.device)
+        momentum, scale = torch.zeros_like(Y), Y.new_zeros(n, 1)
+        count = Y.new_zeros(n, 1)
+        curve = np.empty(steps)
+        for step, batch in enumerate(tqdm(_batches(n, m, steps, rng), total=steps, disable=not self.progress)):
+            at = torch.as_tensor(batch, device=self.device)
+            here = Y[at].requires_grad_()
+            loss = angle_loss(angle_cosines(directions(data[at])), here, self.loss)
+            (slope,) = torch.autograd.grad(loss, here)
+            here = here.detach()
+            slope = m * project(here, slope)  # a point's own share does not shrink with the batch
+            count[at] += 1
+            momentum[at] = 0.9 * project(here, momentum[at]) + 0.1 * slope
+            scale[at] = 0.999 * scale[at] + 0.001 * slope.square().sum(1, keepdim=True)
+            mean = momentum[at] / (1 - 0.9 ** count[at])
+            size = (scale[at] / (1 - 0.999 ** count[at])).sqrt() + 1e-8
+            lr = self.lr * 0.5 * (1 + math.cos(math.pi * step / steps))
+            Y[at] = retract(here, -lr * mean / size)
+            curve[step] = float(loss.detach())
+            done = step + 1
+            if self.callback is not None and done % self.callback_every == 0 and self.callback(done, Y):
+                curve = curve[:done]
+                break
+        return normalize(Y.double(), dim=1).cpu().numpy(), curve
+
+
+def _batches(n: int, m: int, steps: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """`steps` sets of m different points (m,): shuffled passes over all of them, so that each has its turn."""
+    waiting = np.empty(0, dtype=np.int64)
+    for _ in range(steps):
+        if len(waiting) < m:
+            order = rng.permutation(n)
+            left = np.isin(order, waiting)
+            waiting = np.concatenate([waiting, order[~left], order[left]])  # no point twice in a batch
+        batch, waiting = waiting[:m], waiting[m:]
+        yield batch
