@@ -40,6 +40,7 @@ from shared.patterns._diffnaps_scores import (
     soft_f1_by_class,
 )
 from shared.patterns._diffnaps_synth import PlantedData, class_patterns
+from shared.patterns._draw import draw_patterns
 from shared.patterns._fisher import log_fisher
 from shared.patterns._metrics import (
     Score,
@@ -78,6 +79,7 @@ __all__ = [
     "code_length",
     "coverage_curve",
     "ctfidf",
+    "draw_patterns",
     "diffnaps_loss",
     "exact_hits",
     "frequent_itemsets",
