@@ -8,6 +8,8 @@ gradient; it is an error instead.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -63,26 +65,35 @@ def check_graph(output: Tensor, has_attention: bool, locate: Callable[[], str]) 
 
 
 def first_offender(model: nn.Module, run: Callable[[], Any], has_attention: bool) -> str:
-    """Run the model once more and name the innermost module in which an uncovered operation appears first."""
-    found: list[str] = []
+    """Run the model once more and name the module that makes the first uncovered operation.
+
+    What is new in a module's output it made itself; what is new in its input, the module around it made.
+    """
     seen: set[Any] = set()
+    found: list[str] = []
+    running: list[str] = []
 
-    def watch(name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, _args: Any, output: Any) -> None:
-            for tensor in _tensors(output):
-                fresh = [n for n in nodes(tensor.grad_fn) if n not in seen] if tensor.grad_fn is not None else []
-                seen.update(fresh)
-                if not found and any(offence(n, has_attention) for n in fresh):
-                    found.append(f"{type(module).__name__} at {name!r}")
+    def look(value: Any, maker: str) -> None:
+        for tensor in _tensors(value):
+            fresh = [n for n in nodes(tensor.grad_fn) if n not in seen] if tensor.grad_fn is not None else []
+            seen.update(fresh)
+            if any(offence(n, has_attention) for n in fresh):
+                found.append(maker)
 
-        return hook
+    def before(label: str, _module: nn.Module, args: Any, kwargs: Any) -> None:
+        look((*args, *kwargs.values()), running[-1] if running else label)
+        running.append(label)
 
-    handles = [module.register_forward_hook(watch(name)) for name, module in model.named_modules()]
-    try:
+    def after(label: str, _module: nn.Module, _args: Any, output: Any) -> None:
+        look(output, label)
+        running.pop()
+
+    with ExitStack() as stack:
+        for name, module in model.named_modules():
+            label = f"{type(module).__name__} at {name!r}" if name else type(module).__name__
+            stack.callback(module.register_forward_pre_hook(partial(before, label), with_kwargs=True).remove)
+            stack.callback(module.register_forward_hook(partial(after, label)).remove)
         run()
-    finally:
-        for handle in handles:
-            handle.remove()
     return found[0] if found else type(model).__name__
 
 
