@@ -57,7 +57,7 @@ class Checkout:
         shutil.copy(ROOT / "papers" / "Snakefile", root / "papers")
         (root / "data").symlink_to(ROOT / "data")
         self.env = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
-        self.env.pop("REPRISE_FIGURES")
+        self.env.pop("REPRISE_FIGURES", None)
         self._started: list[subprocess.Popen] = []
 
     def add(self, slug: str, *cells: str, set_up: str = SET_UP, last: str = REPORT, **card: Any) -> Path:
