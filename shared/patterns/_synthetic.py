@@ -72,12 +72,14 @@ def plant_clauses(
     background: float = 0.01,
     n_patterns: int = 8,
     n_traps: int = 3,
+    synonyms: tuple[int, int] = (2, 4),
     rates: tuple[float, float] = (0.12, 0.02),
     dimension: int = 50,
     spread: float = 0.15,
 ) -> Planted:
-    """Patterns of 1–3 clauses, every other clause with 2–4 synonyms of which one is drawn per occurrence.
+    """Patterns of 1–3 clauses, every other clause with several synonyms of which one is drawn per occurrence.
 
+    synonyms : least and largest number of synonyms in a clause that has several.
     Synonyms have vectors around one random direction (`spread` per coordinate, relative to a unit centre), all other
     items random ones. A trap is a group of three items with near-equal vectors that occur in the same rows.
     """
@@ -85,12 +87,12 @@ def plant_clauses(
     y = (rng.random(n_rows) >= minority).astype(np.int8)
     free = rng.permutation(n_items).tolist()
     vectors = rng.normal(size=(n_items, dimension))
-    patterns, synonyms = [], True
+    patterns, several = [], True
     for _ in range(n_patterns):
         clauses = []
         for _ in range(int(rng.integers(1, 4))):
-            clauses.append(tuple(sorted(free.pop() for _ in range(int(rng.integers(2, 5)) if synonyms else 1))))
-            synonyms = not synonyms
+            clauses.append(tuple(sorted(free.pop() for _ in range(int(rng.integers(synonyms[0], synonyms[1] + 1)) if several else 1))))
+            several = not several
         patterns.append(tuple(clauses))
     traps = [tuple(sorted(free.pop() for _ in range(3))) for _ in range(n_traps)]
     for group in [c for p in patterns for c in p if len(c) > 1] + traps:
