@@ -85,7 +85,7 @@ def language_rows(quick: bool) -> list[Row]:
     peer = lxt_patches()
     if peer is not None:
         jobs["lxt"] = lambda: lxt_attribution(peer, model, ids, target)
-    best = seconds(jobs, 2 if quick else 5)
+    best = seconds(jobs, 2 if quick else 3)
     where = f"SmolLM2-135M {batch}x{length}"
     rows = []
     for name, label in (("attnlrp", "AttnLRP"), ("cp", "CP-LRP")):
