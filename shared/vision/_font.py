@@ -18,9 +18,22 @@ _GLYPHS = {
 }  # fmt: skip
 CHARACTERS = frozenset(_GLYPHS)
 
-MARKS = {  # rows of pixels: 0 dark, 1 bright
-    "logo": ("0111110", "1000001", "1011101", "1010001", "1011101", "1000001", "0111110"),
-    "cross": ("00100", "00100", "11111", "00100", "00100"),
+MARKS = {  # rows of pixels: "." dark, "#" bright
+    "logo": (
+        ".##########.",
+        "############",
+        "####....####",
+        "###......###",
+        "##...##...##",
+        "##..####..##",
+        "##..########",
+        "##..####..##",
+        "##...##...##",
+        "###......###",
+        "####....####",
+        ".##########.",
+    ),
+    "cross": ("..#..", "..#..", "#####", "..#..", "..#.."),
 }
 
 
@@ -34,7 +47,7 @@ def text_bitmap(text: str) -> Tensor:
 
 def mark_bitmap(name: str) -> Tensor:
     """A logo as bool (side, side)."""
-    return torch.tensor([[pixel == "1" for pixel in row] for row in MARKS[name]])
+    return torch.tensor([[pixel == "#" for pixel in row] for row in MARKS[name]])
 
 
 def enlarge(bitmap: Tensor, scale: int) -> Tensor:

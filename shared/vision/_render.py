@@ -17,6 +17,7 @@ LEAF = (0.2, 0.5, 0.15)
 FRAME = 1.0
 PLATE = 0.0  # words and watermarks stand on a black plate
 INK = 1.0
+MARK_INK = (0.95, 0.1, 0.75)  # of watermarks: a colour that no object has
 _PATTERN = 0.12  # amplitude of background patterns
 _CHUNK = 64
 
@@ -46,9 +47,10 @@ def _render(
     plate, letters = _words(factors, size, words)
     if bool(border.any()):
         images.masked_fill_(border.unsqueeze(1), FRAME)
-    for stamp, ink in ((watermark, bright), (plate, letters)):
+    for stamp, ink, colour in ((watermark, bright, MARK_INK), (plate, letters, (INK,) * 3)):
         if bool(stamp.any()):
-            images.masked_fill_(stamp.unsqueeze(1), PLATE).masked_fill_((stamp & ink).unsqueeze(1), INK)
+            images.masked_fill_(stamp.unsqueeze(1), PLATE)
+            torch.where((stamp & ink).unsqueeze(1), torch.tensor(colour)[:, None, None], images, out=images)
     if bool(factors["tint"].any()):
         images *= torch.tensor(list(TINTS.values()))[factors["tint"]][:, :, None, None]
     if noise:

@@ -9,7 +9,7 @@ from matplotlib.path import Path as Polygon
 
 from shared import vision
 from shared.vision._font import enlarge, mark_bitmap, text_bitmap
-from shared.vision._render import DARK, LEAF
+from shared.vision._render import DARK, LEAF, MARK_INK
 
 ALL = {"word": 0.4, "watermark": 0.4, "border": 0.4, "tint": 0.4}
 
@@ -151,11 +151,13 @@ def test_word_pixels_are_the_words():
 @pytest.mark.parametrize("corner", vision.CORNERS)
 def test_watermark_stands_in_its_corner(corner):
     world = vision.shapes_world(3, generator=0, values={"watermark": "logo", "corner": corner})
-    y, x = (slice(1, 8) if side in corner else slice(56, 63) for side in ("top", "left"))
+    y, x = (slice(1, 13) if side in corner else slice(51, 63) for side in ("top", "left"))
     want = torch.zeros(64, 64, dtype=torch.bool)
     want[y, x] = True
     assert torch.equal(world.masks["watermark"], want.expand(3, -1, -1))
-    assert torch.equal(world.images[:, :, y, x], mark_bitmap("logo").float().expand(3, 3, -1, -1))
+    want = torch.where(mark_bitmap("logo"), torch.tensor(MARK_INK)[:, None, None], 0.0)
+    assert torch.equal(world.images[:, :, y, x], want.expand(3, -1, -1, -1))
+    assert MARK_INK not in vision.COLOURS.values()
 
 
 # --- drawing ----------------------------------------------------------------------------------------------------
