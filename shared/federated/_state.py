@@ -159,11 +159,11 @@ def gather(answers: Sequence[Update], like: Params, population: int) -> tuple[Up
     """
     rejected: dict[int, str] = {}
     kept: list[Update] = []
+    controls = next((list(answer.control) for answer in answers if answer.control), [])
     for answer in answers:
         try:
             check_state("params", answer.params, like)
-            if answer.control:
-                check_state("control", answer.control, {key: like[key] for key in answer.control if key in like})
+            check_state("control", answer.control, {key: like[key] for key in controls if key in like})
         except ValueError as error:
             rejected[answer.client] = str(error)
         else:
@@ -171,13 +171,12 @@ def gather(answers: Sequence[Update], like: Params, population: int) -> tuple[Up
     kept.sort(key=lambda answer: answer.client)  # replies arrive in any order; sums must not depend on it
     if not kept:
         return no_updates(like, population), rejected
-    with_control = all(answer.control for answer in kept)
     stacked = Updates(
         [answer.client for answer in kept],
         stack_states([answer.params for answer in kept]),
         torch.tensor([float(answer.num_examples) for answer in kept], dtype=torch.float64),
         torch.tensor([float(answer.loss) for answer in kept], dtype=torch.float64),
-        stack_states([answer.control for answer in kept]) if with_control else {},
+        stack_states([answer.control for answer in kept]) if controls else {},
         population,
     )
     sound, bad = screen(stacked)
