@@ -1,6 +1,7 @@
 """Low-dimensional maps that keep density (dtSNE), angles (Mercat) or leave out what is known (JEDI, CONFETTI)."""
 
 from shared.embeddings._affinities import affinities, bandwidths, density_scale, neighbour_affinities
+from shared.embeddings._confetti import confetti, label_distances
 from shared.embeddings._descent import Schedule, descend
 from shared.embeddings._draw import draw_map, draw_sphere, palette
 from shared.embeddings._estimators import DTSNE, JEDI, SparseKL, classical_scaling, prior_affinities
@@ -62,6 +63,7 @@ __all__ = [
     "bandwidths",
     "circle",
     "classical_scaling",
+    "confetti",
     "denoise",
     "density_scale",
     "descend",
@@ -79,6 +81,7 @@ __all__ = [
     "kl_gradient",
     "kl_objective",
     "knn_recall",
+    "label_distances",
     "lift",
     "local_corr",
     "nearest",
