@@ -11,7 +11,7 @@ import nbformat
 from nbclient import NotebookClient
 from PIL import Image
 
-from shared._checks import check_choice
+from shared._checks import UnknownNameError, check_choice
 from shared.compendium.paths import PAPERS, atomic_path, known_papers
 
 METADATA = {
@@ -57,5 +57,10 @@ def _lighten(output: nbformat.NotebookNode) -> nbformat.NotebookNode | None:
 
 
 if __name__ == "__main__":
-    for name in sys.argv[1:]:
-        print(store(name).relative_to(PAPERS.parent))
+    if not sys.argv[1:]:
+        sys.exit(f"which paper? make store P=SLUG; known: {', '.join(known_papers()) or 'none'}")
+    try:
+        for name in sys.argv[1:]:
+            print(store(name).relative_to(PAPERS.parent))
+    except UnknownNameError as error:
+        sys.exit(str(error))

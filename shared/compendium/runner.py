@@ -22,7 +22,11 @@ def command(slugs: list[str], scale: str, cores: int, limit: int | None, profile
     outlives a killed process."""
     figures = figures_dir().absolute()
     targets = [str(run_dir(slug, scale).absolute().relative_to(figures) / "results.json") for slug in slugs]
-    where = ["--workflow-profile", str(Path(profile).absolute())] if profile else ["--cores", str(cores), "--resources", "gpu=1"]
+    where = (
+        ["--workflow-profile", str(Path(profile).absolute())]
+        if profile
+        else ["--cores", str(cores), "--resources", "gpu=1"]
+    )
     config = [f"scale={scale}"] + ([f"limit={limit}"] if limit else [])
     return [
         *(sys.executable, "-m", "snakemake", *targets, "--snakefile", str(PAPERS / "Snakefile"), *where),

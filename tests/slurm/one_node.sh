@@ -4,17 +4,18 @@
 set -euo pipefail
 repo=$(cd "$(dirname "$0")/../.." && pwd)
 work=$(mktemp -d)
-export SLURM_CONF=$work/slurm.conf
+conf=/etc/slurm/slurm.conf  # where jobs look, too
+[ ! -e $conf ] || { echo "$conf exists: this machine has a SLURM of its own"; exit 1; }
 
 stop() {
   for name in slurmd slurmctld munged; do
     [ -f "$work/$name.pid" ] && kill "$(cat "$work/$name.pid")" 2>/dev/null || true
   done
   sleep 1
-  rm -rf "$work"
+  rm -rf "$work" $conf /etc/slurm/gres.conf
 }
 trap stop EXIT
-fail() { echo "FAILED: $*"; tail -n 20 "$work"/*.log; exit 1; }
+fail() { echo "FAILED: $*"; tail -n 20 "$work"/*.log; tail -n 40 "$work"/checkout/figures/.snakemake/slurm_logs/*/*.log || true; exit 1; }
 
 command -v slurmctld munged >/dev/null || { apt-get update -qq; apt-get install -y -qq slurm-wlm munge >/dev/null; }
 
@@ -22,7 +23,8 @@ echo "== SLURM on loopback"
 node=$(hostname -s)
 head -c 1024 /dev/urandom > "$work/munge.key"
 chmod 700 "$work" && chmod 400 "$work/munge.key"
-cat > "$SLURM_CONF" <<CONF
+mkdir -p /etc/slurm
+cat > $conf <<CONF
 ClusterName=oneNode
 SlurmctldHost=$node(127.0.0.1)
 SlurmctldPort=36817
@@ -50,7 +52,7 @@ SlurmdParameters=config_overrides
 NodeName=$node NodeAddr=127.0.0.1 CPUs=16 RealMemory=128000 Gres=gpu:1 State=UNKNOWN
 PartitionName=main Nodes=$node Default=YES MaxTime=INFINITE State=UP
 CONF
-echo "NodeName=$node Name=gpu File=/dev/null" > "$work/gres.conf"
+echo "NodeName=$node Name=gpu File=/dev/null" > /etc/slurm/gres.conf
 mkdir "$work/state" "$work/spool"
 munged --force --key-file "$work/munge.key" --socket "$work/munge.socket" --pid-file "$work/munged.pid" \
   --log-file "$work/munged.log" --seed-file "$work/munge.seed"
@@ -100,6 +102,6 @@ grep -q '"scale": "paper"' figures/one/paper/results.json || fail "no results at
 echo "== what SLURM says"
 scontrol -o show jobs | grep -oE "JobId=[0-9]+|JobState=\w+|Comment=\S+|TRES=\S+|TresPerNode=\S+|TresPerJob=\S+|NumCPUs=[0-9]+" | paste -sd' ' | sed 's/ JobId/\nJobId/g'
 [ "$(scontrol -o show jobs | grep -c JobState=COMPLETED)" = 3 ] || fail "three jobs should have gone through SLURM"
-[ "$(scontrol -o show jobs | grep -c gres/gpu=1)" = 1 ] || fail "one job should have had a GPU"
+[ "$(scontrol -o show jobs | grep -c TresPerJob=gres:gpu:1)" = 1 ] || fail "one job should have had a GPU"
 cat "$work/finished.txt"
 echo "PASSED: three notebooks ran as SLURM jobs, the one at paper scale with one GPU"

@@ -1,0 +1,42 @@
+"""The Makefile's targets; `-o .venv/.ready` keeps make from building an environment here."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+TARGETS = "help env lock figures paper new store lab gallery assets zoo test lint bench clean".split()
+
+
+def make(*arguments):
+    return subprocess.run(["make", "-o", ".venv/.ready", *arguments], cwd=ROOT, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("arguments", [[], ["help"]])
+def test_help_lists_every_target(arguments):
+    done = make(*arguments)
+    assert done.returncode == 0
+    assert sorted(line.split()[0] for line in done.stdout.splitlines()) == sorted(TARGETS)
+    assert all(len(line.split(maxsplit=1)) == 2 for line in done.stdout.splitlines())
+
+
+@pytest.mark.skipif(Path(sys.prefix) != ROOT / ".venv", reason="make uses .venv")
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["paper", "P=nope"], "P='nope' is unknown; known: attnlrp,"),
+        (["paper"], "which paper? P=SLUG; known: attnlrp,"),
+        (["figures", "-o", "assets", "SCALE=huge"], "scale='huge' is unknown; known: small, paper"),
+        (["new"], "which paper? make new P=SLUG"),
+        (["store", "P=nope"], "paper='nope' is unknown; known: attnlrp,"),
+        (["store"], "which paper? make store P=SLUG; known: attnlrp,"),
+    ],
+)
+def test_wrong_names_get_one_line(arguments, line):
+    done = make(*arguments)
+    assert done.returncode == 2
+    said, *rest = done.stderr.splitlines()
+    assert said.startswith(line)
+    assert all(more.startswith("make: ") for more in rest)
