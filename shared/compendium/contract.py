@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -56,7 +57,7 @@ def _text(notebook: nbformat.NotebookNode, code: list[nbformat.NotebookNode], sl
         yield f"{tags.count('parameters')} cells are tagged `parameters`; exactly one must be"
     if "injected-parameters" in tags:
         yield "it holds papermill's injected parameters; store it with `make store`"
-    if f'Paper("{slug}"' not in "\n".join(cell.source for cell in code):
+    if not re.search(rf'Paper\(\s*"{slug}"', "\n".join(cell.source for cell in code)):
         yield f'no cell makes `Paper("{slug}", …)`'
     compared = [cell.source for cell in code if _COMPARED in cell.source]
     if [source.split() for source in compared] != [[*_COMPARED.split(), "paper.report()"]]:
