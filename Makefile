@@ -24,7 +24,7 @@ env: .venv/.ready  ## build .venv from the lock file
 
 .PHONY: lock
 lock:  ## resolve pyproject.toml anew into requirements.lock
-	@tmp=$$(mktemp -d) && $(PYTHON) -m venv $$tmp && $$tmp/bin/pip install --quiet "torch==$$(sed -nE 's/^torch==//p' requirements.lock)" ".[notebooks,test,gallery]" setuptools \
+	@tmp=$$(mktemp -d) && $(PYTHON) -m venv $$tmp && $$tmp/bin/pip install --quiet "torch==$$(sed -nE 's/^torch==//p' requirements.lock)" ".[notebooks,test,gallery,hub]" setuptools \
 	  && { sed -nE '/^#/p' requirements.lock; $$tmp/bin/pip freeze --all | grep -vE '^(pip|wheel|reprise)( |=)' | sed -E 's/^(torch==[0-9.]+)\+.*/\1/'; } > requirements.lock.new \
 	  && mv requirements.lock.new requirements.lock; rm -rf $$tmp
 
