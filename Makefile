@@ -37,7 +37,7 @@ figures: assets  ## run every paper's notebook: figures/<slug>/*.png, *.svg, res
 	@$(RUN) --all
 
 .PHONY: paper
-paper: .venv/.ready  ## run one paper, P=<slug> [SCALE=paper]
+paper: assets  ## run one paper, P=<slug> [SCALE=paper]
 	@$(RUN) $(P)
 
 .PHONY: new
@@ -45,11 +45,11 @@ new: .venv/.ready  ## start a paper from the template, P=<slug>
 	@$(PY) -m shared.compendium.new $(P)
 
 .PHONY: store
-store: .venv/.ready  ## execute P=<slug> in a fresh kernel and store it with its outputs
+store: assets  ## execute P=<slug> in a fresh kernel and store it with its outputs
 	@$(PY) -m shared.compendium.notebook $(P)
 
 .PHONY: lab
-lab: .venv/.ready  ## open JupyterLab on the papers
+lab: assets  ## open JupyterLab on the papers
 	@$(PY) -m jupyter lab --notebook-dir papers
 
 .PHONY: gallery
