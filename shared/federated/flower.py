@@ -17,7 +17,7 @@ and seeds the results are those of `simulate` up to rounding.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from logging import INFO, WARNING, getLogger
 
 import numpy as np
@@ -177,12 +177,14 @@ class FlowerStrategy(FlowerBase):
                 self._counts[client] = np.asarray(facts["counts"], dtype=float)
 
 
-def client_app(load: Callable[[Context], Loaded], *, executor: str = "auto") -> ClientApp:
+def client_app(
+    load: Callable[[Context], Loaded], *, executor: str = "auto", mods: Sequence[Callable] = ()
+) -> ClientApp:
     """A Flower ClientApp whose clients train as those of `simulate` do.
 
-    `load(context)` gives the model, this client's inputs and targets, and its `LocalTraining`.
+    `load(context)` gives the model, this client's inputs and targets, and its `LocalTraining`; `mods` are Flower's.
     """
-    app = ClientApp()
+    app = ClientApp(mods=list(mods))
 
     @app.query("meet")
     def meet(message: Message, context: Context) -> Message:
