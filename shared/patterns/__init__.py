@@ -53,7 +53,9 @@ from shared.patterns._metrics import (
 )
 from shared.patterns._neighbours import nearest_items
 from shared.patterns._patterns import Pattern, pattern_text
+from shared.patterns._perturb import casualise, first_gender, swap_pronouns
 from shared.patterns._premise import Premise
+from shared.patterns._spotlight import Spotlight
 from shared.patterns._synthetic import Planted, plant_clauses, plant_conjunctions
 from shared.patterns._text import tokenize_words
 
@@ -69,19 +71,22 @@ __all__ = [
     "Premise",
     "Score",
     "SoftF1",
+    "Spotlight",
     "TooManyPatternsError",
     "TransactionSet",
     "binary_linear",
     "binary_linear_transposed",
     "binomial_regret",
+    "casualise",
     "class_patterns",
     "clause_accuracy",
     "code_length",
     "coverage_curve",
     "ctfidf",
-    "draw_patterns",
     "diffnaps_loss",
+    "draw_patterns",
     "exact_hits",
+    "first_gender",
     "frequent_itemsets",
     "gain",
     "gated_step",
@@ -105,6 +110,7 @@ __all__ = [
     "soft_f1",
     "soft_f1_by_class",
     "subgroups",
+    "swap_pronouns",
     "tokenize_words",
     "trap_violations",
     "tree_paths",
