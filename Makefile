@@ -68,7 +68,7 @@ zoo: .venv/.ready  ## remake the shipped checkpoints and data from their recipes
 # --- checks -----------------------------------------------------------------------------------------------------
 .PHONY: test
 test: assets  ## every test and every notebook; T=tests/lrp for a part
-	@OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadscope $(T)
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 $(T)
 
 .PHONY: lint
 lint: .venv/.ready  ## ruff, notebooks included

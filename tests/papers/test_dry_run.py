@@ -26,7 +26,7 @@ def stand_in(slug: str) -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("slug", [pytest.param(slug, marks=pytest.mark.xdist_group(slug)) for slug in known_papers()])
+@pytest.mark.parametrize("slug", known_papers())
 def test_runs_at_paper_scale(slug, tmp_path, monkeypatch):
     assert (STAND_INS / f"{slug}.py").is_file(), f"tests/papers/stand_ins/{slug}.py is missing: build(hub), PARAMETERS"
     tiny = stand_in(slug)
