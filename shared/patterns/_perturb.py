@@ -52,27 +52,30 @@ def swap_pronouns(text: str, to: str = "female") -> tuple[str, Log]:
     return _PRONOUN.sub(turn, text), log
 
 
-def casualise(text: str, rng: np.random.Generator, rate: float = 0.3) -> tuple[str, Log]:
+def casualise(text: str, rng: np.random.Generator, rate: float = 0.3, variants: int = 10) -> tuple[str, Log]:
     """Make a formal e-mail casual: each kind of change happens with probability `rate`; the log has (old, new).
+
+    variants : at most so many different emoji, greetings, openings and closings are used.
 
     An emoji after a sentence, a casual opening for "I hope this email finds you well", a casual closing for
     "Sincerely," or "Best regards,", a greeting for "Dear Professor | Dr. | Prof.", and short forms.
     """
     check_range("rate", rate, 0.0, 1.0)
+    check_range("variants", variants, 1)
     log: Log = []
 
     def change(pattern: str, choices: tuple[str, ...], text: str) -> str:
         found = re.search(pattern, text, re.IGNORECASE)
         if found is None:
             return text
-        new = str(rng.choice(choices))
+        new = str(rng.choice(choices[:variants]))
         log.append((found[0], new))
         return text[: found.start()] + new + text[found.end() :]
 
     sentences = re.split(r"(?<=\w[.!?])(\s+)", text)
     for k in range(0, len(sentences), 2):
         if sentences[k].strip() and rng.random() < rate:
-            emoji = str(rng.choice(EMOJI))
+            emoji = str(rng.choice(EMOJI[:variants]))
             sentences[k] += f" {emoji}"
             log.append(("", emoji))
     text = "".join(sentences)

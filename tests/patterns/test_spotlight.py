@@ -98,3 +98,5 @@ def test_casual_rate():
     assert greeted == pytest.approx(0.3, abs=0.07)
     with pytest.raises(ValueError, match="rate=2 is out of range"):
         casualise(EMAIL, rng, rate=2)
+    used = {new for _ in range(60) for old, new in casualise(EMAIL, rng, 1.0, variants=2)[1] if not old}
+    assert used == {"😊", "😂"}
