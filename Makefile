@@ -76,13 +76,14 @@ lint: .venv/.ready  ## ruff, notebooks included
 
 .PHONY: bench
 bench: .venv-bench/.ready  ## compare with peer libraries: ratios on the screen and in build/bench.json
-	@.venv-bench/bin/python tests/benchmarks/run.py
+	@PYTHONPATH=. .venv-bench/bin/python tests/benchmarks/run.py
 
-.venv-bench/.ready: requirements.lock $(wildcard tests/benchmarks/requirements-*.txt)
+# what pyproject.toml names, as locked, and the peers; the rest is free, since peers disagree with our tools about it
+.venv-bench/.ready: pyproject.toml requirements.lock $(wildcard tests/benchmarks/requirements-*.txt)
 	@echo "Building .venv-bench: our packages and the peers ..."
 	@$(PYTHON) -m venv --clear .venv-bench
-	@.venv-bench/bin/pip install --quiet $(addprefix --requirement ,$^)
-	@.venv-bench/bin/pip install --quiet --no-deps --no-build-isolation --editable .
+	@sed -n '/^dependencies/,/^]/s/^ *"\([A-Za-z0-9_-]*\).*/^\1==/p' pyproject.toml | grep -if - requirements.lock > .venv-bench/ours.txt
+	@.venv-bench/bin/pip install --quiet --requirement .venv-bench/ours.txt $(addprefix --requirement ,$(wildcard tests/benchmarks/requirements-*.txt))
 	@touch $@
 
 .PHONY: clean
