@@ -30,6 +30,7 @@ from shared.lrp._errors import UnsupportedModule
 from shared.lrp._ops import AnyLinear, AvgPool, BatchNorm, Convolution, Linear
 from shared.lrp._rules import AlphaBeta, Epsilon, Flat, Gamma, Norm, Pass, Rule, WSquare, ZBox, ZPlus
 from shared.lrp._targets import contrast, zero_mean
+from shared.lrp._var import choose_classes, class_gradients, class_softmax, shared_map, var_map
 from shared.lrp._weights import conservation_report, weight_relevance
 
 __all__ = [
@@ -61,12 +62,17 @@ __all__ = [
     "ZPlus",
     "attention_relevance",
     "attribute",
+    "choose_classes",
+    "class_gradients",
+    "class_softmax",
     "conservation_report",
     "contrast",
     "default_composite",
     "head_relevance",
     "raw_attention",
     "rollout",
+    "shared_map",
+    "var_map",
     "weight_relevance",
     "zero_mean",
 ]

@@ -1,0 +1,57 @@
+"""Grid pointing game: how much of an attribution falls into the cell of a grid image that shows the explained class.
+
+Böhle, Fritz and Schiele 2021, "Convolutional Dynamic Alignment Networks" (arXiv 2104.00032), and Rao, Böhle and Schiele
+2022, "Towards Better Understanding Attribution Methods" (arXiv 2205.10435). The score is the share of the positive
+attribution, which quantus calls attribution localisation.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from shared._checks import check_finite, check_range
+
+
+def grid_pointing_game(
+    attribution: Tensor, cell: int | Tensor, columns: int = 2, rows: int = 2, *, empty: float | None = None
+) -> Tensor:
+    """Share of the positive attribution inside the target's cell, `(B,)` in [0, 1], float64; higher is better.
+
+    Parameters
+    ----------
+    attribution : signed, (B, H, W) or (B, C, H, W); of channels the positive parts are added. H and W must be multiples
+        of `rows` and `columns`.
+    cell : number of the target's cell, from 0 at the upper left, counted along rows (as `shared.vision.grid` places
+        images): an int or a LongTensor (B,).
+    empty : score of a map without positive attribution; default chance, 1 / (rows · columns).
+    """
+    check_range("columns", columns, 1)
+    check_range("rows", rows, 1)
+    energy = cell_energy(attribution, columns, rows)
+    index = torch.as_tensor(cell, device=energy.device)
+    if index.is_floating_point() or index.dtype == torch.bool or index.ndim > 1:
+        raise ValueError(f"cell must be an int or a LongTensor (B,); got {index.dtype} of shape {tuple(index.shape)}")
+    if index.ndim == 1 and len(index) != len(energy):
+        raise ValueError(f"cell has {len(index)} entries for a batch of {len(energy)}")
+    if int(index.min()) < 0 or int(index.max()) >= rows * columns:
+        raise ValueError(f"cell={cell!r} is out of range; accepted: 0 to {rows * columns - 1}")
+    total = energy.sum(1)
+    inside = energy.gather(1, index.expand(len(energy))[:, None])[:, 0]
+    fallback = 1 / (rows * columns) if empty is None else empty
+    return torch.where(total > 0, inside / torch.where(total > 0, total, 1.0), fallback)
+
+
+def cell_energy(attribution: Tensor, columns: int = 2, rows: int = 2) -> Tensor:
+    """Sum of the positive attribution in each cell, `(B, rows · columns)`, float64; arguments as above."""
+    if attribution.ndim not in (3, 4):
+        raise ValueError(f"attribution has shape {tuple(attribution.shape)}; expected (B, H, W) or (B, C, H, W)")
+    check_finite("attribution", attribution)
+    height, width = attribution.shape[-2:]
+    if height % rows or width % columns:
+        raise ValueError(
+            f"attribution is {height} x {width}; a grid of {rows} x {columns} cells needs multiples of these"
+        )
+    positive = attribution.detach().double().clamp(min=0)
+    positive = positive.sum(1) if positive.ndim == 4 else positive
+    return positive.view(-1, rows, height // rows, columns, width // columns).sum((2, 4)).flatten(1)
