@@ -30,14 +30,14 @@ lock:  ## resolve pyproject.toml anew into requirements.lock
 
 # --- notebooks --------------------------------------------------------------------------------------------------
 # SCALE=paper runs the paper's own scale; PROFILE=papers/profiles/slurm hands the jobs to SLURM; JOBS limits the cores.
-RUN = $(PY) -m shared.compendium.runner $(if $(SCALE),--scale $(SCALE)) $(if $(PROFILE),--profile $(PROFILE)) $(if $(JOBS),--cores $(JOBS))
+RUN = $(PY) -m shared.compendium.runner --fetch $(if $(SCALE),--scale $(SCALE)) $(if $(PROFILE),--profile $(PROFILE)) $(if $(JOBS),--cores $(JOBS))
 
 .PHONY: figures
-figures: assets  ## run every paper's notebook: figures/<slug>/*.png, *.svg, results.json
+figures: .venv/.ready  ## run every paper's notebook: figures/<slug>/*.png, *.svg, results.json
 	@$(RUN) --all
 
 .PHONY: paper
-paper: assets  ## run one paper, P=<slug> [SCALE=paper]
+paper: .venv/.ready  ## run one paper, P=<slug> [SCALE=paper]
 	@$(RUN) $(P)
 
 .PHONY: new

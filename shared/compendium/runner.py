@@ -9,6 +9,7 @@ import argparse
 import fcntl
 import json
 import os
+import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -65,6 +66,7 @@ def main() -> None:
     parser.add_argument("--scale", default="small", help="small or paper")
     parser.add_argument("--cores", type=int, default=os.cpu_count(), help="notebooks at once")
     parser.add_argument("--limit", type=int, help="seconds a notebook may take")
+    parser.add_argument("--fetch", action="store_true", help="first fetch the zoo's models, unless they are there")
     parser.add_argument("--profile", help="a Snakemake profile such as papers/profiles/slurm")
     given = parser.parse_args()
     slugs = known_papers() if given.all else given.slugs
@@ -76,6 +78,8 @@ def main() -> None:
         parser.exit(2, f"{error}\n")
     if not slugs:
         parser.exit(2, f"which paper? P=SLUG; known: {', '.join(known_papers()) or 'none'}\n")
+    if given.fetch and subprocess.run([sys.executable, "-m", "shared.zoo", "fetch"]).returncode:
+        parser.exit(1)
     try:
         hold_lock()
     except OSError as error:

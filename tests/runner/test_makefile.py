@@ -28,7 +28,7 @@ def test_help_lists_every_target(arguments):
     [
         (["paper", "P=nope"], "P='nope' is unknown; known: attnlrp,"),
         (["paper"], "which paper? P=SLUG; known: attnlrp,"),
-        (["figures", "-o", "assets", "SCALE=huge"], "scale='huge' is unknown; known: small, paper"),
+        (["figures", "SCALE=huge"], "scale='huge' is unknown; known: small, paper"),
         (["new"], "which paper? make new P=SLUG"),
         (["store", "P=nope"], "paper='nope' is unknown; known: attnlrp,"),
         (["store"], "which paper? make store P=SLUG; known: attnlrp,"),
