@@ -84,6 +84,7 @@ bench: .venv-bench/.ready  ## compare with peer libraries: ratios on the screen 
 	@$(PYTHON) -m venv --clear .venv-bench
 	@sed -n '/^dependencies/,/^]/s/^ *"\([A-Za-z0-9_-]*\).*/^\1==/p' pyproject.toml | grep -if - requirements.lock > .venv-bench/ours.txt
 	@.venv-bench/bin/pip install --quiet --requirement .venv-bench/ours.txt $(addprefix --requirement ,$(wildcard tests/benchmarks/requirements-*.txt))
+	@.venv-bench/bin/python -c 'import torchvision' 2>/dev/null || .venv-bench/bin/pip uninstall --quiet --yes torchvision  # a build for another torch breaks transformers
 	@touch $@
 
 .PHONY: clean
