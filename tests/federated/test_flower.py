@@ -98,7 +98,7 @@ def federation(digits):
     clients = Clients(*digits, parts)
 
     def load(context):
-        part = torch.as_tensor(clients.parts[context.node_config["partition-id"]])
+        part = torch.tensor(clients.parts[context.node_config["partition-id"]])
         return net, clients.inputs[part], clients.targets[part], LOCAL
 
     return net, clients, client_app(load)
