@@ -81,37 +81,37 @@ def draw_sphere(
     title: str = "",
     size: float = 5.0,
 ) -> mpl.collections.PathCollection:
-    """Unit vectors (n, 3) as two discs, the front hemisphere (x >= 0) left and the back right, in an equal-area map.
+    """Unit vectors (n, 3) on an equal-area disc, the front hemisphere (x >= 0), and on a second one those at the back.
+
+    With no point at the back only the cap is drawn that holds them all, its angle from middle to edge written below.
 
     Turn Y by `face_on` first, so that most points are in front. labels : (n,) groups, or values : (n,) numbers for a
     colour scale. Lines of longitude and latitude are 30 degrees apart.
     """
     Y = np.asarray(Y)
     check_shape("Y", Y, ("n", 3))
-    for index in range(2):
-        ax.add_patch(Circle((2.1 * index, 0), 1, facecolor="#F4F6F8", edgecolor="#B5B5B5", linewidth=0.8, zorder=0))
-    for fixed in np.radians(np.arange(-60, 61, 30)):
-        run = np.radians(np.linspace(-89.9, 89.9, 60))
-        for lon, lat in ((run, np.full(60, fixed)), (np.full(60, fixed), run)):
-            line = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], 1)
-            for shift in (0, 2.1):
-                ax.plot(*(_disc(line) + np.array([shift, 0])).T, color="white", linewidth=0.8, zorder=1)
-    groups = np.zeros(len(Y), dtype=int) if labels is None else np.unique(labels, return_inverse=True)[1]
-    paint = {"c": np.array(palette(groups.max() + 1))[groups]} if values is None else {"c": values}
     back = Y[:, 0] < 0
     folded = np.where(back[:, None], Y * [-1, -1, 1], Y)  # the back as seen from behind
-    drawn = ax.scatter(
-        *(_disc(folded) + np.outer(back, [2.1, 0])).T,
-        s=size,
-        linewidths=0,
-        alpha=0.8,
-        rasterized=True,
-        zorder=2,
-        **paint,
-    )
-    for place, name in ((0, "front"), (2.1, f"back: {int(back.sum())}")):
-        ax.text(place, -1.12, name, fontsize=7.5, ha="center", va="top", color="#666666")
-    ax.set(xlim=(-1.05, 3.15), ylim=(-1.35, 1.05))
+    flat = _disc(folded)
+    edge = 1.0 if back.any() else min(1.0, 1.08 * np.linalg.norm(flat, axis=1).max())
+    shifts = (0, 2.1) if back.any() else (0,)
+    for shift in shifts:
+        disc = Circle((shift, 0), edge, facecolor="#F4F6F8", edgecolor="#B5B5B5", linewidth=0.8, zorder=0)
+        ax.add_patch(disc)
+        for fixed in np.radians(np.arange(-60, 61, 30)):
+            run = np.radians(np.linspace(-89.9, 89.9, 60))
+            for lon, lat in ((run, np.full(60, fixed)), (np.full(60, fixed), run)):
+                line = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], 1)
+                (drawn,) = ax.plot(*(_disc(line) + np.array([shift, 0])).T, color="#D2D7DC", linewidth=0.7, zorder=1)
+                drawn.set_clip_path(disc)
+    groups = np.zeros(len(Y), dtype=int) if labels is None else np.unique(labels, return_inverse=True)[1]
+    paint = {"c": np.array(palette(groups.max() + 1))[groups]} if values is None else {"c": values}
+    place = (flat + np.outer(back, [2.1, 0])).T
+    drawn = ax.scatter(*place, s=size, linewidths=0, alpha=0.8, rasterized=True, zorder=2, **paint)
+    cap = f"cap of {2 * np.degrees(np.arcsin(edge / np.sqrt(2))):.0f}°"  # from its middle to its edge
+    for shift, name in zip(shifts, ("front", f"back: {int(back.sum())} points") if back.any() else (cap,)):
+        ax.text(shift, -1.1 * edge, name, fontsize=7.5, ha="center", va="top", color="#666666")
+    ax.set(xlim=(-1.05 * edge, 1.05 * edge + shifts[-1]), ylim=(-1.35 * edge, 1.05 * edge))
     ax.set_aspect("equal")
     ax.set_axis_off()
     ax.set_title(title, fontsize=9.5)

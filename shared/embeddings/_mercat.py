@@ -98,7 +98,7 @@ class Mercat(BaseEstimator):
     ----------
     rank : principal components kept before angles are taken ("auto": see `denoise`).
     batch_points : points a step; all their triples are used, so a step costs O(batch_points³).
-    n_iter : steps; "auto" is 100 steps for each point, and 600 at least, so the whole is linear in n.
+    n_iter : steps; "auto" takes each point 200 times, 600 steps at least, so the whole is linear in n.
     lr : step size in radians of Adam on the sphere, with one second moment a point; falls to 0 by a half cosine.
     loss : "cos" or "angle", see `angle_loss`.
     init : "pca" (see `patch`), "random" (uniform on the sphere), or unit vectors (n, 3).
@@ -115,7 +115,7 @@ class Mercat(BaseEstimator):
         *,
         batch_points: int = 48,
         n_iter: int | str = "auto",
-        lr: float = 0.02,
+        lr: float = 0.05,
         loss: str = "cos",
         init: str | np.ndarray = "pca",
         n_restarts: int = 0,
@@ -192,7 +192,7 @@ class Mercat(BaseEstimator):
     ) -> tuple[np.ndarray, np.ndarray]:
         n = len(scores)
         m = min(self.batch_points, n)
-        steps = max(600, math.ceil(100 * n / m)) if self.n_iter == "auto" else int(self.n_iter)
+        steps = max(600, math.ceil(200 * n / m)) if self.n_iter == "auto" else int(self.n_iter)
         check_range("n_iter", steps, 1)
         data = torch.as_tensor(scores, dtype=torch.float32, device=self.device)
         Y = torch.as_tensor(start, dtype=torch.float32, device=self.device)

@@ -169,8 +169,8 @@ def test_callback_and_conventions(clusters):
 
 def test_auto_steps_are_linear_in_n():
     X = np.random.default_rng(8).standard_normal((70, 3))
-    curve = Mercat(batch_points=10, callback=lambda t, Y: True, callback_every=700).fit(X).loss_curve_
-    assert len(curve) == 700
+    curve = Mercat(batch_points=10, callback=lambda t, Y: True, callback_every=1400).fit(X).loss_curve_
+    assert len(curve) == 1400
 
 
 def test_denoise_finds_the_signal():
