@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from shared.zoo._data import Data, available_data, load_data
     from shared.zoo._hub import hub_folder
     from shared.zoo._models import LoadedModel, ModelInfo, available_models, load_model
-    from shared.zoo._text import embed_texts
+    from shared.zoo._text import embed_texts, generate_texts
 
 # Imported when first asked for: `make assets` shouldn't wait for torch.
 _MODULES = {
@@ -18,7 +18,7 @@ _MODULES = {
     "_data": ("Data", "available_data", "load_data"),
     "_hub": ("hub_folder",),
     "_models": ("LoadedModel", "ModelInfo", "available_models", "load_model"),
-    "_text": ("embed_texts",),
+    "_text": ("embed_texts", "generate_texts"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
@@ -40,6 +40,7 @@ __all__ = [
     "describe",
     "embed_texts",
     "fetch",
+    "generate_texts",
     "hub_folder",
     "load_data",
     "load_model",

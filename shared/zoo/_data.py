@@ -98,8 +98,8 @@ def load_data(name: str, split: str | None = None, **options: Any) -> Data:
     - `"pbmc68k_reduced"`: split all, 700 blood cells by 50 principal components; `target=` picks y: the cell type
       `"bulk_labels"` (default), `"louvain"`, `"phase"`, or a number per cell: `"n_genes"`, `"n_counts"`,
       `"percent_mito"`, `"S_score"`, `"G2M_score"`.
-    - text sets (`"snippets"`): split all; x a pandas DataFrame, one row per text. `"snippets-minilm"`: x the sentence
-      vectors (N, 96) of the same rows.
+    - text sets (`"snippets"`, `"smollm2-outputs"`): split all; x a pandas DataFrame, one row per text.
+      `"snippets-minilm"`: x the sentence vectors (N, 96) of the rows of `"snippets"`.
     - a hub id `org/name` or a local folder with parquet, JSON-lines or npz files; `revision=…`, `rows=…`
       reads the first rows only.
 

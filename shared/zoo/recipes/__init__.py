@@ -4,11 +4,13 @@ from collections.abc import Callable
 
 from shared.zoo.recipes._classifiers import CLASSIFIERS
 from shared.zoo.recipes._fashion_subset import make_fashion_subset
+from shared.zoo.recipes._generations import make_generations
 from shared.zoo.recipes._pbmc68k_reduced import make_pbmc68k_reduced
 from shared.zoo.recipes._snippets import make_snippet_vectors, make_snippets
 
 RECIPES: dict[str, Callable[[], None]] = {
     "fashion-mnist": make_fashion_subset,
+    "smollm2-outputs": make_generations,
     "snippets": make_snippets,
     "snippets-minilm": make_snippet_vectors,
     "pbmc68k_reduced": make_pbmc68k_reduced,

@@ -16,7 +16,7 @@ STORY = "Write a short story about a day in the life of the doctor Dr. Li."
 MORNING = "Describe your morning in two sentences"
 EMAIL = "Write a very short formal email to your professor asking for {}."
 PROMPTS: dict[str, dict[str, Any]] = {  # id: prompt, how many answers, how many tokens, further options
-    "story": {"prompt": STORY, "n": 300, "tokens": 48},
+    "story": {"prompt": STORY, "n": 240, "tokens": 112},
     "story_cool": {"prompt": STORY, "n": 100, "tokens": 48, "temperature": 0.3},
     "story_hot": {"prompt": STORY, "n": 100, "tokens": 48, "temperature": 1.2},
     "morning": {"prompt": f"{MORNING}.", "n": 100, "tokens": 40},
