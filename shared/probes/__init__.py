@@ -5,7 +5,16 @@ maps (n, d, h, w) and tokens (n, T, d), which are pooled first; a `Direction` re
 """
 
 from shared.probes._attacks import herd_to_point, pgd_shift, select_for_tcav
-from shared.probes._clarc import AClArC, ArtifactDetector, PClArC, RClArC, last_layer_refit, predict, prior_shift
+from shared.probes._clarc import (
+    AClArC,
+    ArtifactDetector,
+    PClArC,
+    RClArC,
+    last_layer_refit,
+    predict,
+    predict_from,
+    prior_shift,
+)
 from shared.probes._direction import Direction, fit_direction, fit_directions, stack
 from shared.probes._disentangle import History, finetune, multi_pattern, orthogonalise, pair_weights
 from shared.probes._estimators import (
@@ -110,6 +119,7 @@ __all__ = [
     "pgd_shift",
     "pool",
     "predict",
+    "predict_from",
     "prior_shift",
     "project",
     "project_out",

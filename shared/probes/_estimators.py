@@ -128,8 +128,15 @@ class RidgeProbe(Probe):
     def _solve(self, H: Tensor, Y: Tensor, factor: SharedFactor | None) -> tuple[Tensor, Tensor]:
         alpha = torch.as_tensor(self.alpha, dtype=H.dtype, device=H.device)
         check_range("alpha", float(alpha.min()), 0)
-        factor = factor or SharedFactor(H)
         target = Y - Y.mean(0)
+        if factor is None and alpha.ndim == 0 and alpha > 0 and H.shape[1] <= len(H):
+            mean = H.mean(0)
+            centred = H - mean
+            gram = centred.T @ centred
+            gram.diagonal().add_(alpha)
+            coef = torch.cholesky_solve(centred.T @ target, torch.linalg.cholesky(gram)).T
+            return coef, Y.mean(0) - coef @ mean
+        factor = factor or SharedFactor(H)
         coef = factor.solve(factor.H.T @ target, alpha).T
         return coef, Y.mean(0) - coef @ factor.mean
 

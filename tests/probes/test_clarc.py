@@ -100,6 +100,10 @@ def test_results_do_not_depend_on_the_batch(setting):
     clarc = probes.PClArC(directions, LAYER)
     reactive = probes.RClArC(clarc, lambda predicted, pooled: pooled[:, :2] > pooled[:, 2:4])
     together = probes.predict(model, x, reactive)
+    stored = model[:4](x).detach()
+    for correction in (None, clarc, reactive):  # from stored activations the same
+        from_head = probes.predict_from(model[4:], stored, correction)
+        assert torch.allclose(from_head, probes.predict(model, x, correction), atol=1e-6)
     assert torch.allclose(probes.predict(model, x, reactive, batch_size=1), together, atol=1e-6)
 
 
