@@ -39,6 +39,11 @@ class Entry:
     def slug(self) -> str:
         return self.card.slug
 
+    @property
+    def page(self) -> str:
+        """Where its page lies: as in the repository, so that links between notebooks hold."""
+        return f"papers/{self.slug}/{self.slug}"
+
     def pictures(self) -> dict[str, bytes]:
         """Its figures by name, from the last run at small scale, else as the notebook is stored with them."""
         if self.results:
@@ -91,15 +96,13 @@ def front_page(papers: list[Entry]) -> str:
                 "::::",
                 "",
             ]
-    return "\n".join(
-        [*lines, "```{toctree}", ":hidden:", "", "ledger", *(f"papers/{p.slug}" for p in papers), "```", ""]
-    )
+    return "\n".join([*lines, "```{toctree}", ":hidden:", "", "ledger", *(p.page for p in papers), "```", ""])
 
 
 def _thumbnail_card(paper: Entry) -> str:
     pictures = paper.pictures()
     chosen = pictures.get(paper.card.raw.get("thumbnail", ""), next(iter(pictures.values()), None))
-    lines = [f":::{{grid-item-card}} {paper.card.title}", f":link: papers/{paper.slug}", ":link-type: doc"]
+    lines = [f":::{{grid-item-card}} {paper.card.title}", f":link: {paper.page}", ":link-type: doc"]
     if chosen:
         _write_thumbnail(chosen, SOURCE / "thumbnails" / f"{paper.slug}.png")
         lines += [f":img-top: thumbnails/{paper.slug}.png", f":img-alt: A figure of {paper.card.title}"]
@@ -148,7 +151,7 @@ def _row(paper: Entry, claim: dict[str, Any], head: tuple[str, ...]) -> str:
     text = {key: html.escape(str(value)) for key, value in claim.items()}
     kind, mark = MARKS.get(claim["verdict"], ("open", "–"))
     cells = (
-        f'<a href="papers/{paper.slug}.html">{paper.slug}</a>',
+        f'<a href="{paper.page}.html">{paper.slug}</a>',
         f'<span><b>{text["id"]}</b><br><span class="statement">{text["statement"]}</span></span>',
         f'<span>{text["reported"]}<br><span class="source">{text["source"]}</span></span>',
         f'<span title="{text["measures"]}">{_number(claim["value"], claim["digits"])}</span>',
@@ -168,7 +171,7 @@ def notebook_page(paper: Entry) -> nbformat.NotebookNode:
     """The notebook with a line on where it comes from below its title and its figures, larger, at the end."""
     cells = list(paper.notebook.cells)
     at_paper_scale = f"at paper scale `make paper P={paper.slug} SCALE=paper`"
-    about = f"`make paper P={paper.slug}` · {at_paper_scale} · [claims](../ledger): {paper.verdicts()}"
+    about = f"`make paper P={paper.slug}` · {at_paper_scale} · [claims](../../ledger): {paper.verdicts()}"
     page = nbformat.v4.new_notebook(metadata=METADATA, cells=[*cells[:1], _markdown(about), *cells[1:]])
     if paper.results:
         page.cells.append(_markdown("\n\n".join(["## Figures of the last run", *_figures(paper)])))
@@ -176,13 +179,13 @@ def notebook_page(paper: Entry) -> nbformat.NotebookNode:
 
 
 def _figures(paper: Entry) -> list[str]:
-    folder = SOURCE / "papers" / "figures" / paper.slug
+    folder = SOURCE / "papers" / paper.slug / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     shown = []
     for name, png in paper.pictures().items():
         (folder / f"{name}.png").write_bytes(png)
         caption = paper.results["figures"][name]
-        shown += [f"[![{caption}](figures/{paper.slug}/{name}.png)](figures/{paper.slug}/{name}.png)", f"*{caption}*"]
+        shown += [f"[![{caption}](figures/{name}.png)](figures/{name}.png)", f"*{caption}*"]
     return shown
 
 
@@ -193,12 +196,13 @@ def _markdown(text: str) -> nbformat.NotebookNode:
 def main() -> int:
     for folder in (SOURCE, SITE):
         shutil.rmtree(folder, ignore_errors=True)
-    (SOURCE / "papers").mkdir(parents=True)
+    SOURCE.mkdir(parents=True)
     papers = entries()
     (SOURCE / "index.md").write_text(front_page(papers), encoding="utf-8")
     (SOURCE / "ledger.md").write_text(ledger(papers), encoding="utf-8")
     for paper in papers:
-        nbformat.write(notebook_page(paper), SOURCE / "papers" / f"{paper.slug}.ipynb")
+        (SOURCE / paper.page).parent.mkdir(parents=True, exist_ok=True)
+        nbformat.write(notebook_page(paper), SOURCE / f"{paper.page}.ipynb")
     failed = sphinx(["-q", "-b", "html", "-c", str(HERE), str(SOURCE), str(SITE)])
     if not failed:
         print(f"{SITE / 'index.html'}: {len(papers)} papers, {sum(bool(p.results) for p in papers)} of them run here")

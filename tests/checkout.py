@@ -60,11 +60,13 @@ class Checkout:
         self.env.pop("REPRISE_FIGURES", None)
         self._started: list[subprocess.Popen] = []
 
-    def add(self, slug: str, *cells: str, set_up: str = SET_UP, last: str = REPORT, **card: Any) -> Path:
+    def add(
+        self, slug: str, *cells: str, set_up: str = SET_UP, last: str = REPORT, prose: str = "", **card: Any
+    ) -> Path:
         """A paper whose notebook runs `cells` between its set-up and its report; returns its folder."""
         folder = self.root / "papers" / slug
         folder.mkdir()
-        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(f"# {slug}\n\n$a^2 = b$")])
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(f"# {slug}\n\n$a^2 = b$\n\n{prose}")])
         for source in ('scale = "small"\nseed = 0\ndevice = "auto"\nsize = 3', set_up.format(slug=slug), *cells, last):
             notebook.cells.append(nbformat.v4.new_code_cell(source))
         notebook.cells[1].metadata.tags = ["parameters"]

@@ -37,7 +37,8 @@ def picture(colour):
 @pytest.fixture(scope="module")
 def site(module_checkout):
     """A site of a paper that was run here, one that was only stored, one without a notebook."""
-    module_checkout.add("run", FIGURE, CLAIM, title="A paper that ran", theme="Embeddings", thumbnail="fig1")
+    see = "See the [other](../stored/stored.ipynb)"
+    module_checkout.add("run", FIGURE, CLAIM, prose=see, title="A paper that ran", theme="Embeddings", thumbnail="fig1")
     folder = module_checkout.figures / "run"
     folder.mkdir(parents=True)
     (folder / "fig1.png").write_bytes(picture("red"))
@@ -81,15 +82,16 @@ def test_the_ledger_has_a_row_per_claim(site):
     assert page.count("<tr>") == 1 + 2
     run, stored = page.split("<tr>")[2:]
     assert "The number is high &amp; &lt;well&gt;." in run
-    for cell in ("papers/run.html", "0.9", "table 1", ">0.81<", "&gt; 0.5", "✓ held"):
+    for cell in ("papers/run/run.html", "0.9", "table 1", ">0.81<", "&gt; 0.5", "✓ held"):
         assert cell in run
     assert "not run here yet" in stored
 
 
 def test_a_notebook_page_shows_stored_outputs_and_larger_figures(site):
-    assert re.search(r'<img [^>]*src="\.\./_images/[0-9a-f]{64}\.png"', read(site, "papers/stored.html"))
-    page = read(site, "papers/run.html")
+    assert re.search(r'<img [^>]*src="\.\./\.\./_images/[0-9a-f]{64}\.png"', read(site, "papers/stored/stored.html"))
+    page = read(site, "papers/run/run.html")
     assert "All red." in page
+    assert 'href="../stored/stored.html"' in page, "links between notebooks hold"
     text = re.sub("<[^>]*>", "", page)
     assert "make paper P=run SCALE=paper" in text
     assert "paper.report()" in text
@@ -137,7 +139,7 @@ def test_in_a_browser(site):
         "broken": "[...document.images].filter(i => !i.naturalWidth && i.loading != 'lazy').length",
     }
     with Browser() as browser:
-        for page in ("index.html", "ledger.html", "papers/run.html", "papers/stored.html"):
+        for page in ("index.html", "ledger.html", "papers/run/run.html", "papers/stored/stored.html"):
             for width in (390, 1280):
                 visit = browser.visit(f"file://{site}/{page}", width, **expressions)
                 assert visit.errors == []
