@@ -97,7 +97,8 @@ class Checkout:
         """End what a failed test left running."""
         for process in self._started:
             process.kill()
-            process.communicate()
+            process.wait()
+            process.stdout.close()
 
     def run(self, *arguments: str, module: str = "shared.compendium.runner") -> tuple[int, str]:
         """Run a module of the checkout to its end; returns its exit status and its output."""
