@@ -91,7 +91,8 @@ def plant_clauses(
     for _ in range(n_patterns):
         clauses = []
         for _ in range(int(rng.integers(1, 4))):
-            clauses.append(tuple(sorted(free.pop() for _ in range(int(rng.integers(synonyms[0], synonyms[1] + 1)) if several else 1))))
+            size = int(rng.integers(synonyms[0], synonyms[1] + 1)) if several else 1
+            clauses.append(tuple(sorted(free.pop() for _ in range(size))))
             several = not several
         patterns.append(tuple(clauses))
     traps = [tuple(sorted(free.pop() for _ in range(3))) for _ in range(n_traps)]
