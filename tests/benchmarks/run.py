@@ -79,6 +79,7 @@ def main() -> int:
         found = measure(benches[room], given.quick, 1 if given.quick else given.repeats)
         rows += [{"room": room, **row} for row in found]
     print(table(rows))
+    print(f"ratio: ours / reference; load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     run = {"quick": given.quick, "machine": platform.machine(), "load": os.getloadavg()[0], "threads": 1}
     content = {**run, "versions": versions(), "git": git_state(), "rows": rows}
     with atomic_path(ROOT / "build" / "bench.json") as path:
