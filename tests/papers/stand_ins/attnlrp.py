@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.papers.hub import WORDS, data_folder, sentences, tiny_image_dataset, tiny_llama, tiny_text_dataset, tiny_vit
+from tests.papers.hub import data_folder, sentences, tiny_image_dataset, tiny_llama, tiny_text_dataset, tiny_vit
 
 PARAMETERS = {"prompts_per_seed": 2, "images_per_seed": 3, "gradient_steps": 2, "removal_steps": 3, "seeds": 2}
 
