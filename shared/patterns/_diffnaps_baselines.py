@@ -26,13 +26,14 @@ def tree_patterns(X: Any, y: Any, *, max_depth: int = 20, random_state: int | No
     X, y = strict_binary_csr(X), np.asarray(y)
     model = DecisionTreeClassifier(max_depth=max_depth, random_state=random_state).fit(X, y)
     tree = model.tree_
-    found: dict[Hashable, set[Pattern]] = {label: set() for label in model.classes_.tolist()}
+    labels = model.classes_.tolist()
+    found: dict[Hashable, set[Pattern]] = {label: set() for label in labels}
     stack: list[tuple[int, Pattern]] = [(0, ())]
     while stack:
         node, path = stack.pop()
         if tree.children_left[node] < 0:
             if path:
-                found[model.classes_[tree.value[node][0].argmax()].item()].add(tuple(sorted(path)))
+                found[labels[tree.value[node][0].argmax()]].add(tuple(sorted(path)))
             continue
         stack.append((tree.children_left[node], path))
         stack.append((tree.children_right[node], (*path, int(tree.feature[node]))))

@@ -200,6 +200,7 @@ def test_tree_patterns_are_its_paths():
     found = tree_patterns(X, y)
     assert found["both"] == [(0, 1)]
     assert found["not"] in ([(0,)], [(1,)])  # present on the way to a leaf of the other class
+    assert tree_patterns(X, y.astype(object)) == found  # labels as pandas gives them
 
 
 def test_premise_patterns_for_two_and_three_classes():
