@@ -21,6 +21,7 @@ VOID = "void: its control passes too"
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _COMPARISON = re.compile(rf"^\s*(<=|>=|<|>)\s*({_NUMBER})\s*$")
 _INTERVAL = re.compile(rf"^\s*in\s*\[\s*({_NUMBER})\s*,\s*({_NUMBER})\s*\]\s*$")
+_PRINTED = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?:e[+-]?\d+)?(?![\w-])")
 
 
 class ClaimError(RuntimeError):
@@ -127,6 +128,20 @@ def table(measurements: Sequence[Measurement]) -> str:
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
     lines.insert(1, "  ".join("-" * width for width in widths))
     return "\n".join(lines)
+
+
+def same_table(one: str, other: str) -> bool:
+    """Whether two texts by `table` agree: every word and verdict equal, each number within 20 % or 0.02.
+
+    Optimisers amplify rounding, so a number's last digit depends on the processor; a verdict must not.
+    """
+    lines = [
+        [_PRINTED.sub("#", line).split() for line in text.splitlines() if line.strip("- ")] for text in (one, other)
+    ]
+    numbers = [[float(n) for n in _PRINTED.findall(text)] for text in (one, other)]
+    return lines[0] == lines[1] and all(
+        math.isclose(a, b, rel_tol=0.2, abs_tol=0.02) for a, b in zip(*numbers, strict=True)
+    )
 
 
 def _rounded(value: float, digits: int) -> str:

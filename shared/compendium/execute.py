@@ -81,6 +81,8 @@ if __name__ == "__main__":
     parser.add_argument("--scale", choices=SCALES, default="small")
     parser.add_argument("--limit", type=float, default=600)
     given = parser.parse_args()
+    if threads := os.environ.get("OMP_NUM_THREADS"):  # numba doesn't heed Snakemake's number by itself
+        os.environ.setdefault("NUMBA_NUM_THREADS", threads)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     problem = execute(given.slug, given.scale, given.limit)
     if problem:

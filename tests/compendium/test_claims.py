@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.compendium import Check, Measurement, parse_card
-from shared.compendium.claims import HELD, NOT_REPRODUCED, NOT_SHOWN, VOID, per_seed, table
+from shared.compendium.claims import HELD, NOT_REPRODUCED, NOT_SHOWN, VOID, per_seed, same_table, table
 from tests.checkout import CARD
 
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False, width=32)
@@ -108,3 +108,13 @@ def test_the_table_rounds_to_the_claim_s_digits_and_has_no_minus_zero():
     assert lines[0].split() == ["claim", "reported", "measured", "control", "check", "verdict"]
     assert lines[2].split() == ["high", "0.9", "0.99", "0", ">", "0.5", "held"]
     assert lines[3].split()[:4] == ["high", "0.9", "–", "–"]
+
+
+@pytest.mark.parametrize(
+    ("value", "control", "same"),
+    [(0.9, 0.1, True), (0.95, 0.11, True), (0.6, 0.1, False), (0.9, 0.4, False), (0.45, 0.1, False)],
+)
+def test_tables_agree_up_to_the_last_digits_and_never_over_a_verdict(value, control, same):
+    stored = table([Measurement(CLAIM, (0.9,), (0.1,))])
+    assert same_table(table([Measurement(CLAIM, (value,), (control,))]), stored) is same
+    assert not same_table(stored.replace("held", NOT_REPRODUCED), stored)
