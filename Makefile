@@ -46,7 +46,7 @@ new: .venv/.ready  ## start a paper from the template, P=<slug>
 
 .PHONY: store
 store: assets  ## execute P=<slug> in a fresh kernel and store it with its outputs
-	@$(PY) -m shared.compendium.notebook $(P)
+	@OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(PY) -m shared.compendium.notebook $(P)
 
 .PHONY: lab
 lab: assets  ## open JupyterLab on the papers
@@ -68,7 +68,7 @@ zoo: .venv/.ready  ## remake the shipped checkpoints and data from their recipes
 # --- checks -----------------------------------------------------------------------------------------------------
 .PHONY: test
 test: assets  ## every test and every notebook; T=tests/lrp for a part
-	@OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 $(T)
+	@$(PY) -m pytest -n 2 $(T)
 
 .PHONY: lint
 lint: .venv/.ready  ## ruff, notebooks included

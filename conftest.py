@@ -21,8 +21,8 @@ def pytest_configure():
     exact = IPyNbCell.compare_outputs
 
     def compare_outputs(self, test, ref, skip_compare=None):
-        printed, stored = ("".join(o.get("text", "") for o in outputs) for outputs in (test, ref))
-        return bool(stored and same_table(printed, stored)) or exact(self, test, ref, skip_compare)
+        tables = all([o.get("name") for o in outputs] == ["stdout"] for outputs in (test, ref))
+        return (tables and same_table(test[0]["text"], ref[0]["text"])) or exact(self, test, ref, skip_compare)
 
     IPyNbCell.compare_outputs = compare_outputs
 

@@ -57,7 +57,8 @@ class Checkout:
         shutil.copy(ROOT / "papers" / "Snakefile", root / "papers")
         (root / "data").symlink_to(ROOT / "data")
         self.env = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
-        self.env.pop("REPRISE_FIGURES", None)
+        for name in ("REPRISE_FIGURES", "NUMBA_NUM_THREADS"):  # a job sets its own
+            self.env.pop(name, None)
         self._started: list[subprocess.Popen] = []
 
     def add(

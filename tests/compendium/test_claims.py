@@ -110,11 +110,39 @@ def test_the_table_rounds_to_the_claim_s_digits_and_has_no_minus_zero():
     assert lines[3].split()[:4] == ["high", "0.9", "–", "–"]
 
 
+STORED = table([Measurement(CLAIM, (0.9,), (0.1,)), Measurement(CLAIM, (), ())])
+
+
 @pytest.mark.parametrize(
     ("value", "control", "same"),
-    [(0.9, 0.1, True), (0.95, 0.11, True), (0.6, 0.1, False), (0.9, 0.4, False), (0.45, 0.1, False)],
+    [
+        (0.9, 0.1, True),
+        (0.91, 0.11, True),  # within 2 % of the 0.8 that set them apart
+        (0.93, 0.1, False),
+        (0.9, 0.13, False),
+        (-0.9, 0.1, False),
+    ],
 )
-def test_tables_agree_up_to_the_last_digits_and_never_over_a_verdict(value, control, same):
-    stored = table([Measurement(CLAIM, (0.9,), (0.1,))])
-    assert same_table(table([Measurement(CLAIM, (value,), (control,))]), stored) is same
-    assert not same_table(stored.replace("held", NOT_REPRODUCED), stored)
+def test_tables_agree_up_to_rounding(value, control, same):
+    assert same_table(table([Measurement(CLAIM, (value,), (control,)), Measurement(CLAIM, (), ())]), STORED) is same
+
+
+def test_numbers_near_their_control_agree_up_to_the_last_digit_printed():
+    one, unit, more = (table([Measurement(CLAIM, (value,), (0.3,))]) for value in (0.31, 0.32, 0.33))
+    assert same_table(one, unit)
+    assert same_table(unit, one)
+    assert not same_table(one, more)
+
+
+@pytest.mark.parametrize(
+    ("word", "other"),
+    [("held", NOT_REPRODUCED), ("> 0.5", "> 0.6"), ("high", "low"), ("–", "0"), ("  0.9  ", "  0.8  ")],
+)
+def test_tables_differ_in_any_other_cell(word, other):
+    widened = STORED.replace("held   ", "held" + " " * 12)
+    assert not same_table(widened.replace(word, other.ljust(len(word)), 1), STORED)
+
+
+def test_only_tables_can_be_compared():
+    with pytest.raises(ValueError, match="text must be a table of claims, got 'high'"):
+        same_table("high", STORED)

@@ -6,13 +6,14 @@ import pytest
 from tests.checkout import CLAIM, FIGURE
 
 PLAIN = "import matplotlib\npaper.claim('high', 0.8, control=0.1);"
+THREADS = "import os\nassert os.environ['NUMBA_NUM_THREADS'] == os.environ['OMP_NUM_THREADS'] == '1'"
 PLOTS = "from shared.plots import figure\n" + CLAIM
 
 
 @pytest.fixture(scope="module")
 def first(module_checkout):
     """The first run over three papers, of which one fails, and a folder that is no paper."""
-    module_checkout.add("draws", FIGURE, CLAIM)
+    module_checkout.add("draws", THREADS, FIGURE, CLAIM)
     module_checkout.add("plots", PLOTS)
     module_checkout.add("broken", "raise ValueError('not\\ntoday')", set_up="")
     (module_checkout.root / "papers" / "draft").mkdir()
