@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +31,7 @@ def is_hf_conv1d(module: nn.Module) -> bool:
 
 def is_plain(module: nn.Module) -> bool:
     """Whether a linear layer computes what its class does; a subclass with a forward of its own may not."""
-    return is_hf_conv1d(module) or type(module).forward in {base.forward for base in AnyLinear}
+    return is_hf_conv1d(module) or type(module).forward in {base.forward for base in (*AnyLinear, StackedLinear)}
 
 
 class LinearOp:
@@ -58,6 +59,33 @@ class TransposedLinearOp(LinearOp):
 
     def vjp(self, weight: Tensor, s: Tensor, shape: Size) -> Tensor:
         return s @ weight.t()
+
+
+class StackedLinearOp(LinearOp):
+    """M dense layers at once: W `(M, out, in)`, b `(M, out)`, x `(B, M, in)`."""
+
+    out_axis = 1
+
+    def apply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        z = torch.bmm(x.transpose(0, 1).expand(len(weight), -1, -1), weight.transpose(1, 2)).transpose(0, 1)
+        return z if bias is None else z + bias
+
+    def vjp(self, weight: Tensor, s: Tensor, shape: Size) -> Tensor:
+        return torch.bmm(s.transpose(0, 1), weight).transpose(0, 1)
+
+
+class StackedLinear(nn.Linear):
+    """The dense layers of M networks side by side: `(B, M, in)` -> `(B, M, out)`. The layers must have one shape."""
+
+    def __init__(self, layers: Sequence[nn.Linear]) -> None:
+        nn.Module.__init__(self)
+        self.in_features, self.out_features = layers[0].in_features, layers[0].out_features
+        self.weight = nn.Parameter(torch.stack([layer.weight.detach() for layer in layers]))
+        biases = [layer.bias for layer in layers]
+        self.bias = None if biases[0] is None else nn.Parameter(torch.stack([b.detach() for b in biases]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return StackedLinearOp().apply(x, self.weight, self.bias)
 
 
 @dataclass
@@ -109,6 +137,8 @@ class ConvOp(LinearOp):
 
 def linear_op(module: nn.Module) -> LinearOp | None:
     """The operator of a Linear, Conv1D (transformers) or convolution module; None for any other module."""
+    if isinstance(module, StackedLinear):
+        return StackedLinearOp()
     if isinstance(module, nn.Linear):
         return LinearOp()
     if is_hf_conv1d(module):

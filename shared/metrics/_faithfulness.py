@@ -14,6 +14,7 @@ from torch import Tensor
 from shared._checks import check_choice, check_finite, check_shape
 
 ORDERS = ("morf", "lerf")
+Baseline = float | Tensor | Callable[[Tensor, Tensor], Tensor]
 
 
 def perturbation_curve(
@@ -23,7 +24,7 @@ def perturbation_curve(
     *,
     order: str = "morf",
     fractions: int | Sequence[float] = 10,
-    baseline: float | Tensor = 0.0,
+    baseline: Baseline = 0.0,
     removable: Tensor | None = None,
 ) -> Tensor:
     """Output while features are replaced by a baseline, most ("morf") or least ("lerf") relevant first.
@@ -35,7 +36,9 @@ def perturbation_curve(
     inputs : (B, C, H, W) images, (B, T, D) token embeddings, (B, T) token ids or (B, F) features.
     relevance : (B, h, w) for images, h and w dividing H and W (each entry stands for a patch); else (B, T) or (B, F).
     fractions : number of equal steps from 0 to 1, or the fractions of features to remove.
-    baseline : what replaces a feature; a number or a tensor that broadcasts to `inputs`.
+    baseline : what replaces a feature; a number, a tensor that broadcasts to `inputs`, or a function of the inputs and
+        the removed features (bool, of inputs' shape) that returns replacements (N, *inputs.shape): the output is then
+        the mean over these N draws (`KernelDensity.inpaint`).
     removable : bool, of relevance's shape: which features may be removed (all). Fractions count these, row by row.
 
     Returns
@@ -56,7 +59,7 @@ def perturbation_curves(
     relevance: Tensor,
     *,
     fractions: int | Sequence[float] = 10,
-    baseline: float | Tensor = 0.0,
+    baseline: Baseline = 0.0,
     removable: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Both orders, (LeRF, MoRF), each (K, B); arguments as in `perturbation_curve`.
@@ -97,7 +100,7 @@ def _perturb(
     relevance: Tensor,
     order: str,
     grid: Sequence[float],
-    baseline: float | Tensor,
+    baseline: Baseline,
     removable: Tensor | None,
 ) -> Tensor:
     """Outputs (K, B) along one order; arguments are checked."""
@@ -107,14 +110,26 @@ def _perturb(
         allowed = removable.flatten(1).to(flat.device, torch.bool)
     ranks = _ranks(flat if order == "morf" else -flat, allowed)
     counts = allowed.sum(1, keepdim=True)
-    value = torch.as_tensor(baseline, dtype=inputs.dtype, device=inputs.device)
     outputs = []
     for fraction in grid:
         removed = (ranks < torch.round(fraction * counts)) & allowed
-        output = predict(torch.where(_spread(removed.view(relevance.shape), inputs), value, inputs))
-        check_shape("predict(inputs)", output, (len(inputs),))
-        outputs.append(output)
+        outputs.append(_output(predict, inputs, _spread(removed.view(relevance.shape), inputs), baseline))
     return torch.stack(outputs)
+
+
+def _output(predict: Callable[[Tensor], Tensor], inputs: Tensor, removed: Tensor, baseline: Baseline) -> Tensor:
+    """Outputs (B,) with the removed features replaced, the mean over draws if the baseline draws."""
+    if not callable(baseline):
+        value = torch.as_tensor(baseline, dtype=inputs.dtype, device=inputs.device)
+        output = predict(torch.where(removed, value, inputs))
+        check_shape("predict(inputs)", output, (len(inputs),))
+        return output
+    removed = removed.expand(inputs.shape)
+    draws = baseline(inputs, removed)
+    check_shape("baseline(inputs, removed)", draws, ("N", *inputs.shape))
+    output = predict(torch.where(removed, draws.to(inputs), inputs).flatten(0, 1))
+    check_shape("predict(inputs)", output, (draws.shape[0] * draws.shape[1],))
+    return output.unflatten(0, draws.shape[:2]).mean(0)
 
 
 def _grid(fractions: int | Sequence[float]) -> list[float]:

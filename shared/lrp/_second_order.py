@@ -1,0 +1,289 @@
+"""Second-order explanations of predictive uncertainty: the covariance of first-order explanations over an ensemble.
+
+Bley, Lapuschkin, Samek and Montavon 2024, "Explaining Predictive Uncertainty by Exposing Second-Order Effects" (arXiv
+2401.17441). M members, B rows, K outputs, features of shape S; the predictive variance sums the outputs' variances.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from shared._checks import check_choice, check_finite, check_range, check_shape
+from shared.lrp._attribute import attribute
+from shared.lrp._composites import Composite, check_ready
+from shared.lrp._ensemble import Ensemble
+from shared.lrp._inputs import frozen, output_tensor
+from shared.lrp._ops import Convolution, Linear, linear_op
+from shared.lrp._rules import Epsilon, Gamma
+
+FIRST_ORDER = ("lrp", "gi", "ig")
+Members = Ensemble | Sequence[nn.Module]
+Rules = Composite | Callable[[nn.Module], Composite] | None
+
+
+@dataclass(frozen=True)
+class SecondOrder:
+    """`R_ij = sum_k Cov_m(R_i, R_j)`, the shares of features and pairs of features in the predictive variance.
+
+    Attributes:
+        diagonal: `R_ii` `(B, *S)`, never negative: what the feature does by itself.
+        marginal: `sum_j R_ij` `(B, *S)`: with its share in every pair; may be negative, sums to `total`.
+        total: `sum_ij R_ij` `(B,)`, the variance of the summed explanations. It is `uncertainty` if every member's
+            explanation sums to its output up to one constant.
+        uncertainty: the predictive variance `(B,)`.
+        centred: explanations minus their mean over members `(M, B, K, *S)`, of which `matrix` is made.
+    """
+
+    diagonal: Tensor
+    marginal: Tensor
+    total: Tensor
+    uncertainty: Tensor
+    centred: Tensor = field(repr=False)
+    ddof: int = 0
+
+    @property
+    def gap(self) -> Tensor:
+        """`uncertainty - total` `(B,)`: what biases and non-conserving explainers keep."""
+        return self.uncertainty - self.total
+
+    def matrix(self) -> Tensor:
+        """`R_ij` `(B, D, D)`, symmetric, positive semi-definite, of rank <= (M - 1) K; D is the product of S."""
+        flat = self.centred.flatten(3)
+        return torch.einsum("mbki,mbkj->bij", flat, flat) / (len(flat) - self.ddof)
+
+
+def second_order(explanations: Tensor, outputs: Tensor, *, ddof: int = 0) -> SecondOrder:
+    """Covariance over members of any first-order explanations: CovLRP from LRP, CovGI from gradient x input, ...
+
+    Args:
+        explanations: `(M, B, K, *S)`, M >= 2: what each feature contributes to output k of member m.
+        outputs: `(M, B, K)`.
+        ddof: the covariance divides by M - ddof.
+
+    Costs O(M B K D); only `matrix` is quadratic in D.
+    """
+    if explanations.ndim < 4:
+        raise ValueError(f"explanations has shape {tuple(explanations.shape)}; expected (M, B, K, *features)")
+    check_shape("outputs", outputs, tuple(explanations.shape[:3]))
+    check_finite("explanations", explanations)
+    divisor = _divisor(len(explanations), ddof)
+    explanations = explanations.detach()
+    centred = explanations - explanations.mean(0)
+    summed = centred.flatten(3).sum(3)
+    diagonal = centred.square().sum((0, 2)) / divisor
+    marginal = (centred * summed.view(*summed.shape, *[1] * (centred.ndim - 3))).sum((0, 2)) / divisor
+    total = summed.square().sum((0, 2)) / divisor
+    return SecondOrder(diagonal, marginal, total, predictive_variance(outputs.detach(), ddof=ddof), centred, ddof)
+
+
+def predictive_variance(outputs: Tensor, *, ddof: int = 0) -> Tensor:
+    """Variance over members `(M, B, K)`, summed over outputs: `(B,)`."""
+    check_shape("outputs", outputs, ("M", "B", "K"))
+    check_finite("outputs", outputs)
+    return (outputs - outputs.mean(0)).square().sum((0, 2)) / _divisor(len(outputs), ddof)
+
+
+def explain_uncertainty(
+    members: Members,
+    x: Tensor,
+    method: str = "lrp",
+    *,
+    ddof: int = 0,
+    composite: Rules = None,
+    steps: int = 50,
+    baseline: float | Tensor = 0.0,
+) -> SecondOrder:
+    """Second-order explanation of an ensemble's variance: `second_order` of `explain_members`, whose arguments it has.
+
+    ensemble = Ensemble(networks)                       # or Ensemble.from_dropout(network, 10)
+    explain_uncertainty(ensemble, x).diagonal           # CovLRP; "gi" and "ig" give CovGI and CovIG
+    """
+    explained = explain_members(members, x, method, composite=composite, steps=steps, baseline=baseline)
+    return second_order(*explained, ddof=ddof)
+
+
+def explain_members(
+    members: Members,
+    x: Tensor,
+    method: str = "lrp",
+    *,
+    composite: Rules = None,
+    steps: int = 50,
+    baseline: float | Tensor = 0.0,
+) -> tuple[Tensor, Tensor]:
+    """First-order explanations of every member's outputs `(M, B, K, *S)` and the outputs `(M, B, K)`.
+
+    Args:
+        members: an `Ensemble`, explained in one pass per output, or any modules with outputs `(B, K)`, one by one.
+        x: float `(B, *S)`; `(B, D)` for an `Ensemble`.
+        method: "lrp", "gi" (gradient x input) or "ig" (integrated gradients: midpoints of the line from `baseline`).
+        composite: rules of LRP, or a function that gives those of a model; default `gamma_except_last`.
+
+    Raises `ValueError` for bad input, `RuntimeError` for a model in train mode with dropout.
+    """
+    check_choice("method", method, FIRST_ORDER)
+    _check_call(members, x, steps)
+    start = _start(baseline if method == "ig" else 0.0, x)
+    parts = []
+    for model, spread, n_members in _units(members):
+        leaf = spread(x)
+        outputs = _outputs(model, leaf, n_members)
+        weights = _one_output_each(outputs, leaf)
+        if method == "lrp":
+            relevance = _relevance(model, leaf, list(weights), composite)
+        else:
+            with frozen(model):
+                call = partial(_call, model)
+                relevance = _path(call, leaf, spread(start), steps if method == "ig" else 1, method == "ig", weights)
+        parts.append((_members_first(relevance, n_members), outputs))
+    return torch.cat([relevance for relevance, _ in parts]), torch.cat([outputs for _, outputs in parts])
+
+
+def explain_variance(
+    members: Members,
+    x: Tensor,
+    method: str = "lrp",
+    *,
+    ddof: int = 0,
+    composite: Rules = None,
+    steps: int = 50,
+    baseline: float | Tensor = 0.0,
+) -> Tensor:
+    """First-order explanation of the predictive variance itself `(B, *S)`: what the second-order one is held against.
+
+    "lrp" starts each member's backward pass with the relevance `(f_m - mean)^2 / M`; "gi" and "ig" take the variance's
+    gradient; "sensitivity" is its square. Other arguments as in `explain_members`.
+    """
+    check_choice("method", method, (*FIRST_ORDER, "sensitivity"))
+    _check_call(members, x, steps)
+    units = _units(members)
+    if method == "lrp":
+        outputs = torch.cat([_outputs(model, spread(x), n) for model, spread, n in units])
+        relevance = (outputs - outputs.mean(0)).square() / _divisor(len(outputs), ddof)
+        weights = torch.where(outputs == 0, 0.0, relevance / outputs).transpose(0, 1)  # coefficients: R = output * c
+        shares, first = torch.zeros_like(x), 0
+        for model, spread, n in units:
+            (found,) = _relevance(model, spread(x), [weights[:, first : first + n].flatten(1)], composite)
+            shares = shares + (found.sum(1) if isinstance(model, Ensemble) else found)
+            first += n
+        return shares
+
+    def variance(z: Tensor) -> Tensor:
+        outputs = [_call(model, z).unflatten(1, (n, -1)).transpose(0, 1) for model, _, n in units]
+        return predictive_variance(torch.cat(outputs), ddof=ddof)
+
+    if method == "sensitivity":
+        return _gradient(variance, x).square()
+    return _path(variance, x, _start(baseline if method == "ig" else 0.0, x), steps, method == "ig")
+
+
+def gamma_except_last(model: nn.Module, gamma: float = 0.2) -> Composite:
+    """The paper's rules: Gamma in dense layers, twice that in convolutions, LRP-0 (stabilised) in the last layer."""
+    names = [name for name, module in model.named_modules() if linear_op(module) is not None]
+    if not names:
+        raise ValueError(f"{type(model).__name__} has no linear layer to give a rule to")
+    rules = [(Convolution, Gamma(2 * gamma)), (Linear, Gamma(gamma))]
+    return Composite(rules, [(names[-1:], Epsilon())])
+
+
+def _divisor(n: int, ddof: int) -> int:
+    if n < 2:
+        raise ValueError(f"{n} member; a variance over members needs at least 2")
+    check_range("ddof", ddof, 0, n - 1)
+    return n - ddof
+
+
+def _check_call(members: Any, x: Tensor, steps: int) -> None:
+    models = [members] if isinstance(members, Ensemble) else list(members)
+    if isinstance(members, nn.Module) and not isinstance(members, Ensemble):
+        raise TypeError(f"members must be an Ensemble or a sequence of modules; got one {type(members).__name__}")
+    _divisor(members.n_members if isinstance(members, Ensemble) else len(models), 0)
+    for model in models:
+        check_ready(model)
+    if not x.is_floating_point():
+        raise ValueError(f"x has dtype {x.dtype}; accepted: floating point")
+    check_finite("x", x)
+    if isinstance(members, Ensemble):
+        check_shape("x", x, ("B", members.n_inputs))
+    check_range("steps", steps, 1)
+
+
+def _units(members: Any) -> list[tuple[nn.Module, Callable[[Tensor], Tensor], int]]:
+    """Models to run, what turns x into their input, and how many members each holds."""
+    if isinstance(members, Ensemble):
+        n = members.n_members
+        return [(members, lambda z: z[:, None].expand(-1, n, -1), n)]
+    return [(model, lambda z: z, 1) for model in members]
+
+
+def _flat(out: Any) -> Tensor:
+    """Outputs `(B, M K)`, members first."""
+    out = output_tensor(out, None)
+    return out.flatten(1) if out.ndim > 1 else out[:, None]
+
+
+def _call(model: nn.Module, x: Tensor) -> Tensor:
+    return _flat(model(x))
+
+
+def _outputs(model: nn.Module, x: Tensor, n_members: int) -> Tensor:
+    """Outputs `(M, B, K)` without a graph."""
+    with torch.no_grad():
+        return _call(model, x).unflatten(1, (n_members, -1)).transpose(0, 1)
+
+
+def _one_output_each(outputs: Tensor, leaf: Tensor) -> Tensor:
+    """Weights `(K, B, M K)` that pick output k of every member at once; members don't meet, so none is mixed."""
+    n_members, batch, n = outputs.shape
+    eye = torch.eye(n, dtype=leaf.dtype, device=leaf.device)
+    return eye.repeat(1, n_members)[:, None].expand(-1, batch, -1)
+
+
+def _relevance(model: nn.Module, leaf: Tensor, targets: list[Tensor], composite: Any) -> Tensor:
+    rules = composite if isinstance(composite, Composite) else (composite or gamma_except_last)(model)
+    return attribute(model, leaf, targets, rules, output=_flat).relevance
+
+
+def _start(baseline: float | Tensor, x: Tensor) -> Tensor:
+    start = torch.as_tensor(baseline, dtype=x.dtype, device=x.device)
+    try:
+        return start.expand(x.shape)
+    except RuntimeError:
+        raise ValueError(f"baseline of shape {tuple(start.shape)} doesn't broadcast to x {tuple(x.shape)}") from None
+
+
+def _path(
+    function: Callable[[Tensor], Tensor],
+    x: Tensor,
+    start: Tensor,
+    steps: int,
+    integrate: bool,
+    weights: Tensor | None = None,
+) -> Tensor:
+    """`(x - start)` times the mean gradient at the midpoints of `steps` pieces of the line, or the gradient at x."""
+    reach = x - start
+    positions = [(i + 0.5) / steps for i in range(steps)] if integrate else [1.0]
+    total = sum(_gradient(function, start + position * reach, weights) for position in positions)
+    return reach * total / len(positions)
+
+
+def _gradient(function: Callable[[Tensor], Tensor], x: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Gradient of the function's sum, or of each of K weighted sums in one batched backward pass `(K, *x)`."""
+    leaf = x.detach().requires_grad_()
+    with torch.enable_grad():
+        out = function(leaf)
+    seeds = torch.ones_like(out) if weights is None else weights
+    return torch.autograd.grad(out, leaf, seeds, is_grads_batched=weights is not None)[0]
+
+
+def _members_first(relevance: Tensor, n_members: int) -> Tensor:
+    """`(K, B, M, D)` of a stack or `(K, B, *S)` of one member -> `(M, B, K, *S)`."""
+    if n_members == 1:
+        return relevance.transpose(0, 1)[None]
+    return relevance.permute(2, 1, 0, *range(3, relevance.ndim))
