@@ -1,11 +1,19 @@
-"""Scores for explanations: faithfulness (perturbation curves) and localisation (relevance against a known truth)."""
+"""Scores for explanations: faithfulness (perturbation curves), localisation (against a known truth), sanity checks."""
 
 from shared.metrics._faithfulness import ORDERS, area_between, curve_area, perturbation_curve, perturbation_curves
 from shared.metrics._grid import cell_energy, grid_pointing_game
 from shared.metrics._inpainting import KernelDensity
 from shared.metrics._localisation import intersection_over_union, reciprocal_rank, relevance_mass, top_k_hit
+from shared.metrics._randomisation import (
+    LAYER_ORDERS,
+    parameter_randomisation,
+    random_logit,
+    randomised_models,
+    rank_correlation,
+)
 
 __all__ = [
+    "LAYER_ORDERS",
     "ORDERS",
     "KernelDensity",
     "area_between",
@@ -13,8 +21,12 @@ __all__ = [
     "curve_area",
     "grid_pointing_game",
     "intersection_over_union",
+    "parameter_randomisation",
     "perturbation_curve",
     "perturbation_curves",
+    "random_logit",
+    "randomised_models",
+    "rank_correlation",
     "reciprocal_rank",
     "relevance_mass",
     "top_k_hit",
