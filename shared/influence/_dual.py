@@ -1,0 +1,119 @@
+"""Kernel expansions of a last layer: DualDA (Yolcu et al. 2025) and representer points (Yeh et al. 2018)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from shared._checks import check_range
+from shared.influence._base import Attributor
+from shared.influence._classifier import Classifier
+from shared.influence._svm import CrammerSingerSVM
+
+
+class Expansion(Attributor):
+    """τ_i(x, c) = α_ic ⟨f(x), f_i⟩, for a head whose weights are w_c = Σ_i α_ic f_i.
+
+    Training points with no non-zero coefficient are dropped once, so that a test point costs as many inner products
+    as there are support vectors.
+    """
+
+    alpha_: Tensor  # (N, K)
+
+    def _keep(self, alpha: Tensor, features: Tensor) -> None:
+        self.alpha_ = alpha
+        self.support_ = (alpha.abs() > 1e-10 * alpha.abs().max()).any(1).nonzero().flatten()
+        self._columns = alpha[self.support_].T.contiguous()  # (K, S)
+        self._supporters = features[self.support_]  # (S, D)
+
+    def _expanded(self, features: Tensor) -> Tensor:
+        return features
+
+    def _attribute(self, x: Tensor, features: Tensor, targets: Tensor) -> Tensor:
+        scores = (self._expanded(features) @ self._supporters.T).mul_(self._columns[targets])
+        if len(self.support_) == len(self.alpha_):
+            return scores
+        tau = scores.new_zeros(len(x), len(self.alpha_))
+        tau[:, self.support_] = scores
+        return tau
+
+    def _self_influence(self, net: Classifier) -> Tensor:
+        squares = self._expanded(net.train_features).square().sum(1)
+        return self.alpha_.gather(1, net.y[:, None]).squeeze(1) * squares
+
+
+class DualDA(Expansion):
+    """Attribution through a multi-class SVM on the network's features (Yolcu et al. 2025).
+
+    τ_i(x, c) = α_ic ⟨f(x), f_i⟩ and Σ_i τ_i(x, c) + b_c is the SVM's score of class c: exact for the SVM, which stands
+    in for the network's head. Sparse: points off the margin have α_i = 0. A point's self-influence is α_{i y_i} |f_i|².
+
+    Args:
+        C: see `CrammerSingerSVM`; the paper evaluates 1e-1, 1e-3 and 1e-5 on unscaled features.
+        normalise: explain z-scores of the features (constant columns are left at zero) instead of the features.
+        options: further arguments of `CrammerSingerSVM`.
+    """
+
+    def __init__(self, C: float = 1e-3, *, normalise: bool = False, **options: object) -> None:
+        self.svm, self.normalise = CrammerSingerSVM(C, **options), normalise
+        self.name = f"DualDA, C={C:g}"
+
+    def _fit(self, net: Classifier) -> None:
+        features = net.train_features
+        self.shift_, self.scale_ = features.new_zeros(features.shape[1]), features.new_ones(features.shape[1])
+        if self.normalise:
+            deviation = features.std(0, unbiased=False)
+            self.shift_ = features.mean(0)
+            self.scale_ = torch.where(deviation > 1e-6 * deviation.max(), deviation, torch.inf)
+        missing = set(range(net.n_classes)) - set(net.y.unique().tolist())
+        if missing:
+            raise ValueError(f"y has no training point of class {sorted(missing)}, which the head knows")
+        z = self._expanded(features)
+        self.svm.fit(z, net.y)
+        self._keep(self.svm.alpha_.to(z), z)
+
+    def _expanded(self, features: Tensor) -> Tensor:
+        return (features - self.shift_) / self.scale_ if self.normalise else features
+
+    def scores(self, x: Tensor) -> Tensor:
+        """The SVM's scores (T, K) of inputs: Σ_i τ_i + b_c."""
+        return self.svm.decision_function(self._expanded(self.fitted.features(x)))
+
+
+class RepresenterPoints(Expansion):
+    """α_ic = -(p_ic - q_ic) / (2 λ N): the head refitted with an ℓ2 penalty to the network's own probabilities q.
+
+    min over W of (1/N) Σ_i CE(q_i, softmax(W f_i)) + λ |W|², solved to its stationary point, where the logits are
+    Σ_i α_ic ⟨f(x), f_i⟩. Features get a constant column where the head has a bias.
+    """
+
+    name = "representer points"
+
+    def __init__(self, l2: float = 3e-3, *, max_iterations: int = 1000) -> None:
+        check_range("l2", l2, 1e-12)
+        self.l2, self.max_iterations = l2, max_iterations
+
+    def _fit(self, net: Classifier) -> None:
+        X = net.augmented(net.train_features)
+        q = net.logits(net.train_features).double().softmax(1)
+        F = X.double()
+        W = F.new_zeros(q.shape[1], F.shape[1], requires_grad=True)
+        optimiser = torch.optim.LBFGS(
+            [W], max_iter=self.max_iterations, tolerance_grad=1e-7, tolerance_change=0, line_search_fn="strong_wolfe"
+        )
+
+        def loss() -> Tensor:
+            optimiser.zero_grad()
+            value = torch.nn.functional.cross_entropy(F @ W.T, q) + self.l2 * W.square().sum()
+            value.backward()
+            return value
+
+        with torch.enable_grad():
+            optimiser.step(loss)
+        self.weight_ = W.detach()
+        self.gradient_ = float(W.grad.abs().max())
+        alpha = (q - (F @ self.weight_.T).softmax(1)) / (2 * self.l2 * len(F))
+        self._keep(alpha.to(X), X)
+
+    def _expanded(self, features: Tensor) -> Tensor:
+        return self.fitted.augmented(features)

@@ -1,0 +1,148 @@
+"""How good attributions are: Quanda's metrics (Bareeva et al. 2024), sparsity, and the level of chance of each.
+
+τ is (T, N), larger meaning more support for the explained class. Means are over test points; what can't be scored (no
+positives, a constant row) is left out and `n_used` says how many were.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from scipy import stats
+from torch import Tensor
+
+from shared._checks import check_choice, check_finite, check_range, check_shape
+
+
+@dataclass(frozen=True)
+class Score:
+    """`score` is the mean of `per_item`; `chance` what random scores get on average; NaN if nothing could be scored."""
+
+    score: float
+    per_item: Tensor = field(repr=False)
+    n_used: int
+    chance: float
+
+
+def class_detection(tau: Tensor, train_labels: Tensor, targets: Tensor, k: int = 1) -> Score:
+    """Share of the k strongest proponents that are of the explained class.
+
+    With the true subclasses of a network trained on groups of classes this is Quanda's subclass detection.
+    """
+    _check_tau(tau)
+    check_shape("train_labels", train_labels, (tau.shape[1],))
+    check_shape("targets", targets, (len(tau),))
+    check_range("k", k, 1, tau.shape[1])
+    same = train_labels[tau.topk(k, 1).indices] == targets[:, None]
+    chance = (train_labels[None] == targets[:, None]).double().mean()
+    return _score(same.double().mean(1), float(chance))
+
+
+def shortcut_detection(tau: Tensor, marked: Tensor, keep: Tensor | None = None) -> Score:
+    """Mean average precision of τ as a detector of the marked training points.
+
+    marked : (N,) bool, the training points that carry the shortcut (or come from a foreign data set: Quanda's mixed
+    data sets). keep : (T,) bool, the test points that the shortcut fooled: predicted as its class, not of it.
+    """
+    _check_tau(tau)
+    check_shape("marked", marked, (tau.shape[1],))
+    if not 0 < int(marked.sum()) < len(marked):
+        raise ValueError(f"marked has {int(marked.sum())} of {len(marked)} points; some and not all must be marked")
+    if keep is not None:
+        check_shape("keep", keep, (len(tau),))
+        tau = tau[keep]
+    return _score(average_precision(tau, marked), float(marked.double().mean()))
+
+
+def average_precision(scores: Tensor, positive: Tensor) -> Tensor:
+    """Average precision of each row of scores (T, N) for positives (N,) bool; tied scores count as one threshold."""
+    ordered, order = scores.sort(1, descending=True)
+    hits = positive[order].double()
+    count = torch.arange(1, scores.shape[1] + 1, device=scores.device)
+    ends = torch.ones_like(hits, dtype=torch.bool)
+    ends[:, :-1] = ordered[:, 1:] != ordered[:, :-1]
+    position = torch.where(ends, count, scores.shape[1]).flip(1).cummin(1).values.flip(1)  # last of each tie
+    precision = hits.cumsum(1).gather(1, position - 1) / position
+    return (hits * precision).sum(1) / positive.sum()
+
+
+def mislabelling_detection(self_influence: Tensor, flipped: Tensor) -> Score:
+    """Area under the share of wrong labels found among the first points, by self-influence from the top.
+
+    `per_item` is that curve (N,). Trapezoids, divided by N, as in Quanda; ties stay in the order of the data. Best:
+    about 1 minus half the share of wrong labels.
+    """
+    check_shape("flipped", flipped, (len(self_influence),))
+    check_finite("self_influence", self_influence)
+    if not bool(flipped.any()):
+        raise ValueError("flipped marks no point; there is nothing to detect")
+    found = flipped[self_influence.argsort(descending=True, stable=True)].double().cumsum(0) / flipped.sum()
+    n = len(flipped)
+    return Score(float(torch.trapezoid(found) / n), found, n, 0.5 * (1 - 1 / n**2))
+
+
+def lds(tau: Tensor, subsets: Tensor, outputs: Tensor, correlation: str = "spearman") -> Score:
+    """Linear datamodelling score (Park et al. 2023).
+
+    subsets : (m, N) bool, the training points of m retrained networks; outputs : (m, T), their explained output for
+    each test point, e.g. log p of the class. Per test point the rank correlation over the m networks of Σ_{i in S} τ_i
+    with the output.
+    """
+    _check_tau(tau)
+    check_choice("correlation", correlation, ("spearman", "kendall"))
+    check_shape("subsets", subsets, ("m", tau.shape[1]))
+    check_shape("outputs", outputs, (len(subsets), len(tau)))
+    check_finite("outputs", outputs)
+    predicted = tau.double() @ subsets.double().T
+    return _score(rank_correlation(predicted, outputs.T.double(), correlation), 0.0)
+
+
+def model_randomisation(tau: Tensor, tau_random: Tensor, correlation: str = "spearman") -> Score:
+    """Rank correlation of each test point's scores with those for a network with random weights; near 0 is better."""
+    _check_tau(tau)
+    check_shape("tau_random", tau_random, tuple(tau.shape))
+    check_choice("correlation", correlation, ("spearman", "kendall"))
+    return _score(rank_correlation(tau.double(), tau_random.double(), correlation), 0.0)
+
+
+def rank_correlation(a: Tensor, b: Tensor, kind: str = "spearman") -> Tensor:
+    """Row by row for a, b (T, n); ties get their mean rank; NaN for a constant row."""
+    if kind == "kendall":
+        signs = [torch.sign(t[:, :, None] - t[:, None, :]) for t in (a, b)]
+        norms = [s.square().sum((1, 2)) for s in signs]
+        return (signs[0] * signs[1]).sum((1, 2)) / (norms[0] * norms[1]).sqrt()
+    ranks = [torch.from_numpy(stats.rankdata(t.cpu().numpy(), axis=1)) for t in (a, b)]
+    x, y = (r - r.mean(1, keepdim=True) for r in ranks)
+    return ((x * y).sum(1) / (x.square().sum(1) * y.square().sum(1)).sqrt()).to(a.device)
+
+
+def topk_cardinality(tau: Tensor, k: int = 1) -> Score:
+    """Different training points among all test points' k strongest, over T k; high means specific to the test point.
+
+    `chance` is the expectation for k points drawn at random for each test point; `per_item` is empty.
+    """
+    _check_tau(tau)
+    T, N = tau.shape
+    check_range("k", k, 1, N)
+    seen = len(tau.topk(k, 1).indices.unique())
+    return Score(seen / (T * k), tau.new_empty(0), T, N * (1 - (1 - k / N) ** T) / (T * k))
+
+
+def sparsity_curve(tau: Tensor) -> Tensor:
+    """Share of Σ_i |τ_i| in the j largest, mean over test points, for j = 1 … N: (N,)."""
+    _check_tau(tau)
+    mass = tau.double().abs().sort(1, descending=True).values.cumsum(1)
+    mass = mass[mass[:, -1] > 0]
+    return (mass / mass[:, -1:]).mean(0)
+
+
+def _check_tau(tau: Tensor) -> None:
+    check_shape("tau", tau, ("T", "N"))
+    check_finite("tau", tau)
+
+
+def _score(per_item: Tensor, chance: float) -> Score:
+    used = per_item[torch.isfinite(per_item)]
+    return Score(float(used.mean()) if len(used) else float(np.nan), per_item, len(used), chance)

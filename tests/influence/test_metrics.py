@@ -1,0 +1,171 @@
+"""Metrics against their definitions in loops, scikit-learn and scipy, and golden arrays of Quanda."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+import torch
+from scipy import stats
+
+from shared.influence import (
+    add_mark,
+    class_detection,
+    flip_labels,
+    group_labels,
+    lds,
+    mark_mask,
+    mislabelling_detection,
+    model_randomisation,
+    random_subsets,
+    shortcut_detection,
+    sparsity_curve,
+    topk_cardinality,
+)
+
+
+def rng(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture
+def tau():
+    return torch.randn(12, 40, generator=rng(), dtype=torch.float64)
+
+
+def test_class_detection(tau):
+    labels, targets = torch.randint(0, 4, (40,), generator=rng(1)), torch.randint(0, 4, (12,), generator=rng(2))
+    expected = [float(labels[row.argmax()] == c) for row, c in zip(tau, targets)]
+    result = class_detection(tau, labels, targets)
+    assert result.per_item.tolist() == expected
+    assert result.score == sum(expected) / 12
+    five = [float((labels[row.argsort()[-5:]] == c).double().mean()) for row, c in zip(tau, targets)]
+    assert class_detection(tau, labels, targets, k=5).per_item.tolist() == pytest.approx(five)
+    perfect = (labels[None] == targets[:, None]).double()
+    assert class_detection(perfect, labels, targets).score == 1
+
+
+def test_shortcut_detection_is_average_precision(tau):
+    average_precision_score = pytest.importorskip("sklearn.metrics").average_precision_score
+    marked = torch.rand(40, generator=rng(1)) < 0.3
+    keep = torch.rand(12, generator=rng(2)) < 0.6
+    tied = (tau * 2).round() / 2  # many ties, as sparse scores have
+    for scores in (tau, tied):
+        result = shortcut_detection(scores, marked, keep)
+        expected = [average_precision_score(marked.numpy(), row.numpy()) for row in scores[keep]]
+        assert result.per_item.tolist() == pytest.approx(expected)
+        assert result.n_used == int(keep.sum())
+        assert result.chance == pytest.approx(float(marked.double().mean()))
+    nobody = shortcut_detection(tau, marked, torch.zeros(12, dtype=torch.bool))
+    assert nobody.n_used == 0
+    assert nobody.score != nobody.score  # NaN, where Quanda says 0
+
+
+def test_mislabelling_detection():
+    influence, flipped = torch.randn(50, generator=rng()), torch.rand(50, generator=rng(1)) < 0.2
+    order, found, curve = sorted(range(50), key=lambda i: -influence[i]), 0, []
+    for i in order:
+        found += int(flipped[i])
+        curve.append(found / int(flipped.sum()))
+    area = sum((a + b) / 2 for a, b in pairwise(curve)) / 50
+    result = mislabelling_detection(influence, flipped)
+    assert result.score == pytest.approx(area)
+    assert result.per_item.tolist() == pytest.approx(curve)
+    assert mislabelling_detection(flipped.double(), flipped).score == pytest.approx(
+        1 - int(flipped.sum()) / 100, abs=0.02
+    )
+    draws = [mislabelling_detection(torch.randn(50, generator=rng(s)), flipped).score for s in range(400)]
+    assert sum(draws) / 400 == pytest.approx(result.chance, abs=0.02)
+
+
+@pytest.mark.parametrize(("kind", "reference"), [("spearman", stats.spearmanr), ("kendall", stats.kendalltau)])
+def test_lds(tau, kind, reference):
+    subsets = random_subsets(40, 15, 0.5, rng(3))
+    outputs = torch.randn(15, 12, generator=rng(4), dtype=torch.float64).round(decimals=1)
+    expected = []
+    for t in range(12):
+        predicted = [float(sum(tau[t, i] for i in range(40) if s[i])) for s in subsets]
+        expected.append(reference(predicted, outputs[:, t].numpy()).statistic)
+    result = lds(tau, subsets, outputs, kind)
+    assert result.per_item.tolist() == pytest.approx(expected)
+    assert result.score == pytest.approx(sum(expected) / 12)
+    exact = (tau @ subsets.double().T).T
+    assert lds(tau, subsets, exact, kind).score == pytest.approx(1)
+    assert lds(3 * tau + 5, subsets, outputs, kind).score == pytest.approx(result.score)  # subsets are equally large
+    tau[0] = 0
+    assert lds(tau, subsets, outputs, kind).n_used == 11
+
+
+def test_model_randomisation(tau):
+    other = torch.randn(12, 40, generator=rng(9), dtype=torch.float64)
+    expected = [stats.spearmanr(a, b).statistic for a, b in zip(tau.numpy(), other.numpy())]
+    assert model_randomisation(tau, other).per_item.tolist() == pytest.approx(expected)
+    assert model_randomisation(tau, tau).score == pytest.approx(1)
+
+
+def test_topk_cardinality(tau):
+    seen = {int(i) for row in tau for i in row.argsort()[-3:]}
+    assert topk_cardinality(tau, 3).score == len(seen) / 36
+    assert topk_cardinality(tau[:1].expand(12, -1), 3).score == pytest.approx(1 / 12)
+    draws = [topk_cardinality(torch.rand(12, 40, generator=rng(s)), 3) for s in range(300)]
+    assert sum(d.score for d in draws) / 300 == pytest.approx(draws[0].chance, abs=0.01)
+
+
+def test_sparsity_curve():
+    tau = torch.tensor([[4.0, -3.0, 0.0, 1.0], [0.0, 0.0, -2.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
+    assert sparsity_curve(tau).tolist() == pytest.approx([0.75, 0.9375, 1, 1])
+
+
+def test_permuting_training_points_changes_no_score(tau):
+    order = torch.randperm(40, generator=rng(5))
+    labels, targets = torch.arange(40) % 4, torch.arange(12) % 4
+    marked, subsets = labels == 1, random_subsets(40, 10, 0.5, rng(6))
+    outputs = torch.randn(10, 12, generator=rng(7), dtype=torch.float64)
+    for score in (
+        lambda o: class_detection(tau[:, o], labels[o], targets),
+        lambda o: shortcut_detection(tau[:, o], marked[o]),
+        lambda o: lds(tau[:, o], subsets[:, o], outputs),
+        lambda o: mislabelling_detection(tau[0, o], marked[o]),
+        lambda o: topk_cardinality(tau[:, o], 2),
+    ):
+        assert score(order).score == pytest.approx(score(torch.arange(40)).score)
+
+
+def test_controlled_data():
+    y = torch.arange(200) % 10
+    wrong, flipped = flip_labels(y, 0.3, 10, rng())
+    assert int(flipped.sum()) == 60
+    assert torch.equal(wrong != y, flipped)
+    assert int(wrong.min()) >= 0
+    assert int(wrong.max()) <= 9
+    assert group_labels(y, [[0, 1], [2, 3], [4, 5], [6, 7], [8, 9]]).tolist() == (y // 2).tolist()
+    x = torch.rand(4, 3, 12, 10, generator=rng())
+    marked = add_mark(x, torch.tensor([True, False, True, False]), frame=1, square=4)
+    mask = mark_mask(12, 10, 1, 4)
+    assert int(mask.sum()) == 2 * 10 + 2 * 10 + 16
+    assert (marked[0][:, mask] == 1).all()
+    assert torch.equal(marked[1], x[1])
+    assert torch.equal(marked[2][:, ~mask], x[2][:, ~mask])
+    subsets = random_subsets(30, 8, 0.5, rng())
+    assert (subsets.sum(1) == 15).all()
+    assert len({tuple(s.tolist()) for s in subsets}) == 8
+
+
+def test_bad_input(tau):
+    labels = torch.arange(40) % 4
+    for call, message in [
+        (lambda: class_detection(tau, labels[:9], torch.zeros(12)), r"train_labels has shape \(9,\)"),
+        (lambda: class_detection(tau, labels, torch.zeros(3)), "targets"),
+        (lambda: class_detection(tau, labels, torch.zeros(12), k=41), "k=41"),
+        (lambda: class_detection(tau * torch.nan, labels, torch.zeros(12)), "NaN"),
+        (lambda: shortcut_detection(tau, labels < 0), "0 of 40"),
+        (lambda: mislabelling_detection(tau[0], labels < 0), "nothing to detect"),
+        (lambda: lds(tau, torch.ones(5, 39), torch.zeros(5, 12)), "subsets has shape"),
+        (lambda: lds(tau, torch.ones(5, 40), torch.zeros(12, 5)), "outputs has shape"),
+        (lambda: lds(tau, torch.ones(5, 40), torch.zeros(5, 12), "pearson"), "spearman, kendall"),
+        (lambda: model_randomisation(tau, tau[:3]), "tau_random"),
+        (lambda: group_labels(labels, [[0, 1], [2]]), r"class \[3\]"),
+        (lambda: flip_labels(labels, 1.3, 4, rng()), "share=1.3"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            call()
