@@ -156,10 +156,11 @@ def _filled(cfg: SAEConfig, tensors: dict[str, Tensor], path: Path) -> SparseDic
         raise ValueError(f"{path}: {', '.join(missing)} missing for architecture={cfg.architecture!r}")
     if unknown := sorted(tensors.keys() - state.keys()):
         raise ValueError(f"{path}: unexpected {', '.join(unknown)} for architecture={cfg.architecture!r}")
-    for name, value in tensors.items():
+    for name in state:
+        value = tensors[name]
         if value.shape != state[name].shape:
             wanted, sizes = tuple(state[name].shape), f"d_in={cfg.d_in}, d_sae={cfg.d_sae}, d_out={cfg.width_out}"
-            raise ValueError(f"{path}: {name} has shape {tuple(value.shape)}; by the configuration ({sizes}) {wanted}")
+            raise ValueError(f"{path}: {name} has shape {tuple(value.shape)}; {sizes} ask for {wanted}")
         if not value.is_floating_point():
             raise ValueError(f"{path}: {name} has type {value.dtype}; expected floating point")
         if name != "threshold" or cfg.architecture == "jumprelu":

@@ -1,0 +1,196 @@
+"""Files: bit-exact round trips, SAELens's names, and every way a file can contradict itself."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from shared.sae import SAEConfig, SparseDict, load, load_dictionary_learning, load_sparsify, save
+
+KINDS = {
+    "standard": {},
+    "jumprelu": {"init_threshold": 0.3},
+    "topk": {"k": 3},
+    "batchtopk": {"k": 3},
+    "matryoshka": {"k": 3, "widths": (4, 24)},
+    "standard transcoder": {"d_out": 5},
+    "standard skip": {"d_out": 5, "skip": True},
+    "jumprelu transcoder": {"d_out": 5},
+}
+NAMES = {
+    "batchtopk": "jumprelu",
+    "matryoshka": "jumprelu",
+    "standard transcoder": "transcoder",
+    "standard skip": "skip_transcoder",
+    "jumprelu transcoder": "jumprelu_transcoder",
+}
+
+
+def make(kind="topk", **more):
+    config = SAEConfig(kind.split()[0], 8, 24, metadata={"hook_name": "blocks.2"}, **{**KINDS[kind], **more})
+    sae = SparseDict(config, torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        for parameter in sae.parameters():
+            parameter += 0.01 * torch.rand(parameter.shape, generator=torch.Generator().manual_seed(2))
+    if kind in ("batchtopk", "matryoshka"):
+        sae.threshold.fill_(0.4)
+    return sae
+
+
+def data():
+    return torch.randn(20, 8, generator=torch.Generator().manual_seed(3))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_saved_comes_back_to_the_bit_under_saelens_names(kind, tmp_path):
+    sae = make(kind)
+    loaded = load(save(sae, tmp_path / "sae"))
+    config = json.loads((tmp_path / "sae" / "cfg.json").read_text())
+    assert config["architecture"] == NAMES.get(kind, kind)
+    tensors = load_file(tmp_path / "sae" / "sae_weights.safetensors")
+    assert tensors["W_enc"].shape == (8, 24)
+    for name, value in sae.to_inference().state_dict().items():
+        assert torch.equal(tensors[name], value)
+        assert torch.equal(loaded.state_dict()[name], value)
+    with torch.no_grad():
+        assert torch.equal(loaded(data()).codes, sae(data()).codes)
+        assert torch.equal(loaded(data()).x_hat, sae(data()).x_hat)
+    assert loaded.cfg.metadata["hook_name"] == "blocks.2"
+    assert loaded.cfg.widths == sae.cfg.widths
+    assert loaded.cfg.decoder_norm == sae.cfg.decoder_norm
+    again = load(save(loaded, tmp_path / "again"))
+    assert again.cfg == loaded.cfg
+    assert sorted(p.name for p in (tmp_path / "sae").iterdir()) == ["cfg.json", "sae_weights.safetensors"]
+
+
+def edited(tmp_path, config=None, drop=(), **tensors):
+    """A saved TopK whose files were tampered with."""
+    folder = save(make(), tmp_path / "sae")
+    path = folder / "cfg.json"
+    content = json.loads(path.read_text()) | (config or {})
+    path.write_text(json.dumps({key: value for key, value in content.items() if key not in drop}))
+    weights = load_file(folder / "sae_weights.safetensors") | tensors
+    save_file({k: v for k, v in weights.items() if k not in drop}, folder / "sae_weights.safetensors")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("config", "drop", "tensors", "message"),
+    [
+        ({"d_sae": 25}, (), {}, r"W_enc has shape \(8, 24\).*d_sae=25.*\(8, 25\)"),
+        ({"d_in": 9}, (), {}, r"sae_weights\.safetensors: W_enc has shape"),
+        ({"k": 30}, (), {}, r"cfg\.json: k=30"),
+        ({"architecture": "gated"}, (), {}, "gated"),
+        ({"architecture": "jumprelu"}, (), {}, "threshold missing"),
+        ({"architecture": "skip_transcoder", "d_out": 8}, (), {}, "W_skip missing"),
+        ({"normalize_activations": "batch"}, (), {}, "normalize_activations"),
+        ({}, ("b_dec",), {}, "b_dec missing"),
+        ({}, ("d_in",), {}, r"cfg\.json: d_in missing"),
+        ({}, (), {"scaling": torch.ones(3)}, "unexpected scaling"),
+        ({}, (), {"b_enc": torch.full((24,), float("nan"))}, "b_enc .*24 NaN"),
+        ({}, (), {"b_enc": torch.zeros(24, dtype=torch.long)}, "b_enc has type"),
+        ({"architecture": "jumprelu"}, (), {"threshold": torch.full((24,), -0.1)}, "negative"),
+        ({"architecture": "jumprelu"}, (), {"threshold": torch.zeros(())}, r"threshold has shape \(\)"),
+    ],
+)
+def test_files_that_contradict_themselves_are_refused(tmp_path, config, drop, tensors, message):
+    with pytest.raises(ValueError, match=message):
+        load(edited(tmp_path, config, drop, **tensors))
+
+
+def test_damaged_and_missing_files_are_refused(tmp_path):
+    folder = save(make(), tmp_path / "sae")
+    weights = folder / "sae_weights.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-100])
+    with pytest.raises(ValueError, match="no whole safetensors file"):
+        load(folder)
+    weights.write_bytes(whole)
+    (folder / "cfg.json").write_text("{")
+    with pytest.raises(ValueError, match=r"cfg\.json is no JSON"):
+        load(folder)
+    (folder / "cfg.json").write_text("[1]")
+    with pytest.raises(ValueError, match="a JSON object"):
+        load(folder)
+    (folder / "cfg.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"cfg\.json is missing"):
+        load(folder)
+
+
+def test_a_save_that_fails_leaves_no_loadable_half(tmp_path, monkeypatch):
+    folder = save(make(), tmp_path / "sae")
+    monkeypatch.setattr("shared.sae._files.save_file", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        save(make("standard"), folder)
+    with pytest.raises(FileNotFoundError):
+        load(folder)
+
+
+def test_what_cannot_be_saved_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no threshold yet"):
+        save(SparseDict(SAEConfig("batchtopk", 8, 24, k=2)), tmp_path / "a")
+    broken = make()
+    with torch.no_grad():
+        broken.b_enc[0] = float("inf")
+    with pytest.raises(ValueError, match="b_enc"):
+        save(broken, tmp_path / "b")
+    assert not (tmp_path / "b").exists()
+
+
+def test_saelens_files_with_rescaled_codes_are_folded(tmp_path):
+    """`rescale_acts_by_decoder_norm`: codes are multiplied by the row norms before selecting, divided when decoding."""
+    folder = edited(tmp_path, {"rescale_acts_by_decoder_norm": True})
+    raw = load_file(folder / "sae_weights.safetensors")
+    norms = raw["W_dec"].norm(dim=1)
+    z = ((data() - raw["b_dec"]) @ raw["W_enc"] + raw["b_enc"]) * norms
+    codes = torch.where(z >= z.topk(3).values[:, -1:], z.relu(), 0.0)
+    with torch.no_grad():
+        out = load(folder)(data())
+    assert torch.allclose(out.codes, codes, atol=1e-6)
+    assert torch.allclose(out.x_hat, (codes / norms) @ raw["W_dec"] + raw["b_dec"], atol=1e-6)
+
+
+def test_sparsify_directories(tmp_path):
+    sae = make()
+    tensors = {"encoder.weight": sae.W_enc.T, "encoder.bias": sae.b_enc, "W_dec": sae.W_dec, "b_dec": sae.b_dec}
+    save_file({k: v.detach().contiguous() for k, v in tensors.items()}, tmp_path / "sae.safetensors")
+    (tmp_path / "cfg.json").write_text(json.dumps({"k": 3, "num_latents": 24, "d_in": 8, "activation": "topk"}))
+    loaded = load_sparsify(tmp_path)
+    assert torch.equal(loaded(data()).codes, sae(data()).codes)
+    (tmp_path / "cfg.json").write_text(json.dumps({"k": 3, "num_latents": 25}))
+    with pytest.raises(ValueError, match="num_latents=25"):
+        load_sparsify(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["standard", "topk", "batchtopk", "matryoshka", "jumprelu"])
+def test_dictionary_learning_files(kind, tmp_path):
+    sae = make(kind, **({"apply_b_dec_to_input": False} if kind == "jumprelu" else {}))
+    values = {name: value.detach().clone() for name, value in sae.state_dict().items()}
+    if kind in ("matryoshka", "jumprelu"):
+        state = values
+    else:
+        state = {"encoder.weight": values["W_enc"].T, "encoder.bias": values["b_enc"]}
+        state |= {"decoder.weight": values["W_dec"].T, "bias" if kind == "standard" else "b_dec": values["b_dec"]}
+    if "topk" in kind or kind == "matryoshka":
+        state["k"] = torch.tensor(3, dtype=torch.int)
+        state["threshold"] = torch.tensor(-1.0 if kind == "topk" else 0.4)
+    if kind == "matryoshka":
+        state["group_sizes"] = torch.tensor([4, 20])
+    torch.save(state, tmp_path / "ae.pt")
+    loaded = load_dictionary_learning(tmp_path / "ae.pt", "jumprelu" if kind == "jumprelu" else None)
+    assert loaded.cfg.architecture == kind
+    assert loaded.cfg.widths == sae.cfg.widths
+    with torch.no_grad():
+        assert torch.allclose(loaded(data()).codes, sae(data()).codes, atol=1e-6)
+    torch.save({"k": torch.tensor(3)}, tmp_path / "ae.pt")
+    with pytest.raises(ValueError, match="W_enc, b_enc, W_dec, b_dec missing"):
+        load_dictionary_learning(tmp_path / "ae.pt")
+
+
+def test_pickles_that_hold_more_than_tensors_are_not_run(tmp_path):
+    torch.save({"config": SAEConfig("standard", 2, 4)}, tmp_path / "ae.pt")
+    with pytest.raises(ValueError, match="no plain state dict"):
+        load_dictionary_learning(tmp_path / "ae.pt")
