@@ -26,8 +26,8 @@ class Score:
     chance: float
 
 
-def class_detection(tau: Tensor, train_labels: Tensor, targets: Tensor, k: int = 1) -> Score:
-    """Share of the k strongest proponents that are of the explained class.
+def class_detection(tau: Tensor, train_labels: Tensor, targets: Tensor, k: int = 5) -> Score:
+    """Share of the k strongest proponents that are of the explained class; k = 5 in Quanda and DualXDA.
 
     With the true subclasses of a network trained on groups of classes this is Quanda's subclass detection.
     """

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from scipy import stats
@@ -23,6 +25,8 @@ from shared.influence import (
     topk_cardinality,
 )
 
+GOLDEN = Path(__file__).parents[1] / "golden" / "quanda.npz"
+
 
 def rng(seed=0):
     return torch.Generator().manual_seed(seed)
@@ -36,11 +40,11 @@ def tau():
 def test_class_detection(tau):
     labels, targets = torch.randint(0, 4, (40,), generator=rng(1)), torch.randint(0, 4, (12,), generator=rng(2))
     expected = [float(labels[row.argmax()] == c) for row, c in zip(tau, targets)]
-    result = class_detection(tau, labels, targets)
+    result = class_detection(tau, labels, targets, k=1)
     assert result.per_item.tolist() == expected
     assert result.score == sum(expected) / 12
     five = [float((labels[row.argsort()[-5:]] == c).double().mean()) for row, c in zip(tau, targets)]
-    assert class_detection(tau, labels, targets, k=5).per_item.tolist() == pytest.approx(five)
+    assert class_detection(tau, labels, targets).per_item.tolist() == pytest.approx(five)
     perfect = (labels[None] == targets[:, None]).double()
     assert class_detection(perfect, labels, targets).score == 1
 
@@ -129,6 +133,29 @@ def test_permuting_training_points_changes_no_score(tau):
         lambda o: topk_cardinality(tau[:, o], 2),
     ):
         assert score(order).score == pytest.approx(score(torch.arange(40)).score)
+
+
+def test_agrees_with_quanda():
+    """Golden arrays, made by tests/golden/make_quanda.py."""
+    with np.load(GOLDEN, allow_pickle=False) as file:
+        a = {k: torch.from_numpy(np.asarray(v)) for k, v in file.items()}
+    tau, subsets = a["tau"], torch.zeros(len(a["subsets"]), a["tau"].shape[1], dtype=torch.bool)
+    subsets.scatter_(1, a["subsets"], True)
+    logits_cls = a["targets"] == a["cls"]
+    ours = {
+        "class_detection": class_detection(tau, a["y"], a["targets"]),
+        "subclass_detection": class_detection(tau, a["y"], a["targets"], k=3),
+        "shortcut_detection": shortcut_detection(tau, a["marked"], logits_cls & (a["test_y"] != a["cls"])),
+        "mixed_datasets": shortcut_detection(tau, a["marked"]),
+        "topk_cardinality": topk_cardinality(tau, 3),
+        "mislabelling_detection": mislabelling_detection(a["self_influence"], a["flipped"]),
+        "lds_spearman": lds(tau, subsets, a["outputs"]),
+        "lds_kendall": lds(tau, subsets, a["outputs"], "kendall"),
+        "randomisation_spearman": model_randomisation(tau, torch.roll(tau, 1, 1)),
+        "randomisation_kendall": model_randomisation(tau, torch.roll(tau, 1, 1), "kendall"),
+    }
+    for name, result in ours.items():
+        assert result.score == pytest.approx(float(a[f"score_{name}"]), abs=1e-6), name
 
 
 def test_controlled_data():
