@@ -39,6 +39,7 @@ from shared.patterns._diffnaps_scores import (
     pattern_table,
     soft_f1_by_class,
 )
+from shared.patterns._diffnaps_step import diffnaps_gradients
 from shared.patterns._diffnaps_synth import PlantedData, class_patterns
 from shared.patterns._draw import draw_patterns
 from shared.patterns._fisher import log_fisher
@@ -83,6 +84,7 @@ __all__ = [
     "code_length",
     "coverage_curve",
     "ctfidf",
+    "diffnaps_gradients",
     "diffnaps_loss",
     "draw_patterns",
     "exact_hits",

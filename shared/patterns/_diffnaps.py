@@ -18,8 +18,9 @@ from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
 from shared._checks import check_choice, check_range
-from shared.patterns._diffnaps_net import DiffNapsNet, diffnaps_loss
+from shared.patterns._diffnaps_net import DiffNapsNet
 from shared.patterns._diffnaps_scores import holds, strict_binary_csr
+from shared.patterns._diffnaps_step import diffnaps_gradients
 
 Pattern = tuple[int, ...]
 SAMPLINGS = ("bernoulli", "threshold")
@@ -180,26 +181,24 @@ class DiffNaps(TransformerMixin, BaseEstimator):
                 sums = torch.zeros(4, device=self.net_.weight.device)
                 for batch in np.split(order.permutation(train), range(self.batch_size, len(train), self.batch_size)):
                     x, y = data[batch]
-                    terms = diffnaps_loss(
+                    terms = diffnaps_gradients(
                         self.net_,
-                        self.net_(x, self._binary(noise)),
                         x,
                         y,
+                        self._binary(noise),
                         density=self.density_,
                         lambda_c=self.lambda_c,
                         weight_decay=self.weight_decay,
                         w_reg=w_reg,
                         head_reg=head_reg,
                     )
-                    self.net_.zero_grad()
-                    terms.total.backward()
                     lr = self.lr * self.gamma ** sum(self.n_steps_ >= drop for drop in drops)
                     for optimizer in optimizers:
                         optimizer.param_groups[0]["lr"] = lr
                         optimizer.step()
                     self.net_.clamp_()
                     self.n_steps_ += 1
-                    sums += torch.stack(terms).detach()
+                    sums += torch.stack(terms)
                     bar.update()
                 w_reg, head_reg = (tuple(self.reg_growth * s for s in pair) for pair in (w_reg, head_reg))
                 record = dict(

@@ -24,7 +24,7 @@ from shared.patterns import (
     DiffNaps,
     DiffNapsNet,
     class_patterns,
-    diffnaps_loss,
+    diffnaps_gradients,
     premise_patterns,
     soft_f1_by_class,
 )
@@ -49,9 +49,7 @@ def step(d: int, h: int, batch: int, device: str = "cpu") -> tuple[Callable[[], 
     z, weight = torch.rand(batch, h, device=device), torch.rand(h, d, device=device)
 
     def ours() -> None:
-        loss = diffnaps_loss(net, net(x, net.sample(noise)), x, y, density=0.03).total
-        net.zero_grad()
-        loss.backward()
+        diffnaps_gradients(net, x, y, net.sample(noise), density=0.03)
         for optimizer in optimizers:
             optimizer.step()
         net.clamp_()

@@ -192,9 +192,9 @@ def test_learning_rate_falls_at_the_milestones(monkeypatch):
 
 def test_regularisers_grow_each_epoch(monkeypatch):
     seen = []
-    loss = _diffnaps.diffnaps_loss
+    step = _diffnaps.diffnaps_gradients
     monkeypatch.setattr(
-        _diffnaps, "diffnaps_loss", lambda *a, **k: seen.append((k["w_reg"], k["head_reg"])) or loss(*a, **k)
+        _diffnaps, "diffnaps_gradients", lambda *a, **k: seen.append((k["w_reg"], k["head_reg"])) or step(*a, **k)
     )
     X, y, _ = _disjoint(n=40)
     _quick(epochs=3, batch_size=64, w_reg=(1.0, 2.0), head_reg=(0.5, 0.0), reg_growth=1.1).fit(X, y)

@@ -11,6 +11,7 @@ from shared.patterns import (
     DiffNapsNet,
     binary_linear,
     binary_linear_transposed,
+    diffnaps_gradients,
     diffnaps_loss,
     gated_step,
     logical_or,
@@ -219,6 +220,34 @@ def test_loss_leaves_out_what_is_switched_off():
     terms = diffnaps_loss(net, net(x, net.sample()), x, y, density=0.5, lambda_c=0, weight_decay=0)
     assert [float(t.detach()) for t in terms[1:]] == [0, 0, 0]
     assert float(terms.total.detach()) >= 0
+
+
+@pytest.mark.parametrize("rule", ["sample", "batch"])
+@pytest.mark.parametrize("two_moments", [True, False])
+@pytest.mark.parametrize(
+    "terms", [{}, {"lambda_c": 0.0, "weight_decay": 0.0}, {"w_reg": (0.3, 0.2), "head_reg": (0.1, 0.5)}]
+)
+def test_written_out_gradients_are_autograds(terms, two_moments, rule):
+    """The layers' backward passes (tested above) through autograd, against the formulas that training uses."""
+    rng = _rng(7)
+    b, d, h, c = 20, 15, 12, 3
+    net = DiffNapsNet(d, h, c, two_moments=two_moments, bias_rule=rule).double()
+    with torch.no_grad():
+        net.weight.copy_(_real(rng, h, d) ** 3)  # some patterns longer than 1, some not
+        net.head.copy_(_real(rng, c, h))
+        net.bias.copy_(-1 - 2 * _real(rng, h))
+    x, y, binary = _binary(rng, b, d), torch.from_numpy(rng.integers(0, c, b)), _binary(rng, h, d, p=0.2)
+    assert 0 < float(net(x, binary).active.detach().mean()) < 1
+    expected = diffnaps_loss(net, net(x, binary), x, y, density=0.3, **terms)
+    expected.total.backward()
+    gradients = {name: p.grad.clone() if p.grad is not None else 0 * p.detach() for name, p in net.named_parameters()}
+    for p in net.parameters():
+        p.grad = torch.ones_like(p)  # must be replaced
+    found = diffnaps_gradients(net, x, y, binary, density=0.3, **terms)
+    for one, other in zip(found, expected):
+        assert float(one) == pytest.approx(float(other.detach()), abs=1e-12)
+    for name, p in net.named_parameters():
+        torch.testing.assert_close(p.grad, gradients[name], atol=1e-12, rtol=0)
 
 
 # --- one step of training -------------------------------------------------------------------------------------
