@@ -23,6 +23,7 @@ TRANSCODERS = {
     "transcoder": ("standard", False),
     "skip_transcoder": ("standard", True),
     "jumprelu_transcoder": ("jumprelu", False),
+    "jumprelu_skip_transcoder": ("jumprelu", True),
 }
 AUTOENCODERS = {
     "standard": "standard",
