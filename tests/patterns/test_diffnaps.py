@@ -154,6 +154,22 @@ def test_batches_from_sparse_rows_are_those_from_the_dense_copy(monkeypatch):
         assert torch.equal(a, b)
 
 
+def test_double_precision_trains_the_same_network():
+    X, y, _ = _disjoint(n=200)
+    model = _quick(dtype=torch.float64).fit(X, y)
+    assert model.net_.weight.dtype == torch.float64
+    assert model.net_.decoder.data_ptr() == model.net_.weight.data_ptr()
+    assert model.predict(X).shape == (200,)
+    start = _diffnaps.DiffNapsNet(60, 8, 2, generator=torch.Generator().manual_seed(_first_seed(0)))
+    assert not torch.equal(model.net_.weight, start.weight.double())
+    frozen = _quick(dtype=torch.float64, epochs=1, lr=1e-12, lambda_c=0.0).fit(X, y)  # the same start as in float32
+    torch.testing.assert_close(frozen.net_.weight.float(), start.weight.detach(), atol=1e-6, rtol=0)
+
+
+def _first_seed(random_state):
+    return int(np.random.RandomState(random_state).randint(np.iinfo(np.int32).max, size=3)[0])
+
+
 def test_global_random_state_is_left_alone():
     X, y, _ = _disjoint(n=100)
     torch.manual_seed(0)
@@ -280,6 +296,7 @@ def test_bad_data_is_named(X, y, error, message):
         {"sampling": "round"},
         {"head_init": "zero"},
         {"bias_rule": "none"},
+        {"dtype": torch.float16},
     ],
 )
 def test_bad_parameters_are_named(options):
