@@ -6,9 +6,10 @@
 
 from shared.sae import metrics
 from shared.sae._config import ARCHITECTURES, SAEConfig, group_widths
-from shared.sae._files import load, load_dictionary_learning, load_sparsify, save
+from shared.sae._files import load, save
 from shared.sae._losses import TrainOut
 from shared.sae._model import SAEOutput, SparseDict, Stats
+from shared.sae._readers import load_dictionary_learning, load_prisma, load_sparsify
 from shared.sae._sparse import SparseCodes
 from shared.sae._splice import splice
 from shared.sae._streams import (
@@ -38,6 +39,7 @@ __all__ = [
     "group_widths",
     "load",
     "load_dictionary_learning",
+    "load_prisma",
     "load_sparsify",
     "metrics",
     "open_activations",

@@ -1,9 +1,8 @@
-"""Dictionaries on disk: SAELens's directory format both ways, readers for sparsify and dictionary_learning."""
+"""Dictionaries on disk: SAELens's directory format, both ways."""
 
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -96,12 +95,12 @@ def load(folder: str | Path, device: str | torch.device = "cpu") -> SparseDict:
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder / name} is missing; a dictionary is a folder with {CONFIG} and {WEIGHTS}")
-    content = _json(folder / CONFIG)
+    content = read_json(folder / CONFIG)
     tensors, _ = read_tensors(folder / WEIGHTS)
     cfg = _config_in(content, folder / CONFIG)
     if "topk_threshold" in tensors:
         tensors["threshold"] = tensors.pop("topk_threshold").double()
-    sae = _filled(cfg, tensors, folder / WEIGHTS)
+    sae = filled(cfg, tensors, folder / WEIGHTS)
     if content.get("rescale_acts_by_decoder_norm"):
         norms = sae.W_dec.data.norm(dim=1).clamp_min(1e-12)
         sae.W_dec.data /= norms[:, None]
@@ -110,7 +109,7 @@ def load(folder: str | Path, device: str | torch.device = "cpu") -> SparseDict:
     return sae.to(device)
 
 
-def _json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -147,7 +146,7 @@ def _config_in(content: Mapping[str, Any], path: Path) -> SAEConfig:
         raise ValueError(f"{path}: {error}") from error
 
 
-def _filled(cfg: SAEConfig, tensors: dict[str, Tensor], path: Path) -> SparseDict:
+def filled(cfg: SAEConfig, tensors: dict[str, Tensor], path: Path) -> SparseDict:
     """A dictionary with these tensors, each checked against the configuration."""
     sae = SparseDict(cfg, torch.Generator())
     state = sae.state_dict()
@@ -173,65 +172,3 @@ def _filled(cfg: SAEConfig, tensors: dict[str, Tensor], path: Path) -> SparseDic
         sae.threshold = sae.threshold.double()
     sae.load_state_dict(tensors)
     return sae
-
-
-def load_sparsify(folder: str | Path) -> SparseDict:
-    """Read a directory of EleutherAI's sparsify: `sae.safetensors` and `cfg.json` (TopK; `W_skip` if it has one)."""
-    folder = Path(folder)
-    content = _json(folder / CONFIG)
-    found, _ = read_tensors(folder / "sae.safetensors")
-    path = folder / "sae.safetensors"
-    tensors = _renamed(found, {"encoder.weight": "W_enc", "encoder.bias": "b_enc"}, path)
-    tensors["W_enc"] = tensors["W_enc"].T
-    d_in, d_sae = tensors["W_enc"].shape
-    if content.get("num_latents") and content["num_latents"] != d_sae:
-        raise ValueError(f"{path}: encoder.weight has {d_sae} rows; cfg.json says num_latents={content['num_latents']}")
-    transcode = bool(content.get("transcode")) or "W_skip" in tensors
-    d_out = tensors["W_dec"].shape[1] if transcode else None
-    if content.get("activation", "topk") != "topk":
-        raise ValueError(f"{folder / CONFIG}: activation={content['activation']!r} is unknown; known: topk")
-    cfg = SAEConfig("topk", d_in, d_sae, k=content["k"], d_out=d_out, skip="W_skip" in tensors)
-    return _filled(cfg, tensors, path)
-
-
-def load_dictionary_learning(path: str | Path, architecture: str | None = None, k: float | None = None) -> SparseDict:
-    """Read an `ae.pt` of dictionary_learning: AutoEncoder, TopK, BatchTopK or Matryoshka.
-
-    Args:
-        path: the file; read without running anything it may hold (`weights_only`).
-        architecture: by default read from the tensors: `group_sizes` → matryoshka, a threshold ≥ 0 and `k` → batchtopk,
-            `k` → topk, else standard. TopK files may hold a threshold too, so say "topk" where it is one.
-        k: where the file has none.
-    """
-    path = Path(path)
-    try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError) as error:
-        raise ValueError(f"{path} is no plain state dict: {error}") from error
-    names = {"encoder.weight": "W_enc", "encoder.bias": "b_enc", "decoder.weight": "W_dec", "bias": "b_dec"}
-    turned = "encoder.weight" in found
-    tensors = _renamed(found, names, path)
-    for name in ("W_enc", "W_dec") if turned else ():
-        tensors[name] = tensors[name].T
-    k = float(tensors.pop("k")) if "k" in tensors else k
-    groups, threshold = tensors.pop("group_sizes", None), tensors.pop("threshold", None)
-    if architecture is None:
-        batch = threshold is not None and threshold.ndim == 0 and float(threshold) >= 0
-        architecture = "matryoshka" if groups is not None else "batchtopk" if batch else "topk" if k else "standard"
-    widths = None if groups is None else [int(w) for w in groups.cumsum(0)]
-    if architecture in BATCH_FAMILY:
-        value = float("nan") if threshold is None or float(threshold) < 0 else float(threshold)
-        tensors["threshold"] = torch.tensor(value, dtype=torch.float64)
-    elif architecture == "jumprelu":
-        tensors["threshold"] = threshold
-    d_in, d_sae = tensors["W_enc"].shape
-    # its JumpReLU doesn't subtract b_dec from the input unless asked; the others do
-    cfg = SAEConfig(architecture, d_in, d_sae, k=k, widths=widths, apply_b_dec_to_input=architecture != "jumprelu")
-    return _filled(cfg, tensors, path)
-
-
-def _renamed(found: Mapping[str, Tensor], names: Mapping[str, str], path: Path) -> dict[str, Tensor]:
-    tensors = {names.get(key, key): value for key, value in found.items()}
-    if missing := [name for name in ("W_enc", "b_enc", "W_dec", "b_dec") if name not in tensors]:
-        raise ValueError(f"{path}: {', '.join(missing)} missing; it has {', '.join(found)}")
-    return tensors

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from shared.sae import SAEConfig, SparseDict, load, load_dictionary_learning, load_sparsify, save
+from shared.sae import SAEConfig, SparseDict, load, load_dictionary_learning, load_prisma, load_sparsify, save
 
 KINDS = {
     "standard": {},
@@ -188,6 +188,24 @@ def test_dictionary_learning_files(kind, tmp_path):
     torch.save({"k": torch.tensor(3)}, tmp_path / "ae.pt")
     with pytest.raises(ValueError, match="W_enc, b_enc, W_dec, b_dec missing"):
         load_dictionary_learning(tmp_path / "ae.pt")
+
+
+@pytest.mark.parametrize("activation", ["relu", "topk"])
+def test_prisma_files(activation, tmp_path):
+    sae = make("standard" if activation == "relu" else "topk", normalize_activations="layer_norm")
+    content = {"d_in": 8, "expansion_factor": 3, "activation_fn_str": activation, "activation_fn_kwargs": {"k": 3}}
+    content |= {"normalize_activations": "layer_norm", "model_name": "a ViT"}
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    torch.save(dict(sae.state_dict()), tmp_path / "weights.pt")
+    loaded = load_prisma(tmp_path / "weights.pt")
+    assert torch.equal(loaded(data()).x_hat, sae(data()).x_hat)
+    assert loaded.cfg.metadata == {"model_name": "a ViT"}
+    (tmp_path / "config.json").write_text(json.dumps(content | {"expansion_factor": 4}))
+    with pytest.raises(ValueError, match="d_sae=32"):
+        load_prisma(tmp_path / "weights.pt")
+    (tmp_path / "config.json").write_text(json.dumps(content | {"architecture": "gated"}))
+    with pytest.raises(ValueError, match="gated"):
+        load_prisma(tmp_path / "weights.pt")
 
 
 def test_pickles_that_hold_more_than_tensors_are_not_run(tmp_path):
