@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from shared._checks import check_choice, check_range, check_shape
+from shared._checks import check_choice, check_finite, check_range, check_shape
 from shared.hooks import wrap_attention
 from shared.lrp._attribute import attribute, default_composite
 from shared.lrp._composites import Composite
@@ -188,6 +188,7 @@ def rollout(attention: Tensor, *, residual: float = 0.5, heads: str = "mean") ->
         `(B, S, S)`: how much each position (row) draws on each input token (column); rows sum to 1.
     """
     check_shape("attention", attention, ("B", "L", "H", "S", "S"))
+    check_finite("attention", attention)
     check_range("residual", residual, 0.0, 1.0)
     check_choice("heads", heads, HEAD_REDUCTIONS)
     layers = attention.mean(2) if heads == "mean" else getattr(attention, f"a{heads}")(2)

@@ -46,6 +46,7 @@ def perturbation_curve(
     (K, B) outputs, one row per fraction. Ties in relevance are broken by position.
     """
     check_choice("order", order, ORDERS)
+    check_finite("inputs", inputs)
     check_finite("relevance", relevance)
     _check_layout(inputs, relevance)
     if removable is not None:
@@ -82,15 +83,20 @@ def curve_area(curve: Tensor, fractions: int | Sequence[float] = 10) -> Tensor:
 
     `fractions` must be those the curve was made with. Returns curve's shape without its first dimension.
     """
-    grid = torch.tensor(_grid(fractions), dtype=curve.dtype, device=curve.device)
-    check_shape("curve", curve, (len(grid), *curve.shape[1:]))
-    return torch.trapezoid(curve, grid, dim=0) / (grid[-1] - grid[0])
+    return _area("curve", curve, fractions)
 
 
 def area_between(lerf: Tensor, morf: Tensor, fractions: int | Sequence[float] = 10) -> Tensor:
     """ΔA = A(LeRF) − A(MoRF) of two sets of curves (K, ...): larger is more faithful, around 0 for a random order."""
     check_shape("morf", morf, tuple(lerf.shape))
-    return curve_area(lerf, fractions) - curve_area(morf, fractions)
+    return _area("lerf", lerf, fractions) - _area("morf", morf, fractions)
+
+
+def _area(argument: str, curve: Tensor, fractions: int | Sequence[float]) -> Tensor:
+    grid = torch.tensor(_grid(fractions), dtype=curve.dtype, device=curve.device)
+    check_shape(argument, curve, (len(grid), *curve.shape[1:]))
+    check_finite(argument, curve)
+    return torch.trapezoid(curve, grid, dim=0) / (grid[-1] - grid[0])
 
 
 @torch.no_grad()

@@ -31,6 +31,9 @@ def curve(
 
 def band(ax: Axes, x: Sequence[float], low: np.ndarray, high: np.ndarray, *, index: int = 0) -> None:
     """Shade between `low` and `high`, each (T,), e.g. a bootstrap interval."""
+    for name, value in (("low", np.asarray(low, dtype=float)), ("high", np.asarray(high, dtype=float))):
+        check_shape(name, value, (len(x),))
+        check_finite(name, value)
     ax.fill_between(x, low, high, color=color(index), alpha=0.15, linewidth=0)
 
 

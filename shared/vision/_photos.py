@@ -40,22 +40,23 @@ def _central(images: Tensor, proportion: float) -> Tensor:
 
 def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """(images − mean) / std by channel, (B, C, H, W) or (C, H, W)."""
-    mean, std = _per_channel(images, mean=mean, std=std)
+    mean, std = _per_channel("images", images, mean=mean, std=std)
     return (images - mean) / std
 
 
 def denormalise(inputs: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """The inverse of `normalise`, clamped to [0, 1] for showing."""
-    mean, std = _per_channel(inputs, mean=mean, std=std)
+    mean, std = _per_channel("inputs", inputs, mean=mean, std=std)
     return (inputs * std + mean).clamp(0, 1)
 
 
-def _per_channel(images: Tensor, **values: Sequence[float]) -> list[Tensor]:
+def _per_channel(argument: str, images: Tensor, **values: Sequence[float]) -> list[Tensor]:
     if images.ndim not in (3, 4):
-        raise ValueError(f"images has shape {tuple(images.shape)}; expected (B, C, H, W) or (C, H, W)")
+        raise ValueError(f"{argument} has shape {tuple(images.shape)}; expected (B, C, H, W) or (C, H, W)")
+    check_finite(argument, images)
     for name, value in values.items():
         if len(value) != images.shape[-3]:
-            raise ValueError(f"{name} has {len(value)} values for {images.shape[-3]} channels")
+            raise ValueError(f"{name} has {len(value)} values for {argument} of {images.shape[-3]} channels")
     return [torch.as_tensor(v, dtype=images.dtype, device=images.device)[:, None, None] for v in values.values()]
 
 
@@ -65,6 +66,7 @@ def grid(images: Tensor, columns: int = 2) -> Tensor:
     Masks go the same way as (B, M, 1, H, W). M must be a multiple of `columns`.
     """
     check_shape("images", images, ("B", "M", "C", "H", "W"))
+    check_finite("images", images)
     b, m, c, h, w = images.shape
     if columns < 1 or m % columns:
         raise ValueError(f"columns={columns} doesn't divide the {m} images of a scene")
@@ -75,6 +77,8 @@ def grid(images: Tensor, columns: int = 2) -> Tensor:
 
 def cell_mask(cell: Tensor, shape: tuple[int, int], columns: int = 2, rows: int = 2) -> Tensor:
     """Where cell `cell` (B,) of each scene is: bool (B, rows·H, columns·W) for images of `shape` (H, W)."""
+    check_shape("cell", cell, ("B",))
+    check_finite("cell", cell)
     if bool((cell < 0).any()) or bool((cell >= rows * columns).any()):
         raise ValueError(f"cell must be from 0 to {rows * columns - 1}")
     index = torch.arange(rows * columns, device=cell.device).view(rows, columns)

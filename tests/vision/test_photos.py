@@ -55,9 +55,9 @@ def test_bad_input_is_named():
         vision.resize(torch.tensor([[[[float("nan")]]]]))
     with pytest.raises(ValueError, match="size=0 is out of range"):
         vision.resize(torch.rand(1, 3, 8, 8), 0)
-    with pytest.raises(ValueError, match="mean has 2 values for 3 channels"):
+    with pytest.raises(ValueError, match="mean has 2 values for images of 3 channels"):
         vision.normalise(torch.rand(1, 3, 8, 8), (0, 0), (1, 1))
-    with pytest.raises(ValueError, match=r"images has shape \(8, 8\)"):
+    with pytest.raises(ValueError, match=r"inputs has shape \(8, 8\)"):
         vision.denormalise(torch.rand(8, 8), (0,), (1,))
     with pytest.raises(ValueError, match="columns=3 doesn't divide the 4 images"):
         vision.grid(torch.rand(1, 4, 3, 8, 8), columns=3)
