@@ -123,7 +123,8 @@ def fit(
         checkpoint: file (safetensors) to resume from if it exists, and to write every `checkpoint_every` steps and at
             the end. With the stream's state in it a resumed run gives the weights of an unbroken one.
         checkpoint_every: steps between checkpoints; by default a tenth of the run.
-        accelerator: an `accelerate.Accelerator`, or anything with its `prepare`, `backward` and `clip_grad_norm_`.
+        accelerator: an `accelerate.Accelerator`, or anything with its `prepare`, `backward` and `clip_grad_norm_`. Give
+            each process a stream of its own; a batch top-k then selects within each process's part of the batch.
         generator: of the resampling.
 
     Raises:
@@ -273,11 +274,11 @@ class _Run:
         count, sae = int(dead.sum()), self.sae
         if not count or bool(dead.all()):
             return
-        x = sae.prepare(x)
+        x, target = sae.prepare(x), target.to(sae.W_dec)
         draw = torch.multinomial((errors**2).cpu(), count, replacement=count > len(x), generator=self.generator)
         draw = draw.to(sae.device)
         centred = sae.centre(x[draw], sae.stats(x[draw]))
-        goal = centred if not sae.cfg.is_transcoder else target[draw].to(sae.W_dec) - sae.b_dec
+        goal = centred if not sae.cfg.is_transcoder else target[draw] - sae.b_dec
         unit = torch.nn.functional.normalize
         sae.W_dec[dead] = unit(goal, dim=1)
         sae.W_enc[:, dead] = 0.2 * sae.W_enc[:, ~dead].norm(dim=0).mean() * unit(centred, dim=1).T

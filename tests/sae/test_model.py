@@ -100,7 +100,7 @@ def test_training_loss_and_gradients_are_those_of_the_dense_equations(kind):
     sae, x = make(kind), data()
     out = sae.training_forward(x)
     slow = slow_loss(sae, x)
-    assert float(out.loss) == pytest.approx(slow.item(), abs=1e-10)
+    assert out.loss.item() == pytest.approx(slow.item(), abs=1e-10)
     names = [name for name, _ in sae.named_parameters() if name != "threshold"]
     parameters = [getattr(sae, name) for name in names]
     ours, theirs = torch.autograd.grad(out.loss, parameters), torch.autograd.grad(slow, parameters)
@@ -194,7 +194,7 @@ def test_auxk_is_the_dead_latents_reconstruction_of_the_residual(dead):
     k = min(D_IN // 2, dead)
     guess = torch.where(z >= z.topk(k).values[:, -1:], z, 0.0) @ sae.W_dec[:dead]
     expected = (residual - guess).square().sum(1).mean() / (residual - residual.mean(0)).square().sum(1).mean()
-    assert float(out.loss - plain.loss) == pytest.approx(0.5 * float(expected), rel=1e-9)
+    assert (out.loss - plain.loss).item() == pytest.approx(0.5 * float(expected), rel=1e-9)
     assert float(out.parts["aux"]) == pytest.approx(0.5 * float(expected), rel=1e-9)
     gradient = torch.autograd.grad(out.loss - plain.loss, sae.W_dec)[0]
     assert gradient[:dead].abs().sum() > 0
@@ -209,7 +209,7 @@ def test_transcoders_predict_their_target(architecture, more, skip):
     if skip:
         torch.nn.init.normal_(sae.W_skip, generator=rng(9))
     out = sae.training_forward(x, y)
-    assert float(out.loss) == pytest.approx(slow_loss(sae, x, y).item(), abs=1e-10)
+    assert out.loss.item() == pytest.approx(slow_loss(sae, x, y).item(), abs=1e-10)
     codes = slow_codes(sae, x, training=False)
     expected = codes @ sae.W_dec + sae.b_dec + (x @ sae.W_skip.T if skip else 0)
     with torch.no_grad():
