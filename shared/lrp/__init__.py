@@ -9,11 +9,13 @@ Relevance of a tensor is `x * c`; the rules change the coefficient `c` that the 
     attribute(cnn, images, 285, record=["layer3"]).latent["layer3"]      # relevance of a hidden layer
     attribute(cnn, images, 285, conditions={"layer3": [5, 17]})          # CRP: only what flows through these channels
     attribute(cnn, images, target=list(range(10))).relevance             # (10, B, C, H, W) over one forward pass
+    alti_logit(llm, ids, target=contrast(yes, no)).tokens # (B, S) by a forward pass only: ALTI-Logit
     explain_uncertainty(Ensemble(networks), x).diagonal                  # CovLRP: what the ensemble's doubt comes from
 
 `shared.lrp.unrolled` holds the differentiable form, for training through heatmaps.
 """
 
+from shared.lrp._alti import AltiLogit, alti_logit
 from shared.lrp._attention import attention_relevance, head_relevance, raw_attention, rollout
 from shared.lrp._attribute import Attribution, attribute, default_composite
 from shared.lrp._canonizers import MergeBatchNorm
@@ -47,6 +49,7 @@ from shared.lrp._weights import conservation_report, weight_relevance
 __all__ = [
     "CPLRP",
     "AlphaBeta",
+    "AltiLogit",
     "AnyLinear",
     "AttnLRP",
     "Attribution",
@@ -73,6 +76,7 @@ __all__ = [
     "WSquare",
     "ZBox",
     "ZPlus",
+    "alti_logit",
     "attention_relevance",
     "attribute",
     "choose_classes",

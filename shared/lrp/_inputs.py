@@ -56,6 +56,14 @@ class Inputs:
         has_embedding = any(isinstance(m, nn.Embedding) for m in self.model.modules())
         if self.tokens and not has_embedding:
             raise ValueError(f"x has dtype {self.value.dtype}, but the model has no token embedding; pass floats")
+        if self.tokens or self.key == EMBEDS:
+            self._check_length()
+
+    def _check_length(self) -> None:
+        """A prompt beyond the model's context fails in an index lookup, or not at all with rotary positions."""
+        longest = getattr(getattr(self.model, "config", None), "max_position_embeddings", None)
+        if isinstance(longest, int) and self.value.ndim > 1 and self.value.shape[1] > longest:
+            raise ValueError(f"x has {self.value.shape[1]} tokens; {type(self.model).__name__} reads at most {longest}")
 
     @property
     def mask(self) -> Tensor | None:

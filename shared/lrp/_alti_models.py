@@ -1,0 +1,157 @@
+"""What ALTI-Logit reads off a transformer: the names of its parts, its norms as linear maps, one recorded run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from shared.hooks import capture, find_module
+from shared.lrp._attention import _Tap
+from shared.lrp._errors import unsupported
+from shared.lrp._inputs import EMBEDS, TOKENS, Inputs, last_positions, output_tensor
+from shared.lrp._transformers import RMS_NORMS
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Names of a model family's parts; those of a block are relative to it.
+
+    Pre-norm families (`final` is given) normalise what enters attention and MLP and leave the residual stream alone;
+    post-norm families (`norms` are given) normalise the stream after each sum.
+    """
+
+    blocks: str
+    attention: str
+    projection: str
+    mlp: str  # whose output is added to the stream
+    value_bias: Callable[[Any], Tensor | None]  # block -> the values' constant part (Hkv * d,)
+    final: str | None = None
+    norms: tuple[str, str] | None = None
+    transform: str | None = None  # what stands between the last block and the unembedding
+
+
+def _llama_value_bias(block: Any) -> Tensor | None:
+    return block.self_attn.v_proj.bias
+
+
+def _gpt2_value_bias(block: Any) -> Tensor:
+    weight, bias = (p[..., -block.attn.embed_dim :] for p in (block.attn.c_attn.weight, block.attn.c_attn.bias))
+    return block.ln_1.bias @ weight + bias
+
+
+def _bert_value_bias(block: Any) -> Tensor | None:
+    return block.attention.self.value.bias
+
+
+_LLAMA = Layout("model.layers", "self_attn", "self_attn.o_proj", "mlp", _llama_value_bias, final="model.norm")
+_GPT2 = Layout("transformer.h", "attn", "attn.c_proj", "mlp", _gpt2_value_bias, final="transformer.ln_f")
+_BERT = Layout(
+    "bert.encoder.layer",
+    "attention.self",
+    "attention.output.dense",
+    "output.dense",
+    _bert_value_bias,
+    norms=("attention.output.LayerNorm", "output.LayerNorm"),
+    transform="cls.predictions.transform",
+)
+LAYOUTS = {
+    **dict.fromkeys(("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"), _LLAMA),
+    "GPT2LMHeadModel": _GPT2,
+    "BertForMaskedLM": _BERT,
+}
+
+
+def layout_of(model: nn.Module) -> Layout:
+    """The layout of the model's family; `UnsupportedModule` for others."""
+    name = type(model).__name__
+    if name not in LAYOUTS:
+        raise unsupported("ALTI-Logit", None, name, LAYOUTS)
+    return LAYOUTS[name]
+
+
+class LinearNorm:
+    """A LayerNorm or RMSNorm with the statistic of its actual input `x` held constant: a linear map plus `bias`.
+
+    The map is `gamma * (v - mean(v)) / sigma(x)`; an RMSNorm doesn't centre.
+    """
+
+    def __init__(self, module: Any, x: Tensor, name: str) -> None:
+        self.centres = isinstance(module, nn.LayerNorm)
+        if not self.centres and type(module).__name__ not in RMS_NORMS:
+            raise unsupported("the normalisation", module, name, ("LayerNorm", *RMS_NORMS))
+        eps = module.eps if hasattr(module, "eps") else module.variance_epsilon
+        variance = self._centred(x).pow(2).mean(-1, keepdim=True)
+        self.scale = module.weight.to(x) * torch.rsqrt(variance + eps)  # as x: (..., D)
+        bias = getattr(module, "bias", None)
+        self.bias = x.new_zeros(x.shape[-1]) if bias is None else bias.to(x)
+
+    def _centred(self, v: Tensor) -> Tensor:
+        return v - v.mean(-1, keepdim=True) if self.centres else v
+
+    def __call__(self, v: Tensor) -> Tensor:
+        """The linear map of `v`, in the shape of x or with further axes before the channels."""
+        extra = v.ndim - self.scale.ndim
+        return self._centred(v) * self.scale[(..., *[None] * extra, slice(None))]
+
+    def transpose(self, g: Tensor, at: Any = ...) -> Tensor:
+        """The transposed map of `g`, for the rows `at` of x."""
+        return self._centred(g * self.scale[at])
+
+
+@dataclass
+class Record:
+    """One forward pass, float32 at least. Lists have one entry per block."""
+
+    states: list[Tensor]  # what enters the block (B, S, D), and what leaves the last one
+    attended: list[Tensor]  # what attention adds to the stream (B, S, D)
+    mlps: list[Tensor]  # what the MLP adds to the stream (B, S, D)
+    patterns: list[Tensor]  # attention weights (B, H, S, S)
+    values: list[Tensor]  # (B, H, S, d)
+    logits: Tensor  # (B, V) at the explained positions
+    at: tuple[Tensor, Tensor]  # row and position of what is explained
+
+
+@torch.no_grad()
+def record(model: nn.Module, layout: Layout, x: Any, position: int | Tensor | None) -> Record:
+    """Run the model once and keep what ALTI-Logit needs."""
+    inputs = Inputs(model, x, False, None)
+    kwargs = {inputs.key or (TOKENS if inputs.tokens else EMBEDS): inputs.value, **inputs.kwargs}
+    blocks = [f"{layout.blocks}.{n}" for n in range(len(find_module(model, layout.blocks)))]
+    attended, mlps = ([f"{block}.{part}" for block in blocks] for part in (layout.projection, layout.mlp))
+    last_only = position is None and "logits_to_keep" in inputs.accepts
+    last_only = last_only and (inputs.mask is None or bool(inputs.mask[:, -1].all()))
+    tap = _Tap()
+    with (
+        tap.watching(model, tap.weights),
+        capture(model, blocks, at="input") as entering,
+        capture(model, [blocks[-1], *attended, *mlps]) as leaving,
+    ):
+        outputs = model(**kwargs, **({"logits_to_keep": 1} if last_only else {}))
+    logits = output_tensor(outputs, None)
+    positions = last_positions(entering[blocks[0]], inputs.mask, position)
+    rows = torch.arange(len(positions), device=positions.device)
+    modules = [find_module(model, f"{block}.{layout.attention}") for block in blocks]
+    return Record(
+        states=[*(wide(entering[b]) for b in blocks), wide(leaving[blocks[-1]])],
+        attended=[wide(leaving[name]) for name in attended],
+        mlps=[wide(leaving[name]) for name in mlps],
+        patterns=[wide(tap.patterns[m][0]) for m in modules],
+        values=[wide(tap.patterns[m][1]) for m in modules],
+        logits=logits[rows, torch.full_like(positions, -1) if last_only else positions],
+        at=(rows, positions),
+    )
+
+
+def wide(x: Tensor) -> Tensor:
+    """float32 at least: the decomposition subtracts nearly equal norms."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def matrix(linear: Any, like: Tensor) -> Tensor:
+    """Weight of a `Linear` or of transformers' `Conv1D` as (in, out), in the dtype of `like`."""
+    weight = linear.weight.T if isinstance(linear, nn.Linear) else linear.weight
+    return weight.detach().to(like)
