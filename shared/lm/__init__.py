@@ -1,0 +1,26 @@
+"""Language models: texts with a known reason for the next word.
+
+sentences = agreement_sentences(200, rng=rng)          # "The keys near the cabinet" -> "are", not "is"
+for batch in agreement_batches(tokenizer, sentences):  # one batch per length; .truth: the subject's tokens
+    attribute(model, batch.ids, contrast(batch.right, batch.wrong), position=batch.position)
+"""
+
+from shared.lm._agreement import (
+    AGREEMENT_KINDS,
+    AgreementBatch,
+    AgreementSentence,
+    agreement_batches,
+    agreement_sentences,
+    read_agreement,
+    single_token,
+)
+
+__all__ = [
+    "AGREEMENT_KINDS",
+    "AgreementBatch",
+    "AgreementSentence",
+    "agreement_batches",
+    "agreement_sentences",
+    "read_agreement",
+    "single_token",
+]
