@@ -3,7 +3,14 @@
 from shared.metrics._faithfulness import ORDERS, area_between, curve_area, perturbation_curve, perturbation_curves
 from shared.metrics._grid import cell_energy, grid_pointing_game
 from shared.metrics._inpainting import KernelDensity
-from shared.metrics._localisation import intersection_over_union, reciprocal_rank, relevance_mass, top_k_hit
+from shared.metrics._localisation import (
+    average_precision,
+    intersection_over_union,
+    positive_share,
+    reciprocal_rank,
+    relevance_mass,
+    top_k_hit,
+)
 from shared.metrics._randomisation import (
     LAYER_ORDERS,
     parameter_randomisation,
@@ -17,6 +24,7 @@ __all__ = [
     "ORDERS",
     "KernelDensity",
     "area_between",
+    "average_precision",
     "cell_energy",
     "curve_area",
     "grid_pointing_game",
@@ -24,6 +32,7 @@ __all__ = [
     "parameter_randomisation",
     "perturbation_curve",
     "perturbation_curves",
+    "positive_share",
     "random_logit",
     "randomised_models",
     "rank_correlation",

@@ -28,6 +28,20 @@ def reciprocal_rank(relevance: Tensor, truth: Tensor, among: Tensor | None = Non
     return 1 / (above + (equal + 1).double() / 2)
 
 
+def average_precision(relevance: Tensor, truth: Tensor, among: Tensor | None = None) -> Tensor:
+    """Mean over true features of the share of true ones among those ranked as high or higher (`among` left out)."""
+    relevance, truth = _prepare(relevance, truth, among)
+    as_high = relevance[:, None, :] >= relevance[:, :, None]  # (B, F, F): is column at least as relevant as row?
+    precision = (as_high & truth[:, None, :]).sum(2).double() / as_high.sum(2)
+    return (precision * truth).sum(1) / truth.sum(1)
+
+
+def positive_share(relevance: Tensor, truth: Tensor, among: Tensor | None = None) -> Tensor:
+    """Share of the true features whose relevance is positive."""
+    relevance, truth = _prepare(relevance, truth, among)
+    return ((relevance > 0) & truth).sum(1).double() / truth.sum(1)
+
+
 def relevance_mass(relevance: Tensor, truth: Tensor, among: Tensor | None = None) -> Tensor:
     """Share of the positive relevance that falls on true features (relevance mass accuracy); 0 if none is positive.
 
