@@ -153,6 +153,14 @@ def test_saelens_files_with_rescaled_codes_are_folded(tmp_path):
     assert torch.allclose(out.x_hat, (codes / norms) @ raw["W_dec"] + raw["b_dec"], atol=1e-6)
 
 
+def test_saelens_training_checkpoints_keep_their_batch_threshold(tmp_path):
+    config = {"architecture": "batchtopk", "k": 3.0, "topk_threshold_lr": 0.01}
+    sae = load(edited(tmp_path, config, topk_threshold=torch.tensor(0.4, dtype=torch.float64)))
+    assert sae.cfg.architecture == "batchtopk"
+    expected = (data() - sae.b_dec) @ sae.W_enc + sae.b_enc
+    assert torch.allclose(sae.encode(data()), torch.where(expected > 0.4, expected, 0.0), atol=1e-6)
+
+
 def test_sparsify_directories(tmp_path):
     sae = make()
     tensors = {"encoder.weight": sae.W_enc.T, "encoder.bias": sae.b_enc, "W_dec": sae.W_dec, "b_dec": sae.b_dec}

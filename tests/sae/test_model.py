@@ -194,8 +194,8 @@ def test_auxk_is_the_dead_latents_reconstruction_of_the_residual(dead):
     k = min(D_IN // 2, dead)
     guess = torch.where(z >= z.topk(k).values[:, -1:], z, 0.0) @ sae.W_dec[:dead]
     expected = (residual - guess).square().sum(1).mean() / (residual - residual.mean(0)).square().sum(1).mean()
-    assert (out.loss - plain.loss).item() == pytest.approx(0.5 * float(expected), rel=1e-9)
-    assert float(out.parts["aux"]) == pytest.approx(0.5 * float(expected), rel=1e-9)
+    assert (out.loss - plain.loss).item() == pytest.approx(0.5 * expected.item(), rel=1e-9)
+    assert float(out.parts["aux"]) == pytest.approx(0.5 * expected.item(), rel=1e-9)
     gradient = torch.autograd.grad(out.loss - plain.loss, sae.W_dec)[0]
     assert gradient[:dead].abs().sum() > 0
     assert not gradient[dead:].any()
