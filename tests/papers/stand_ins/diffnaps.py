@@ -29,6 +29,7 @@ PARAMETERS = {
         {"n_features": 1000, "lambda_c": 30.0, "w_reg": [5.0, 5.0], "head_reg": [10.0, 10.0], **_TINY},
     ],
     "cell_types": ["B", "monocyte"],
+    "n_genes": 40,
     "disease_hidden": 8,
     "disease_epochs": 1,
     "table_steps": [10, 12, 15],
