@@ -80,6 +80,12 @@ class AgreementBatch:
         kept = kept.to(self.ids.device)
         return replace(self, sentences=chosen, **{name: value[kept] for name, value in self.tensors().items()})
 
+    def split(self, size: int) -> list[AgreementBatch]:
+        """Batches of at most `size` rows, in order."""
+        check_range("size", size, 1)
+        rows = torch.arange(len(self)).split(size)
+        return [self.select((torch.arange(len(self)) >= r[0]) & (torch.arange(len(self)) <= r[-1])) for r in rows]
+
 
 def agreement_sentences(
     n: int, *, rng: np.random.Generator, kinds: Sequence[str] = AGREEMENT_KINDS

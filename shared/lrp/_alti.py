@@ -207,7 +207,7 @@ def mix(
     """
     vectors.diagonal(dim1=1, dim2=2).add_(stream.transpose(1, 2))
     vectors = vectors if first is None else first(vectors)
-    distance = torch.linalg.vector_norm(middle[:, :, None] - vectors, norm, dim=-1)
+    distance = torch.linalg.vector_norm(vectors.sub_(middle[:, :, None]), norm, dim=-1)
     near = (torch.linalg.vector_norm(middle, norm, dim=-1)[:, :, None] - distance).clamp(min=0)
     eye = torch.eye(near.shape[-1], dtype=near.dtype, device=near.device)
     near = near * ((pattern != 0).any(1) | eye.bool())  # exactly nothing from where attention can't look

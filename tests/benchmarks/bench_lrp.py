@@ -33,7 +33,11 @@ from shared.lrp import (
     EpsilonGammaBox,
     EpsilonPlus,
     Norm,
+    alti_logit,
     attribute,
+    contrast,
+    raw_attention,
+    rollout,
 )
 
 Row = dict[str, Any]
@@ -42,7 +46,7 @@ Job = Callable[[], Any]
 
 def run(quick: bool = False) -> list[Row]:
     """All rows; `quick` takes smaller inputs and fewer rounds."""
-    return [*language_rows(quick), *cnn_rows(quick)]
+    return [*language_rows(quick), *agreement_rows(quick), *cnn_rows(quick)]
 
 
 def seconds(jobs: dict[str, Job], rounds: int) -> dict[str, float]:
@@ -66,7 +70,7 @@ def row(benchmark: str, ours: float, reference: str, theirs: float | None, aim: 
 
 
 def language_rows(quick: bool) -> list[Row]:
-    """AttnLRP and CP-LRP on SmolLM2-135M: 4 sequences of 128 tokens, one target per sequence."""
+    """AttnLRP, CP-LRP and ALTI-Logit (which grows with the square of the length) on 4 x 128 tokens, a target each."""
     from shared import zoo
 
     try:
@@ -79,6 +83,7 @@ def language_rows(quick: bool) -> list[Row]:
     jobs: dict[str, Job] = {
         "attnlrp": lambda: attribute(model, ids, target, AttnLRP()),
         "cp": lambda: attribute(model, ids, target, CPLRP()),
+        "alti": lambda: alti_logit(model, ids, target),
         "frozen": lambda: plain_language(model, ids, target, parameters=False),
         "parameters": lambda: plain_language(model, ids, target, parameters=True),
     }
@@ -88,11 +93,56 @@ def language_rows(quick: bool) -> list[Row]:
     best = seconds(jobs, 2 if quick else 3)
     where = f"SmolLM2-135M {batch}x{length}"
     rows = []
-    for name, label in (("attnlrp", "AttnLRP"), ("cp", "CP-LRP")):
-        rows.append(row(f"{label}, {where}", best[name], "plain, frozen", best["frozen"], 1.3))
-        rows.append(row(f"{label}, {where}", best[name], "plain, with parameters", best["parameters"], 1.3))
+    for name, label, aim in (("attnlrp", "AttnLRP", 1.3), ("cp", "CP-LRP", 1.3), ("alti", "ALTI-Logit", 2.0)):
+        rows.append(row(f"{label}, {where}", best[name], "plain, frozen", best["frozen"], aim))
+        rows.append(row(f"{label}, {where}", best[name], "plain, with parameters", best["parameters"], aim))
     reference = "lxt.efficient" if peer is not None else "lxt.efficient: peer not installed"
     return [*rows, row(f"AttnLRP, {where}", best["attnlrp"], reference, best.get("lxt"), 1.0)]
+
+
+def agreement_rows(quick: bool) -> list[Row]:
+    """Every method of papers/lrp_vs_alti on its sentences, as multiples of one forward and backward pass."""
+    import numpy as np
+    from captum.attr import InputXGradient, IntegratedGradients, Saliency
+
+    from shared import zoo
+    from shared.lm import agreement_batches, agreement_sentences
+
+    try:
+        loaded = zoo.load_model("smollm2-135m")
+    except zoo.AssetError as error:
+        return [row("agreement sentences, SmolLM2-135M", float("nan"), str(error), None, None)]
+    model = loaded.model.requires_grad_(False)
+    sentences = agreement_sentences(8 if quick else 32, rng=np.random.default_rng(0), kinds=["preposition"])
+    batch = agreement_batches(loaded.tokenizer, sentences)[0]
+    embeds = model.get_input_embeddings()(batch.ids).detach()
+    target = contrast(batch.right, batch.wrong)
+
+    def difference(e: Tensor) -> Tensor:
+        logits = model(inputs_embeds=e, use_cache=False, logits_to_keep=1).logits[:, -1]
+        return (logits * target(logits)).sum(-1)
+
+    def gradient() -> Tensor:
+        e = embeds.clone().requires_grad_()
+        return torch.autograd.grad(difference(e).sum(), e)[0]
+
+    jobs: dict[str, Job] = {
+        "frozen": gradient,
+        "ALTI-Logit": lambda: alti_logit(model, batch.ids, target),
+        "AttnLRP": lambda: attribute(model, batch.ids, target, AttnLRP()),
+        "CP-LRP": lambda: attribute(model, batch.ids, target, CPLRP()),
+        "gradient": lambda: Saliency(difference).attribute(embeds.clone().requires_grad_()),
+        "gradient x input": lambda: InputXGradient(difference).attribute(embeds.clone().requires_grad_()),
+        "integrated gradients, 5 steps": lambda: IntegratedGradients(difference).attribute(
+            embeds, n_steps=5, internal_batch_size=len(embeds)
+        ),
+        "attention rollout": lambda: rollout(raw_attention(model, batch.ids)),
+    }
+    best = seconds(jobs, 2 if quick else 3)
+    where = f"SmolLM2-135M {len(batch)}x{batch.ids.shape[1]}"
+    aims = {"ALTI-Logit": 1.0, "AttnLRP": 1.3, "CP-LRP": 1.3}
+    plain = best.pop("frozen")
+    return [row(f"{name}, {where}", took, "plain, frozen", plain, aims.get(name)) for name, took in best.items()]
 
 
 def plain_language(model: nn.Module, ids: Tensor, target: Tensor, parameters: bool) -> Tensor:

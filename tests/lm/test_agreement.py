@@ -76,6 +76,12 @@ def test_select_and_device(bpe, rng):
     assert len(half) == int(kept.sum()) == len(half.ids)
     assert half.sentences == batch.sentences[::2]
     assert torch.equal(half.right, batch.right[::2])
+    pieces = batch.split(len(batch) - 1)
+    assert [len(piece) for piece in pieces] == [len(batch) - 1, 1]
+    assert torch.equal(torch.cat([piece.ids for piece in pieces]), batch.ids)
+    assert pieces[1].sentences == batch.sentences[-1:]
+    with pytest.raises(ValueError, match="size=0 is out of range"):
+        batch.split(0)
 
 
 def test_table():
