@@ -207,6 +207,7 @@ class _Run:
 
     def go(self, log_every: int, progress: bool, checkpoint: str | Path | None, checkpoint_every: int) -> None:
         """The loop."""
+        self.optimizer.zero_grad()
         steps, main = self.settings.steps, bool(getattr(self.accelerator, "is_main_process", True))
         with tqdm(total=steps, initial=self.step, desc="fit", delay=2, disable=not (progress and main)) as bar:
             while self.step < steps:
@@ -225,7 +226,6 @@ class _Run:
         x, y = self._next()
         for group in self.optimizer.param_groups:
             group["lr"] = settings.lr * settings.lr_factor(self.step)
-        self.optimizer.zero_grad()
         batch = len(x) * self.processes
         out = self.objective(x, y, self._dead(batch), settings.sparsity_factor(self.step))
         if self.accelerator is None:
@@ -236,6 +236,7 @@ class _Run:
         clip = torch.nn.utils.clip_grad_norm_ if self.accelerator is None else self.accelerator.clip_grad_norm_
         clip(sae.parameters(), settings.clip)
         self.optimizer.step()
+        self.optimizer.zero_grad()
         sae.renormalise_()
         self.since += batch
         self.since[self._everywhere(out.fired.to(sae.dtype), "sum") > 0] = 0
