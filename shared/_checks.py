@@ -53,6 +53,12 @@ def check_shape(argument: str, value: torch.Tensor | np.ndarray, shape: Sequence
         raise ValueError(f"{argument} has shape {got}; expected ({want})")
 
 
+def check_array(argument: str, value: torch.Tensor | np.ndarray, shape: Sequence[int | str | None]) -> None:
+    """`check_shape`, then `check_finite`: what most public functions ask of an array they are given."""
+    check_shape(argument, value, shape)
+    check_finite(argument, value)
+
+
 def check_range(argument: str, value: float, low: float | None = None, high: float | None = None) -> None:
     """Raise `ValueError` unless low <= value <= high (either bound may be None); NaN never passes."""
     if not ((low is None or value >= low) and (high is None or value <= high)):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from shared._checks import UnknownNameError, check_choice, check_finite, check_range, check_shape
+from shared._checks import UnknownNameError, check_array, check_choice, check_finite, check_range, check_shape
 
 
 def test_choice_returns_the_value_and_lists_what_exists():
@@ -33,6 +33,16 @@ def test_shape_takes_letters_for_any_length():
     for bad in (("B",), ("B", 4), ("B", 3, 1)):
         with pytest.raises(ValueError, match=r"x has shape \(2, 3\); expected"):
             check_shape("x", torch.zeros(2, 3), bad)
+
+
+def test_array_is_shape_first_then_numbers():
+    check_array("x", torch.zeros(2, 3), ("n", 3))
+    with pytest.raises(ValueError, match=r"x has shape \(2, 3\); expected \(n\)"):
+        check_array("x", torch.full((2, 3), torch.nan), ("n",))
+    with pytest.raises(ValueError, match="x has 6 NaN or infinite values of 6"):
+        check_array("x", np.full((2, 3), np.nan), ("n", 3))
+    with pytest.raises(ValueError, match=r"x is empty \(shape \(0, 3\)\)"):
+        check_array("x", np.zeros((0, 3)), ("n", 3))
 
 
 def test_range_refuses_nan_and_names_the_bounds():

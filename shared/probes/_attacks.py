@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from shared import hooks
-from shared._checks import check_choice, check_range, check_shape
+from shared._checks import check_array, check_choice, check_finite, check_range, check_shape
 from shared.probes._inputs import channel_axis
 
 
@@ -21,7 +21,8 @@ def select_for_tcav(
     chosen set has the same make-up as an honest one.
     """
     check_choice("sign", sign, (1, -1))
-    check_shape("gradient", gradient, (pool.shape[1],))
+    check_array("pool", pool, ("N", "d"))
+    check_array("gradient", gradient, (pool.shape[1],))
     if len(pool) < 2 * n:
         raise ValueError(f"pool has {len(pool)} samples; at least 2 n = {2 * n} are needed for a choice")
     score = sign * (pool.double() @ gradient.double().to(pool.device))
@@ -30,6 +31,7 @@ def select_for_tcav(
     check_shape("strata", strata, (len(pool),))
     if quotas is None or int(quotas.sum()) != n:
         raise ValueError(f"quotas must be given with strata and sum to n={n}; got {quotas}")
+    check_shape("quotas", quotas, ("groups",))
     chosen = []
     for group, quota in enumerate(quotas.tolist()):
         rows = (strata == group).nonzero().flatten()
@@ -44,7 +46,8 @@ def herd_to_point(pool: Tensor, point: Tensor, n: int) -> Tensor:
 
     To turn a difference of means towards a direction u, take `point = concept mean − s u`. O(n N d).
     """
-    check_shape("point", point, (pool.shape[1],))
+    check_array("pool", pool, ("N", "d"))
+    check_array("point", point, (pool.shape[1],))
     if len(pool) < 2 * n:
         raise ValueError(f"pool has {len(pool)} samples; at least 2 n = {2 * n} are needed for a choice")
     H = pool.double() - point.double().to(pool.device)
@@ -77,6 +80,8 @@ def pgd_shift(
     """
     check_choice("sign", sign, (1, -1))
     check_range("epsilon", epsilon, 0)
+    check_finite("x", x)
+    check_array("gradient", gradient, ("d",))
     changed = x.clone()
     for _ in range(steps):
         changed.requires_grad_()
@@ -85,6 +90,7 @@ def pgd_shift(
             activation = seen[layer]
             axes = [a for a in range(1, activation.ndim) if a != channel_axis(activation)]
             pooled = activation.mean(axes) if axes else activation
+            check_shape("gradient", gradient, (pooled.shape[1],))
             loss = sign * (pooled @ gradient.to(pooled)).sum()
             (slope,) = torch.autograd.grad(loss, changed)
         step = changed.detach() - 2.5 * epsilon / steps * slope.sign()

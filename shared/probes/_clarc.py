@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from shared import hooks
-from shared._checks import check_choice
+from shared._checks import check_array, check_choice, check_finite
 from shared.probes._direction import Direction, stack
 from shared.probes._estimators import SVMProbe
-from shared.probes._inputs import PoolMismatchError, pool
-from shared.probes._steering import project, shift, span_projector
+from shared.probes._inputs import PoolMismatchError, pool_unchecked
+from shared.probes._steering import project_unchecked, shift, span_projector
 from shared.probes._tcav import check_layer
 
 FORMS = ("position", "broadcast")
@@ -83,9 +83,9 @@ class PClArC:
             return activation
         P, z = self.subset(active)
         if self.form == "position" or activation.ndim == 2:
-            return project(activation, P, z)
-        pooled = pool(activation, "mean" if self.pool == "none" else self.pool)
-        return shift(activation, project(pooled, P, z) - pooled)
+            return project_unchecked(activation, P, z)
+        pooled = pool_unchecked(activation, "mean" if self.pool == "none" else self.pool)
+        return shift(activation, project_unchecked(pooled, P, z) - pooled)
 
     @contextmanager
     def applied(self, model: nn.Module) -> Iterator[nn.Module]:
@@ -196,7 +196,7 @@ class RClArC:
     def _react(self, logits: Tensor, activation: Tensor, again: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         """Logits with those of the samples that the condition picks replaced by `again(rows, corrected activation)`."""
         how = "mean" if self.correction.pool == "none" else self.correction.pool
-        active = self.active(logits.argmax(1), pool(activation, how), logits.shape[1])
+        active = self.active(logits.argmax(1), pool_unchecked(activation, how), logits.shape[1])
         rows = active.any(1).nonzero().flatten()
         if not len(rows):
             return logits
@@ -217,6 +217,7 @@ class RClArC:
 
 def predict(model: nn.Module, x: Tensor, correction: PClArC | RClArC | None = None, *, batch_size: int = 512) -> Tensor:
     """Logits (n, classes) of the plain or corrected model, in batches, without gradients."""
+    check_finite("x", x)
     device = next(model.parameters()).device
     parts = []
     with torch.no_grad():
@@ -240,6 +241,7 @@ def predict_from(
 
     The same as `predict` at a fraction of its cost where many corrections are compared on the same images.
     """
+    check_finite("activation", activation)
     if isinstance(correction, RClArC):
         return correction._react(head(activation), activation, lambda rows, corrected: head(corrected))
     return head(activation if correction is None else correction.correct(activation))
@@ -256,6 +258,10 @@ def last_layer_refit(
     """
     from sklearn.linear_model import LogisticRegression
 
+    check_array("F", F, ("n", "d"))
+    check_array("y", y, (len(F),))
+    if groups is not None:
+        check_array("groups", groups, (len(F),))
     X, labels = F.detach().cpu().double().numpy(), y.cpu().numpy()
     g = labels if groups is None else groups.cpu().numpy()
     classes = int(labels.max()) + 1
@@ -278,4 +284,7 @@ def last_layer_refit(
 
 def prior_shift(bias: Tensor, train_prior: Tensor, target_prior: Tensor) -> Tensor:
     """A classifier's bias moved from one class prior to another: the baseline that a refit must beat."""
+    check_array("bias", bias, ("classes",))
+    check_array("train_prior", train_prior, (len(bias),))
+    check_array("target_prior", target_prior, (len(bias),))
     return bias - train_prior.to(bias).log() + target_prior.to(bias).log()

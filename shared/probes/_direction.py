@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from shared._checks import check_choice, check_shape
+from shared._checks import check_array, check_choice, check_shape
 from shared.probes._estimators import METHODS, Probe, class_means
 from shared.probes._factor import SharedFactor
-from shared.probes._inputs import as_activations, as_labels, pool
+from shared.probes._inputs import as_activations, as_labels, as_rows, pool_unchecked
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Direction:
 
     def project(self, H: Tensor) -> Tensor:
         """Projections (n,) of activations (n, d), pooled first where they are maps or tokens."""
-        pooled = pool(H, self.pool)
+        pooled = pool_unchecked(H, self.pool)
         check_shape("H", pooled, ("n", len(self.vector)))
         return pooled @ self.vector.to(pooled)
 
@@ -104,23 +104,29 @@ def fit_direction(H: Any, y: Any, method: str = "pattern", *, name: str = "", **
     column = torch.as_tensor(y)
     if column.ndim != 1:
         raise ValueError(f"y has shape {tuple(column.shape)}; expected (n,); fit_directions takes several concepts")
+    check_array("y", column, (len(H),))
     return fit_directions(H, column[:, None], method, names=[name], **options)[0]
 
 
 def stack(directions: Sequence[Direction] | Tensor) -> Tensor:
     """Vectors (k, d) of directions that belong to one layer and one pooling; a tensor (k, d) or (d,) passes."""
+    return stack_as("directions", directions)
+
+
+def stack_as(argument: str, directions: Sequence[Direction] | Tensor) -> Tensor:
+    """`stack` of what the caller calls `argument`."""
     if isinstance(directions, Tensor):
-        return torch.atleast_2d(directions)
+        return as_rows(argument, directions)
     if not directions:
-        raise ValueError("directions is empty; at least one is needed")
+        raise ValueError(f"{argument} is empty; at least one is needed")
     layers, pools = {d.layer for d in directions if d.layer}, {d.pool for d in directions}
     if len(layers) > 1 or len(pools) > 1:
-        raise ValueError(f"directions come from different layers {sorted(layers)} or poolings {sorted(pools)}")
+        raise ValueError(f"{argument} come from different layers {sorted(layers)} or poolings {sorted(pools)}")
     sizes = {len(d.vector) for d in directions}
     if len(sizes) > 1:
-        raise ValueError(f"directions have different sizes: {sorted(sizes)}")
+        raise ValueError(f"{argument} have different sizes: {sorted(sizes)}")
     return torch.stack([d.vector for d in directions])
 
 
 def _pooled(H: Any, how: str) -> Tensor:
-    return pool(torch.as_tensor(H), how)
+    return pool_unchecked(torch.as_tensor(H), how)

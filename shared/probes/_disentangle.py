@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from shared._checks import check_choice, check_range, check_shape
+from shared._checks import check_array, check_choice, check_finite, check_range, check_shape
 from shared.probes._inputs import as_activations, as_labels
 from shared.probes._metrics import auroc_cosine, orthogonality, welch_bound
 
@@ -62,6 +62,7 @@ def orthogonalise(
     the first stays; "penalty": `finetune`, which needs H and Y (its `options` here). Rows with NaN stay out.
     """
     check_choice("how", how, HOWS)
+    check_shape("V", V, ("k", "d"))
     if how == "penalty":
         if H is None or Y is None:
             raise ValueError("how='penalty' needs H and Y")
@@ -69,6 +70,8 @@ def orthogonalise(
     if options:
         raise TypeError(f"how={how!r} takes no options; got {', '.join(options)}")
     good = torch.isfinite(V).all(1)
+    if not bool(good.any()):
+        raise ValueError(f"V has no finite row (shape {tuple(V.shape)}); at least one is needed")
     W = torch.nn.functional.normalize(V[good].double(), dim=1)
     if len(W) > V.shape[1]:
         raise ValueError(_too_many(len(W), V.shape[1]))
@@ -93,7 +96,9 @@ def _too_many(k: int, d: int) -> str:
 
 def pair_weights(V: Tensor, Y: Tensor, alpha: float, beta: float, n_targets: int) -> Tensor:
     """Penalty weights (k, k): alpha, but √beta for the `n_targets` most similar pairs whose labels correlate."""
+    check_array("V", V, ("k", "d"))
     k = len(V)
+    check_array("Y", Y, ("n", k))
     overlap = torch.nn.functional.normalize(V.double(), dim=1)
     overlap = (overlap @ overlap.T).abs()
     centred = torch.nn.functional.normalize(Y.double() - Y.double().mean(0), dim=0)
@@ -139,7 +144,7 @@ def finetune(
     check_range("epochs", epochs, 1)
     H = as_activations(H).float()
     Y = torch.as_tensor(Y).to(H)
-    check_shape("Y", Y, (len(H), "k"))
+    check_array("Y", Y, (len(H), "k"))
     k, d = Y.shape[1], H.shape[1]
     enough = (Y.sum(0) >= 2) & ((1 - Y).sum(0) >= 2)
     if not bool(enough.all()):
@@ -149,7 +154,9 @@ def finetune(
     kept, Y = enough.nonzero().flatten(), Y[:, enough]
     W = _start(H, Y, start, enough, generator)
     b = (H.mean(0) - Y.mean(0)[:, None] * W).clone()
-    A = torch.as_tensor(alpha, dtype=H.dtype, device=H.device).expand(k, k)[kept][:, kept]
+    A = torch.as_tensor(alpha, dtype=H.dtype, device=H.device)
+    check_array("alpha", A, (k, k) if A.ndim else ())
+    A = A.expand(k, k)[kept][:, kept]
     held = (H, Y)
     if validation is not None:
         held = as_activations(validation[0]).float(), torch.as_tensor(validation[1]).to(H)[:, enough]
@@ -162,7 +169,9 @@ def finetune(
 def _start(H: Tensor, Y: Tensor, start: Tensor | str, enough: Tensor, generator: torch.Generator | None) -> Tensor:
     if isinstance(start, Tensor):
         check_shape("start", start, (len(enough), H.shape[1]))
-        return torch.nn.functional.normalize(start.to(H)[enough], dim=1)
+        start = start.to(H)[enough]
+        check_finite("start", start)
+        return torch.nn.functional.normalize(start, dim=1)
     check_choice("start", start, ("pattern", "random"))
     if start == "random":
         drawn = torch.randn(Y.shape[1], H.shape[1], generator=generator).to(H)

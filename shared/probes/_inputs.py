@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shared._checks import check_choice, check_finite
+from shared._checks import check_array, check_choice, check_finite
 
 POOLS = ("none", "mean", "max", "cls", "last")
 
@@ -26,6 +26,12 @@ def pool(activation: Tensor, how: str) -> Tensor:
 
     how : "mean" or "max" over positions or tokens, "cls" or "last" token; "none" takes (n, d) only.
     """
+    check_finite("activation", activation)
+    return pool_unchecked(activation, how)
+
+
+def pool_unchecked(activation: Tensor, how: str) -> Tensor:
+    """`pool` without a look at every number: for hooks, which run in each forward pass."""
     check_choice("pool", how, POOLS)
     if activation.ndim == 2:
         return activation
@@ -46,6 +52,13 @@ def channel_axis(activation: Tensor) -> int:
     return 1 if activation.ndim == 4 else activation.ndim - 1
 
 
+def as_rows(argument: str, value: Tensor) -> Tensor:
+    """Finite vectors (k, d) as they are; one vector (d,) becomes a row."""
+    rows = torch.atleast_2d(value)
+    check_array(argument, rows, ("k", "d"))
+    return rows
+
+
 def as_activations(value: Any, argument: str = "H") -> Tensor:
     """A finite (n, d) tensor in double precision (single where the device has no double), on the device it came on."""
     tensor = torch.as_tensor(value).detach()
@@ -63,9 +76,9 @@ def as_labels(value: Any, like: Tensor, argument: str = "y", least: int = 1) -> 
     """
     raw = torch.as_tensor(np.asarray(value) if not isinstance(value, Tensor) else value)
     single = raw.ndim == 1
-    labels = raw.reshape(len(raw), -1).to(like)
-    if raw.ndim not in (1, 2) or len(labels) != len(like):
+    if raw.ndim not in (1, 2) or len(raw) != len(like):
         raise ValueError(f"{argument} has shape {tuple(raw.shape)}; expected ({len(like)},) or ({len(like)}, k)")
+    labels = (raw[:, None] if single else raw).to(like)
     if not bool(((labels == 0) | (labels == 1)).all()):
         raise ValueError(f"{argument} holds other values than 0 (non-concept) and 1 (concept)")
     counts = torch.stack([(labels == 0).sum(0), labels.sum(0).long()])

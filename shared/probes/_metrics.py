@@ -7,14 +7,20 @@ import math
 import torch
 from torch import Tensor
 
-from shared._checks import check_choice, check_finite, check_shape
+from shared._checks import check_array, check_choice, check_finite, check_shape
+from shared.probes._inputs import as_rows
 
 
 def cosine(V: Tensor, W: Tensor | None = None) -> Tensor:
     """Cosines (k, m) between rows of V (k, d) and W (m, d); W = V unless given."""
-    V = torch.atleast_2d(V).double()
-    W = V if W is None else torch.atleast_2d(W).double()
+    V = as_rows("V", V)
+    W = V if W is None else as_rows("W", W)
     check_shape("W", W, ("m", V.shape[1]))
+    return _cosine(V, W)
+
+
+def _cosine(V: Tensor, W: Tensor) -> Tensor:
+    V, W = V.double(), W.double()
     return torch.nn.functional.normalize(V, dim=1) @ torch.nn.functional.normalize(W, dim=1).T
 
 
@@ -24,10 +30,11 @@ def orthogonality(V: Tensor, denominator: str = "k-1") -> Tensor:
     With "k-1" it lies in [0, 1]; "k" is what the code of Erogullari et al. 2025 divides by (smallest value 1/k).
     """
     check_choice("denominator", denominator, ("k", "k-1"))
+    check_array("V", V, ("k", "d"))
     k = len(V)
     if k < 2:
         raise ValueError(f"V has {k} row; orthogonality compares at least two")
-    overlaps = cosine(V).abs()
+    overlaps = _cosine(V, V).abs()
     return 1 - (overlaps.sum(1) - overlaps.diagonal()) / (k if denominator == "k" else k - 1)
 
 
@@ -37,6 +44,11 @@ def auroc(scores: Tensor, Y: Tensor) -> Tensor:
     NaN for a column with one class only.
     """
     check_finite("scores", scores)
+    check_finite("Y", Y)
+    if scores.ndim not in (1, 2):
+        raise ValueError(f"scores has shape {tuple(scores.shape)}; expected (n,) or (n, k)")
+    if Y.ndim not in (1, 2):
+        raise ValueError(f"Y has shape {tuple(Y.shape)}; expected that of scores, {tuple(scores.shape)}")
     flat, labels = scores.double().reshape(len(scores), -1), Y.double().reshape(len(Y), -1)
     check_shape("Y", labels, tuple(flat.shape))
     ordered, _ = flat.sort(dim=0)
@@ -52,12 +64,16 @@ def auroc(scores: Tensor, Y: Tensor) -> Tensor:
 
 def auroc_cosine(V: Tensor, H: Tensor, Y: Tensor) -> Tensor:
     """AUROC (k,) of cos(h, v_c) against label y_c: H (n, d), V (k, d), Y (n, k)."""
-    return auroc(cosine(H, V), Y)
+    H, V = as_rows("H", H), as_rows("V", V)
+    check_shape("V", V, ("k", H.shape[1]))
+    return auroc(_cosine(H, V), Y)
 
 
 def leakage(V: Tensor, truth: Tensor) -> Tensor:
     """`|cos(v_i, g_j)|` (k, k) with the generating directions; the diagonal is alignment, the rest leaks."""
-    return cosine(V, truth).abs()
+    V, truth = as_rows("V", V), as_rows("truth", truth)
+    check_shape("truth", truth, ("k", V.shape[1]))
+    return _cosine(V, truth).abs()
 
 
 def artifact_relevance(relevance: Tensor, mask: Tensor) -> Tensor:
@@ -75,6 +91,10 @@ def artifact_relevance(relevance: Tensor, mask: Tensor) -> Tensor:
 
 def group_accuracy(logits: Tensor, y: Tensor, groups: Tensor | None = None) -> dict[str, float]:
     """Accuracy over all samples and, with groups (n,), in the worst and in each group."""
+    check_array("logits", logits, ("n", "classes"))
+    check_array("y", y, (len(logits),))
+    if groups is not None:
+        check_array("groups", groups, (len(logits),))
     hit = (logits.argmax(1).cpu() == y.cpu()).double()
     result = {"all": float(hit.mean())}
     if groups is not None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from shared import hooks
-from shared._checks import check_choice, check_shape
+from shared._checks import check_array, check_choice, check_finite, check_shape
 from shared.probes._direction import Direction, stack
 from shared.probes._inputs import channel_axis
 
@@ -75,7 +75,9 @@ def rrr_loss(logits: Tensor, x: Tensor, mask: Tensor, form: str = "l2") -> Tenso
     largest logit, summed over channels, and the mask.
     """
     check_choice("form", form, ("l2", "cosine"))
-    check_shape("mask", mask, (len(x), *x.shape[2:]))
+    check_finite("x", x)
+    check_array("logits", logits, (len(x), "classes"))
+    check_array("mask", mask, (len(x), *x.shape[2:]))
     scalar = logits.log_softmax(1).sum() if form == "l2" else logits.amax(1).sum()
     (gradient,) = torch.autograd.grad(scalar, x, create_graph=True)
     if form == "l2":
@@ -91,6 +93,7 @@ def freeze_up_to(model: nn.Module, layer: str, x: Tensor) -> Iterator[list[nn.Pa
     x : an input that shows the order in which modules run. Yields the parameters that remain to be trained; on exit
     everything is as before.
     """
+    check_finite("x", x)
     last, order, reached = hooks.find_module(model, layer), [], []
 
     def note(module: nn.Module, *_: object) -> None:

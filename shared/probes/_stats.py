@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from shared._checks import check_choice, check_range, check_shape
+from shared._checks import check_array, check_choice, check_range
 from shared.probes._estimators import METHODS
 from shared.probes._inputs import as_activations, as_labels
 
@@ -34,9 +34,10 @@ def cav_mean_cov(
     `(Ĉ + lam I)⁻¹ Cov(h, y)`, by the delta method, for d fixed and n large (scikit-learn's `alpha` is `n lam`).
     """
     check_choice("method", method, CLOSED_FORMS)
+    check_array("mean_c", mean_c, ("d",))
     d = len(mean_c)
     for name, value, shape in (("mean_n", mean_n, (d,)), ("cov_c", cov_c, (d, d)), ("cov_n", cov_n, (d, d))):
-        check_shape(name, value, shape)
+        check_array(name, value, shape)
     check_range("n_c", n_c, 1)
     check_range("n_n", n_n, 1)
     mean_c, cov_c, mean_n, cov_n = (t.double() for t in (mean_c, cov_c, mean_n, cov_n))
@@ -85,10 +86,13 @@ def ridge_equivalent(
     """
     if not lam > 0:
         raise ValueError(f"lam={lam!r} must be positive: without it the fixed point need not exist")
+    check_array("means", means, ("m", "d"))
     covs, means = covs.double(), means.double()
     m, d = means.shape
-    check_shape("covs", covs, (m, d, d))
+    check_array("covs", covs, (m, d, d))
     counts, labels = torch.as_tensor(counts).double(), torch.as_tensor(labels).double()
+    check_array("counts", counts, (m,))
+    check_array("labels", labels, (m,))
     n, share = counts.sum(), counts / counts.sum()
     second = covs + means[:, :, None] * means[:, None, :]
     eye = torch.eye(d, dtype=torch.float64, device=means.device)
@@ -108,7 +112,9 @@ def lda_mean(cov: Tensor, delta: Tensor, n: int) -> Tensor:
 
     `n / (n − d − 3) Σ⁻¹ δ`, from the mean of an inverse Wishart matrix with n − 2 degrees of freedom; needs n > d + 3.
     """
+    check_array("delta", delta, ("d",))
     d = len(delta)
+    check_array("cov", cov, (d, d))
     if n <= d + 3:
         raise ValueError(f"n={n} must exceed d + 3 = {d + 3}: below, the inverse covariance has no mean")
     return n / (n - d - 3) * torch.linalg.solve(cov.double(), delta.double())
@@ -131,6 +137,9 @@ def bootstrap_direction(
 
 def sensitivity_moments(gradients: Tensor, mean: Tensor, cov: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation (n,) of the sensitivities `g·v` of gradients (n, d) over the random vector v."""
+    check_array("gradients", gradients, ("n", "d"))
+    check_array("mean", mean, (gradients.shape[1],))
+    check_array("cov", cov, (gradients.shape[1],) * 2)
     g = gradients.double()
     return g @ mean, ((g @ cov) * g).sum(1).clamp(min=0).sqrt()
 
@@ -151,6 +160,8 @@ def sign_flip_probability(gradients: Tensor, mean: Tensor, cov: Tensor) -> Tenso
 
 def expected_cosine(mean: Tensor, cov: Tensor) -> float:
     """About the cosine between two independent fits: `|mean|² / (|mean|² + tr cov)`."""
+    check_array("mean", mean, ("d",))
+    check_array("cov", cov, (len(mean), len(mean)))
     size = float(mean.double().square().sum())
     return size / (size + float(cov.double().trace()))
 
@@ -168,8 +179,9 @@ def cav_from_population(
     the solution, are the populations' own. Without replacement each set's part shrinks by `1 − n/N`.
     """
     check_choice("method", method, CLOSED_FORMS)
+    check_array("H_c", H_c, ("N", "d"))
+    check_array("H_n", H_n, ("N", H_c.shape[1]))
     for name, H, n in (("H_c", H_c, n_c), ("H_n", H_n, n_n)):
-        check_shape(name, H, ("N", H_c.shape[1]))
         check_range(f"size drawn from {name}", n, 1, None if replace else len(H))
     H_c, H_n = H_c.double(), H_n.double()
     n, p, delta = n_c + n_n, n_c / (n_c + n_n), H_c.mean(0) - H_n.mean(0)

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from shared import hooks
-from shared._checks import check_choice
+from shared._checks import check_array, check_choice, check_finite, check_shape
 from shared.probes._direction import Direction, stack
-from shared.probes._inputs import DegenerateDirectionError, PoolMismatchError, channel_axis, pool
+from shared.probes._inputs import DegenerateDirectionError, PoolMismatchError, as_rows, channel_axis, pool_unchecked
 from shared.probes._tcav import check_layer
 
 RULES = ("adaptive", "constant", "clarc")
@@ -63,11 +63,15 @@ def move_to(
     how = direction.pool if isinstance(direction, Direction) and direction.pool != "none" else pooling
     if how == "max":
         raise PoolMismatchError("a shift can't set a projection of maxima exactly; use pooling='mean'")
+    level = torch.as_tensor(level)
+    check_finite("level", level)
 
     def push(activation: Tensor) -> Tensor:
         unit = (vector / vector.norm()).to(activation)
-        now = pool(activation, how) @ unit
-        return shift(activation, (torch.as_tensor(level).to(activation) - now)[:, None] * unit)
+        now = pool_unchecked(activation, how) @ unit
+        if level.ndim:
+            check_shape("level", level, (len(now),))
+        return shift(activation, (level.to(activation) - now)[:, None] * unit)
 
     with hooks.edit(model, {layer: push}):
         yield model
@@ -85,9 +89,10 @@ def project_out(
     check_layer(several, layer)
     projector = span_projector(stack(several))
     zero = torch.zeros(len(projector)) if reference is None else reference
+    check_array("reference", zero, (len(projector),))
 
     def push(activation: Tensor) -> Tensor:
-        return project(activation, projector, zero)
+        return project_unchecked(activation, projector, zero)
 
     with hooks.edit(model, {layer: push}):
         yield model
@@ -95,12 +100,23 @@ def project_out(
 
 def span_projector(V: Tensor) -> Tensor:
     """Orthogonal projector (d, d), double precision, onto the span of the rows of V (k, d); dependent rows are fine."""
-    V = torch.atleast_2d(V).double()
+    V = as_rows("V", V).double()
     return torch.linalg.pinv(V, rtol=1e-6) @ V
 
 
 def project(activation: Tensor, projector: Tensor, reference: Tensor) -> Tensor:
-    """`a − P a + P z` along the channels at every position."""
+    """`a − P a + P z` along the channels at every position.
+
+    activation : (n, d), (n, T, d) or (n, d, h, w); projector P : (d, d); reference z : (d,).
+    """
+    check_finite("activation", activation)
+    check_array("projector", projector, ("d", "d"))
+    check_array("reference", reference, (len(projector),))
+    return project_unchecked(activation, projector, reference)
+
+
+def project_unchecked(activation: Tensor, projector: Tensor, reference: Tensor) -> Tensor:
+    """`project` without a look at every number: for hooks, which run in each forward pass."""
     axis = channel_axis(activation)
     if activation.shape[axis] != len(projector):
         raise ValueError(
@@ -121,6 +137,10 @@ def move(
     have the concept); "clarc": `amount` times the way there.
     """
     check_choice("rule", rule, RULES)
+    check_array("z", z, ("n", "d"))
+    check_array("direction", direction, (z.shape[1],))
+    if not bool(direction.any()):
+        raise DegenerateDirectionError("direction is zero: it points nowhere")
     unit = (direction / direction.norm()).to(z)
     if rule == "constant":
         return z + amount * z.shape[1] ** 0.5 * unit
@@ -144,5 +164,7 @@ def _vector(direction: Direction | Tensor, layer: str) -> Tensor:
 def _mask(where: Tensor, activation: Tensor) -> Tensor:
     where = where.to(activation.device).bool()
     if where.ndim == 3 and activation.ndim == 4:
+        check_shape("where", where, (len(activation), *activation.shape[2:]))
         return where[:, None]
+    check_shape("where", where, tuple(activation.shape[: max(1, min(where.ndim, activation.ndim - 1))]))
     return where.reshape(*where.shape, *[1] * (activation.ndim - where.ndim))

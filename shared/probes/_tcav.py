@@ -11,15 +11,16 @@ from scipy import stats
 from torch import Tensor, nn
 
 from shared import hooks
-from shared._checks import check_choice, check_finite, check_shape
-from shared.probes._direction import Direction, stack
-from shared.probes._inputs import channel_axis, pool
+from shared._checks import check_array, check_choice, check_finite, check_shape
+from shared.probes._direction import Direction, stack_as
+from shared.probes._inputs import channel_axis, pool_unchecked
 
 
 def activations(
     model: nn.Module, layers: str | Sequence[str], x: Tensor, *, pooling: str = "mean", batch_size: int = 256
 ) -> Tensor | dict[str, Tensor]:
     """Pooled activations (n, d) of a layer, or a dict of them, in batches and without gradients."""
+    check_finite("x", x)
     names = [layers] if isinstance(layers, str) else list(layers)
     device = _device(model, x)
     kept: dict[str, list[Tensor]] = {name: [] for name in names}
@@ -27,7 +28,7 @@ def activations(
         for batch in x.split(batch_size):
             model(batch.to(device))
             for name in names:
-                kept[name].append(pool(seen[name], pooling))
+                kept[name].append(pool_unchecked(seen[name], pooling))
     found = {name: torch.cat(parts) for name, parts in kept.items()}
     return found[layers] if isinstance(layers, str) else found
 
@@ -41,6 +42,7 @@ def layer_gradients(
     Returns (n, d), or the output's own shape for "none".
     """
     check_choice("reduce", reduce, ("mean", "sum", "none"))
+    check_finite("x", x)
     device, parts = _device(model, x), []
     targets = torch.as_tensor(target).expand(len(x)) if not torch.as_tensor(target).ndim else torch.as_tensor(target)
     check_shape("target", targets, (len(x),))
@@ -82,9 +84,16 @@ def tcav_scores(gradients: Tensor, vectors: Tensor | Sequence[Direction], *, tie
     """
     check_choice("ties", ties, ("drop", "negative"))
     check_finite("gradients", gradients)
-    V = stack(vectors).to(gradients)
+    if gradients.ndim not in (2, 3, 4):
+        raise ValueError(f"gradients has shape {tuple(gradients.shape)}; expected (n, d), (n, T, d) or (n, d, h, w)")
+    return _scores("vectors", gradients, vectors, ties)
+
+
+def _scores(argument: str, gradients: Tensor, vectors: Tensor | Sequence[Direction], ties: str) -> TCAVResult:
+    """`tcav_scores` of what the caller calls `argument`."""
+    V = stack_as(argument, vectors).to(gradients)
     moved = gradients.movedim(channel_axis(gradients), -1)
-    check_shape("vectors", V, ("k", moved.shape[-1]))
+    check_shape(argument, V, ("k", moved.shape[-1]))
     per_sample = (moved @ V.T).flatten(1, -2) if moved.ndim > 2 else moved @ V.T
     S = per_sample.reshape(-1, len(V)).double()
     up, zero = (S > 0).sum(0), (S == 0).sum(0)
@@ -116,9 +125,11 @@ def tcav(
     Raises `ValueError` for an unknown layer (with the closest names) and for a direction of another layer or size.
     """
     several = [directions] if isinstance(directions, Direction) else directions
+    check_choice("ties", ties, ("drop", "negative"))
     check_layer(several, layer)
     gradients = layer_gradients(model, layer, x, target, reduce=reduce, batch_size=batch_size)
-    return tcav_scores(gradients, several, ties=ties)
+    check_finite("gradients", gradients)
+    return _scores("directions", gradients, several, ties)
 
 
 def check_layer(directions: Sequence[Direction] | Tensor, layer: str) -> None:
@@ -147,7 +158,9 @@ def tcav_test(scores: Tensor, random_scores: Tensor) -> TCAVTest:
     ones from two random sets against each other; two-sided Welch t-test. Equal constant scores give p = 1, different
     constant ones p = 0.
     """
-    first, second = np.asarray(scores, dtype=float).ravel(), np.asarray(random_scores, dtype=float).ravel()
+    first, second = np.asarray(scores, dtype=float), np.asarray(random_scores, dtype=float)
+    check_array("scores", first, ("m",))
+    check_array("random_scores", second, ("m",))
     if min(len(first), len(second)) < 2:
         raise ValueError(f"scores has {len(first)} and random_scores {len(second)} values; at least two each")
     if first.std() == 0 and second.std() == 0:
