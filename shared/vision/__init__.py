@@ -1,6 +1,7 @@
-"""The shapes world, where every factor and pixel is known, and helpers for real photos."""
+"""The shapes world, where every factor and pixel is known, helpers for real photos, and CLIP by one set of calls."""
 
 from shared.vision._captions import captions
+from shared.vision._clip import PATCH_FEATURES, ZeroShotHead, encode_image, encode_text, patch_features
 from shared.vision._factors import (
     BACKGROUNDS,
     BASIC_SHAPES,
@@ -17,6 +18,7 @@ from shared.vision._factors import (
     WATERMARKS,
 )
 from shared.vision._photos import cell_mask, denormalise, grid, normalise, resize
+from shared.vision._words import place_words
 from shared.vision._world import ShapesWorld, shapes_world
 
 __all__ = [
@@ -26,6 +28,7 @@ __all__ = [
     "COLOURS",
     "CORNERS",
     "FACTORS",
+    "PATCH_FEATURES",
     "SHADES",
     "SHAPES",
     "SIDES",
@@ -34,11 +37,16 @@ __all__ = [
     "TINTS",
     "WATERMARKS",
     "ShapesWorld",
+    "ZeroShotHead",
     "captions",
     "cell_mask",
     "denormalise",
+    "encode_image",
+    "encode_text",
     "grid",
     "normalise",
+    "patch_features",
+    "place_words",
     "resize",
     "shapes_world",
 ]

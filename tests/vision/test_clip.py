@@ -1,0 +1,168 @@
+"""CLIP helpers on a tiny random `CLIPModel`, loaded as from the hub."""
+
+import json
+
+import pytest
+import torch
+from torch.nn.functional import cosine_similarity, normalize
+from transformers import CLIPConfig, CLIPModel, CLIPTokenizer, ViTConfig, ViTModel
+
+from shared import vision, zoo
+
+SMALL = {
+    "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "projection_dim": 8,
+    "initializer_factor": 5.0,
+}  # fmt: skip
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory):
+    """`org/clip` with weights, tokenizer and image processor in the hub's layout."""
+    folder = tmp_path_factory.mktemp("hub") / "org/clip"
+    tokens = [*LETTERS, *(letter + "</w>" for letter in LETTERS), "<|startoftext|>", "<|endoftext|>"]
+    CLIPTokenizer(vocab={token: i for i, token in enumerate(tokens)}, merges=[]).save_pretrained(folder)
+    text = SMALL | {"vocab_size": 54, "max_position_embeddings": 12, "bos_token_id": 52, "eos_token_id": 53}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        image = SMALL | {"image_size": 16, "patch_size": 4}
+        CLIPModel(CLIPConfig(text_config=text, vision_config=image, projection_dim=8)).save_pretrained(folder)
+    said = {"image_mean": [0.5] * 3, "image_std": [0.25] * 3, "size": {"shortest_edge": 16}}
+    (folder / "preprocessor_config.json").write_text(json.dumps(said))
+    return folder.parents[1]
+
+
+@pytest.fixture
+def clip(hub, monkeypatch):
+    monkeypatch.setenv("REPRISE_HUB", str(hub))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    return zoo.load_model("org/clip")
+
+
+@pytest.fixture
+def images(clip):
+    return clip.info.prepare(torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(1)))
+
+
+def test_embeddings_and_logits_are_the_models_own(clip, images):
+    texts = ["a cat", "dog", "b"]
+    tokens = clip.tokenizer(texts, padding=True, return_tensors="pt")
+    direct = clip.model(pixel_values=images, **tokens)
+    assert torch.allclose(vision.encode_image(clip.model, images), direct.image_embeds, atol=1e-6)
+    assert torch.allclose(vision.encode_text(clip.model, clip.tokenizer, texts), direct.text_embeds, atol=1e-6)
+    head = vision.ZeroShotHead(clip.model, clip.tokenizer, texts, templates="{}")
+    assert torch.allclose(head(images), direct.logits_per_image, atol=1e-4)
+    assert torch.equal(head.predict(images), direct.logits_per_image.argmax(1))
+    assert torch.allclose(head.from_features(7 * direct.image_embeds), direct.logits_per_image, atol=1e-4)
+
+
+def test_batches_and_length(clip, images):
+    whole = vision.encode_image(clip.model, images, unit=False)
+    assert torch.allclose(vision.encode_image(clip.model, images, unit=False, batch=2), whole, atol=1e-6)
+    assert (whole.norm(dim=1) - 1).abs().min() > 0.01
+    assert torch.allclose(vision.encode_image(clip.model, images).norm(dim=1), torch.ones(3))
+
+
+def test_templates_are_averaged_as_unit_vectors(clip):
+    one, two = (
+        vision.encode_text(clip.model, clip.tokenizer, [text, other]) for text, other in (("a", "b"), ("a x", "b x"))
+    )
+    both = vision.encode_text(clip.model, clip.tokenizer, ["a", "b"], templates=["{}", "{} x"])
+    assert torch.allclose(both, normalize(one + two, dim=1), atol=1e-6)
+    assert cosine_similarity(one, two).max() < 0.999
+
+
+def test_score_beyond_the_empty_prompt(clip, images):
+    features = vision.encode_image(clip.model, images)
+    plain, empty = (vision.encode_text(clip.model, clip.tokenizer, [text], templates="a {}") for text in ("cat", ""))
+    beyond = vision.encode_text(clip.model, clip.tokenizer, ["cat"], templates="a {}", subtract_empty=True)
+    assert torch.allclose(features @ beyond.T, features @ plain.T - features @ empty.T, atol=1e-6)
+
+
+def test_value_features_by_hand(clip, images):
+    found = vision.patch_features(clip.model, images)
+    assert found.shape == (3, 4, 4, 8)
+    tower, seen = clip.model.vision_model, []
+    block = tower.encoder.layers[-1]
+    handle = block.layer_norm1.register_forward_hook(lambda module, given, out: seen.append(out))
+    with torch.no_grad():
+        tower(pixel_values=images)
+    handle.remove()
+    attention, token = block.self_attn, seen[0][1, 1 + 4 * 2 + 3]  # image 1, row 2, column 3
+    state = (
+        attention.out_proj.weight @ (attention.v_proj.weight @ token + attention.v_proj.bias) + attention.out_proj.bias
+    )
+    expected = clip.model.visual_projection.weight @ tower.post_layernorm(state)
+    assert torch.allclose(found[1, 2, 3], expected, atol=1e-5)
+
+
+def test_residual_features_are_the_towers_last_states(clip, images):
+    found = vision.patch_features(clip.model, images, kind="residual")
+    last = clip.model.vision_model(pixel_values=images).last_hidden_state
+    expected = clip.model.visual_projection(clip.model.vision_model.post_layernorm(last))
+    assert torch.allclose(found.flatten(1, 2), expected[:, 1:], atol=1e-6)
+    assert torch.allclose(vision.encode_image(clip.model, images, unit=False), expected[:, 0], atol=1e-6)
+
+
+def test_larger_images_have_more_patches(clip):
+    images = torch.rand(2, 3, 24, 16, generator=torch.Generator().manual_seed(2))
+    assert vision.patch_features(clip.model, images).shape == (2, 6, 4, 8)
+    assert vision.encode_image(clip.model, images).shape == (2, 8)
+
+
+def test_gradient_reaches_the_pixels(clip, images):
+    pixels = images.clone().requires_grad_()
+    vision.ZeroShotHead(clip.model, clip.tokenizer, ["a", "b"])(pixels)[:, 0].sum().backward()
+    assert pixels.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda m, t, x: vision.encode_text(m, t, []), ValueError, "texts is empty; at least one text is needed"),
+        (lambda m, t, x: vision.ZeroShotHead(m, t, []), ValueError, "names is empty"),
+        (lambda m, t, x: vision.encode_text(m, t, ["a"], templates=[]), ValueError, "templates is empty"),
+        (lambda m, t, x: vision.encode_text(m, t, "cat"), TypeError, "texts='cat' must be a list of strings"),
+        (lambda m, t, x: vision.encode_text(m, t, ["a"], templates="a cat"), ValueError, "'a cat' must have exactly"),
+        (lambda m, t, x: vision.encode_text(m, t, ["abcdefghijk"]), ValueError, "has 13 tokens; .* at most 12"),
+        (lambda m, t, x: vision.encode_image(m, x[:, :, :, :10]), ValueError, "multiples of the patch, 4"),
+        (lambda m, t, x: vision.encode_image(m, x[:0]), ValueError, "images is empty"),
+        (lambda m, t, x: vision.encode_image(m, x[:, :1]), ValueError, r"images has shape \(3, 1, 16, 16\)"),
+        (lambda m, t, x: vision.encode_image(m, x / 0), ValueError, "images has .* NaN or infinite"),
+        (lambda m, t, x: vision.patch_features(m, x, kind="key"), ValueError, "kind='key' is unknown"),
+        (lambda m, t, x: vision.ZeroShotHead(m, t, ["a"]).from_features(x), ValueError, "features has shape"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_named(clip, images, call, error, message):
+    with pytest.raises(error, match=message):
+        call(clip.model, clip.tokenizer, images)
+
+
+def test_another_model_is_refused():
+    other = ViTModel(ViTConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8))
+    with pytest.raises(TypeError, match="model is a ViTModel without get_image_features"):
+        vision.encode_image(other, torch.zeros(1, 3, 224, 224))
+
+
+# --- written words ----------------------------------------------------------------------------------------------
+def test_words_stand_on_the_grid_and_where_they_are_put():
+    words = ("star", "triangle")
+    word = torch.tensor([1, 2, 0, 1] * 25)
+    world = vision.shapes_world(100, generator=0, words=words)
+    written = world.changed(**vision.place_words(word, words, generator=0, grid=8))
+    assert torch.equal(written.factors["word"], word)
+    plate = written.masks["word"]
+    corner = torch.stack([plate.any(axis).long().argmax(1) for axis in (1, 2)], 1)[word > 0]
+    assert (corner % 8 == 0).all()
+    assert len(corner.unique(dim=0)) > 10
+    free = world.changed(**vision.place_words(word, words, generator=0)).masks["word"]
+    assert (torch.stack([free.any(axis).long().argmax(1) for axis in (1, 2)], 1)[word > 0] % 8 != 0).any()
+
+
+def test_places_are_deterministic_and_checked():
+    one, two = (vision.place_words(torch.tensor([1, 0]), ["cat"], generator=3) for _ in range(2))
+    assert all(torch.equal(one[key], two[key]) for key in ("word", "word_x", "word_y"))
+    with pytest.raises(ValueError, match="word=2 is out of range"):
+        vision.place_words(torch.tensor([2]), ["cat"], generator=0)
+    with pytest.raises(ValueError, match="grid=0 is out of range"):
+        vision.place_words(torch.tensor([1]), ["cat"], generator=0, grid=0)
