@@ -10,7 +10,7 @@ import scipy.sparse as sp
 import torch
 from sklearn.neighbors import NearestNeighbors
 
-from shared._checks import check_choice
+from shared._checks import check_array, check_choice
 from shared.embeddings._validation import as_data, as_distances, check_perplexity
 
 SYMMETRISE = ("conditional", "sigma")
@@ -27,6 +27,7 @@ def bandwidths(
     dH/dlog β = -β² Var(d²). A row in which more than `perplexity` candidates tie for nearest has no solution: its σ is
     set to 1e-6 of the median and a warning tells how many there are. `ValueError` if all distances are zero.
     """
+    check_array("squared", squared.masked_fill(squared == math.inf, 0.0), ("n", "m"))
     squared = squared.to(torch.float64)
     target = math.log(perplexity)
     shifted = squared - squared.min(1, keepdim=True).values  # the row's minimum cancels in P
@@ -149,5 +150,8 @@ def _drop_self(found: np.ndarray, distances: np.ndarray, k: int) -> tuple[np.nda
 
 def density_scale(sigma: torch.Tensor) -> torch.Tensor:
     """dtSNE's γ_ij = (σ_i + σ_j)^-2, divided by its largest value over pairs i ≠ j: (n, n), 1 for the densest pair."""
+    check_array("sigma", sigma, ("n",))
+    if len(sigma) < 2:
+        raise ValueError("sigma is of one point; a pair needs two")
     two = torch.topk(sigma, 2, largest=False).values.sum()
     return (two / (sigma[:, None] + sigma)).square()

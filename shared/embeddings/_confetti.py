@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 
-from shared._checks import check_choice
+from shared._checks import check_array, check_choice
 from shared.embeddings._validation import as_distances
 
 SCALES = ("max", "q99")
@@ -45,6 +45,5 @@ def _size(argument: str, D: np.ndarray, scale: str) -> float:
 def label_distances(labels: np.ndarray) -> np.ndarray:
     """0 between points of one label, 1 between others: (n, n), a prior for known groups."""
     labels = np.asarray(labels)
-    if labels.ndim != 1:
-        raise ValueError(f"labels has shape {labels.shape}; expected (n,)")
+    check_array("labels", labels, ("n",))
     return (labels[:, None] != labels).astype(np.float64)

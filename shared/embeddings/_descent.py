@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from tqdm.auto import tqdm
 
+from shared._checks import check_array
+
 Gradient = Callable[[torch.Tensor, float], torch.Tensor]  # (Y, exaggeration) -> ∂/∂Y
 Callback = Callable[[int, torch.Tensor], "bool | None"]  # (iteration, Y) -> True to stop
 
@@ -44,6 +46,7 @@ def descend(
     Gains grow by 0.2 where the gradient keeps pointing against the last step and shrink by a fifth where not, never
     below 0.01. `callback(iteration, Y)` is called every `callback_every` iterations and at the end; True stops.
     """
+    check_array("Y", Y, ("n", "d"))
     Y, step, gains = Y.clone(), torch.zeros_like(Y), torch.ones_like(Y)
     done = 0
     for iteration in tqdm(range(schedule.n_iter), disable=not progress, desc="embedding", leave=False):

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Circle
 
-from shared._checks import check_shape
+from shared._checks import check_array, check_shape
 
 _MORE = ("#000000", "#8C6D00", "#4B7F52", "#A0522D", "#88CCEE", "#AA4499", "#DDCC77", "#332288")
 _HALO = [effects.withStroke(linewidth=2.2, foreground="white")]
@@ -41,7 +41,8 @@ def draw_map(
     returned, for a colour bar. markers : (n,) small whole numbers, one marker shape each.
     """
     Y = np.asarray(Y)
-    check_shape("Y", Y, ("n", 2))
+    check_array("Y", Y, ("n", 2))
+    _check_marks(len(Y), labels, values, markers)
     drawn = None
     shapes = "o^sDvP*X"
     kinds = np.zeros(len(Y), dtype=int) if markers is None else np.unique(markers, return_inverse=True)[1]
@@ -89,7 +90,8 @@ def draw_sphere(
     colour scale. Lines of longitude and latitude are 30 degrees apart.
     """
     Y = np.asarray(Y)
-    check_shape("Y", Y, ("n", 3))
+    check_array("Y", Y, ("n", 3))
+    _check_marks(len(Y), labels, values)
     back = Y[:, 0] < 0
     folded = np.where(back[:, None], Y * [-1, -1, 1], Y)  # the back as seen from behind
     flat = _disc(folded)
@@ -116,6 +118,14 @@ def draw_sphere(
     ax.set_axis_off()
     ax.set_title(title, fontsize=9.5)
     return drawn
+
+
+def _check_marks(n: int, labels, values, markers=None) -> None:
+    for name, given in (("labels", labels), ("markers", markers)):
+        if given is not None:
+            check_shape(name, np.asarray(given), (n,))
+    if values is not None:
+        check_array("values", np.asarray(values), (n,))
 
 
 def _disc(Y: np.ndarray) -> np.ndarray:

@@ -281,6 +281,7 @@ def prior_affinities(
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Neighbour probabilities of a prior's distances; where they have only the values 0 and 1 (labels), uniform over
     each point's own group, since no bandwidth can have a perplexity below the group's size."""
+    prior = as_distances("prior", prior)
     values = np.unique(prior)
     if len(values) <= 2:
         same = torch.as_tensor(prior == 0, dtype=torch.float64, device=device).fill_diagonal_(0.0)

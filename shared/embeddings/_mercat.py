@@ -86,8 +86,11 @@ def patch(X: np.ndarray, span: float = 0.7 * math.pi) -> np.ndarray:
 
     Both keep their proportion, their middle is at longitude and latitude 0; a one-column X lies on the equator.
     """
+    X = as_data("X", X, min_points=1)
     plane = X[:, :2] if X.shape[1] > 1 else np.c_[X, np.zeros(len(X))]
     low, high = plane.min(0), plane.max(0)
+    if not (high > low).any():
+        raise ValueError("X has one place only in its first two columns: there is nothing to lay out")
     return from_lonlat(span * (plane - (low + high) / 2) / (high - low).max())
 
 

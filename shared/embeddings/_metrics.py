@@ -11,7 +11,7 @@ import numpy as np
 from scipy.spatial.distance import pdist, squareform
 from scipy.stats import rankdata
 
-from shared._checks import check_choice
+from shared._checks import check_array, check_choice, check_finite
 from shared.embeddings._sphere import check_unit
 from shared.embeddings._validation import as_data, as_distances, check_neighbours
 
@@ -35,6 +35,13 @@ def _pair(D: np.ndarray, E: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def pearson(a: np.ndarray, b: np.ndarray) -> float:
     """Pearson correlation of two arrays' entries; NaN if one is constant."""
+    a, b = np.asarray(a), np.asarray(b)
+    check_finite("a", a)
+    check_array("b", b, a.shape)
+    return _pearson(a, b)
+
+
+def _pearson(a: np.ndarray, b: np.ndarray) -> float:
     a, b = np.ravel(a) - np.mean(a), np.ravel(b) - np.mean(b)
     size = np.linalg.norm(a) * np.linalg.norm(b)
     return float(a @ b / size) if size > 0 else float("nan")
@@ -60,7 +67,7 @@ def global_corr(D: np.ndarray, E: np.ndarray) -> float:
     """ρ: Pearson correlation of all pairwise distances."""
     D, E = _pair(D, E)
     upper = np.triu_indices(len(D), 1)
-    return pearson(D[upper], E[upper])
+    return _pearson(D[upper], E[upper])
 
 
 def local_corr(D: np.ndarray, E: np.ndarray, k: int = 100, *, match: str = "index") -> float:
@@ -74,8 +81,8 @@ def local_corr(D: np.ndarray, E: np.ndarray, k: int = 100, *, match: str = "inde
     near = nearest(D, k)
     here = np.take_along_axis(D, near, 1)
     if match == "index":
-        return pearson(here, np.take_along_axis(E, near, 1))
-    return pearson(here, np.sort(E, axis=1)[:, 1 : k + 1])
+        return _pearson(here, np.take_along_axis(E, near, 1))
+    return _pearson(here, np.sort(E, axis=1)[:, 1 : k + 1])
 
 
 def radius_corr(D: np.ndarray, E: np.ndarray, k: int = 100, *, kind: str = "ratio") -> float:
@@ -90,9 +97,9 @@ def radius_corr(D: np.ndarray, E: np.ndarray, k: int = 100, *, kind: str = "rati
     if min(r.min(), s.min()) <= 0:
         raise ValueError(f"some point has its {k} nearest others at distance 0; raise k or drop duplicates")
     if kind == "log":
-        return pearson(np.log(r), np.log(s))
+        return _pearson(np.log(r), np.log(s))
     off = ~np.eye(len(r), dtype=bool)
-    return pearson((r[:, None] / r)[off], (s[:, None] / s)[off])
+    return _pearson((r[:, None] / r)[off], (s[:, None] / s)[off])
 
 
 def knn_recall(D: np.ndarray, E: np.ndarray, k: int = 15) -> float:
@@ -140,7 +147,7 @@ def nos_curve(D: np.ndarray, other: np.ndarray) -> np.ndarray:
         same = other[order] == other[:, None]
         fellows = same.sum(1)
         if not fellows.any():
-            raise ValueError("no two points share a label; the score needs groups")
+            raise ValueError("other: no two points share a label; the score needs groups")
         some = fellows > 0
         return (same[some].cumsum(1) / fellows[some][:, None]).mean(0)
     second = nearest(as_distances("other", other, n=n), n - 1)
@@ -154,6 +161,7 @@ def nos_curve(D: np.ndarray, other: np.ndarray) -> np.ndarray:
 def nos_area(curve: np.ndarray) -> float:
     """Signed area between a neighbourhood overlap curve and the diagonal of chance: 0 for none, up to 1/2."""
     curve = np.asarray(curve, dtype=np.float64)
+    check_array("curve", curve, ("n - 1",))
     chance = np.arange(1, len(curve) + 1) / len(curve)
     return float(np.trapezoid(np.r_[0.0, curve - chance], np.r_[0.0, chance]))
 
@@ -177,11 +185,16 @@ def angles(X: np.ndarray, at: np.ndarray, geometry: str = "euclidean") -> np.nda
     NaN where the angle is undefined: two of the points coincide, or on a sphere are antipodes.
     """
     check_choice("geometry", geometry, GEOMETRIES)
-    X = as_data("X", X, min_points=3)
+    X, at = as_data("X", X, min_points=3), np.asarray(at)
+    check_array("at", at, ("m", 3))
+    return _angles("X", X, at, geometry)
+
+
+def _angles(argument: str, X: np.ndarray, at: np.ndarray, geometry: str = "euclidean") -> np.ndarray:
     i, j, k = (X[at[:, c]] for c in range(3))
     to_j, to_k = j - i, k - i
     if geometry == "sphere":
-        check_unit("X", X)
+        check_unit(argument, X)
         to_j, to_k = (t - (t * i).sum(1, keepdims=True) * i for t in (to_j, to_k))
     lengths = np.linalg.norm(to_j, axis=1) * np.linalg.norm(to_k, axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -189,14 +202,23 @@ def angles(X: np.ndarray, at: np.ndarray, geometry: str = "euclidean") -> np.nda
     return np.arccos(np.clip(cosine, -1, 1))
 
 
+def _data_and_map(X: np.ndarray, Y: np.ndarray, geometry: str) -> tuple[np.ndarray, np.ndarray]:
+    check_choice("geometry", geometry, GEOMETRIES)
+    X, Y = as_data("X", X, min_points=3), as_data("Y", Y, min_points=3)
+    if len(X) != len(Y):
+        raise ValueError(f"Y is of {len(Y)} points, X of {len(X)}; both must describe the same points")
+    return X, Y
+
+
 def angle_corr(
     X: np.ndarray, Y: np.ndarray, *, geometry: str = "euclidean", n_triples: int = 20_000, rng: np.random.Generator
 ) -> float:
     """Pearson correlation of the angles of random triples in the data X and in the map Y (of the given geometry)."""
+    X, Y = _data_and_map(X, Y, geometry)
     at = triples(len(X), n_triples, rng)
-    a, b = angles(X, at), angles(Y, at, geometry)
+    a, b = _angles("X", X, at), _angles("Y", Y, at, geometry)
     good = np.isfinite(a) & np.isfinite(b)
-    return pearson(a[good], b[good])
+    return _pearson(a[good], b[good])
 
 
 def angle_errors(
@@ -212,9 +234,10 @@ def angle_errors(
 
     A triple's scale is its longest side at the angle, in the data.
     """
+    X, Y = _data_and_map(X, Y, geometry)
     at = triples(len(X), n_triples, rng)
-    a, b = angles(X, at), angles(Y, at, geometry)
-    sides = np.linalg.norm(np.asarray(X)[at[:, 1:]] - np.asarray(X)[at[:, :1]], axis=2).max(1)
+    a, b = _angles("X", X, at), _angles("Y", Y, at, geometry)
+    sides = np.linalg.norm(X[at[:, 1:]] - X[at[:, :1]], axis=2).max(1)
     good = np.isfinite(a) & np.isfinite(b)
     error = np.degrees(np.abs(a - b)[good])
     bins = ((rankdata(sides[good], method="ordinal") - 1) * n_bins / good.sum()).astype(int)
@@ -224,7 +247,6 @@ def angle_errors(
 def rms_radii(X: np.ndarray, labels: Sequence[int] | np.ndarray) -> np.ndarray:
     """Root mean square distance of each label's points from their centroid, in the order of the labels."""
     X, labels = as_data("X", X, min_points=1), np.asarray(labels)
-    if len(labels) != len(X):
-        raise ValueError(f"labels has {len(labels)} entries for {len(X)} points")
+    check_array("labels", labels, (len(X),))
     spread = (X[labels == name].var(0).sum() for name in np.unique(labels))
     return np.sqrt(np.fromiter(spread, dtype=float))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 
-from shared._checks import check_range
+from shared._checks import check_array, check_finite, check_range
 
 _TINY = 1e-12
 
@@ -58,6 +58,12 @@ def js_divergence(prior: torch.Tensor, Q: torch.Tensor, alpha: float, beta: floa
     α KL(P' ‖ βQ + (1-β)P') + (1-α) KL(Q ‖ βP' + (1-β)Q), over the entries of two distributions of one shape.
     """
     check_jedi(alpha, beta)
+    check_finite("prior", prior)
+    check_array("Q", Q, tuple(prior.shape))
+    return _js(prior, Q, alpha, beta)
+
+
+def _js(prior: torch.Tensor, Q: torch.Tensor, alpha: float, beta: float) -> torch.Tensor:
     toward_q, toward_prior = beta * Q + (1 - beta) * prior, beta * prior + (1 - beta) * Q
     forward = (torch.xlogy(prior, prior) - torch.xlogy(prior, toward_q.clamp_min(_TINY**2))).sum()
     backward = (torch.xlogy(Q, Q) - torch.xlogy(Q, toward_prior.clamp_min(_TINY**2))).sum()
@@ -89,4 +95,4 @@ def jedi_objective(
     mean = (g * Q).sum()
     A = (exaggeration * P - Q).sub_((g - mean).mul_(Q)).mul_(W)
     kl = (torch.xlogy(P, P) - torch.xlogy(P, Q.clamp_min(_TINY**2))).sum()
-    return kl - js_divergence(prior, Q, alpha, beta), _pull(A, Y)
+    return kl - _js(prior, Q, alpha, beta), _pull(A, Y)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from shared._checks import check_array, check_finite
+
 
 def check_unit(argument: str, Y: np.ndarray) -> None:
     """`ValueError` unless the rows of Y (n, d) have length 1 to 1e-4."""
@@ -25,6 +27,10 @@ def retract(Y: torch.Tensor, V: torch.Tensor) -> torch.Tensor:
 
 def exp_map(Y: torch.Tensor, V: torch.Tensor) -> torch.Tensor:
     """The point at arc length |V| from Y along the great circle in direction V (tangent)."""
+    if Y.shape[-1:] != (3,):
+        raise ValueError(f"Y has shape {tuple(Y.shape)}; expected (…, 3)")
+    check_finite("Y", Y)
+    check_array("V", V, tuple(Y.shape))
     length = V.norm(dim=-1, keepdim=True)
     return torch.cos(length) * Y + torch.sinc(length / torch.pi) * V
 
@@ -40,13 +46,16 @@ def tangents(Y: torch.Tensor, eps: float = 1e-12) -> torch.Tensor:
 
 def from_lonlat(lonlat: np.ndarray) -> np.ndarray:
     """Unit vectors (n, 3) at longitude and latitude (n, 2) in radians."""
-    lon, lat = np.asarray(lonlat).T
+    lonlat = np.asarray(lonlat)
+    check_array("lonlat", lonlat, ("n", 2))
+    lon, lat = lonlat.T
     return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], 1)
 
 
 def to_lonlat(Y: np.ndarray) -> np.ndarray:
     """Longitude in (-π, π] and latitude in [-π/2, π/2] of unit vectors (n, 3): (n, 2) in radians."""
     Y = np.asarray(Y, dtype=np.float64)
+    check_array("Y", Y, ("n", 3))
     check_unit("Y", Y)
     return np.stack([np.arctan2(Y[:, 1], Y[:, 0]), np.arcsin(np.clip(Y[:, 2], -1, 1))], 1)
 
@@ -60,13 +69,17 @@ def random_rotation(rng: np.random.Generator) -> np.ndarray:
 
 def align(Y: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """Y turned (or mirrored) onto `reference`, both (n, 3), as near as an orthogonal map can (Procrustes)."""
-    U, _, Vt = np.linalg.svd(np.asarray(Y).T @ np.asarray(reference))
-    return np.asarray(Y) @ U @ Vt
+    Y, reference = np.asarray(Y), np.asarray(reference)
+    check_array("Y", Y, ("n", 3))
+    check_array("reference", reference, Y.shape)
+    U, _, Vt = np.linalg.svd(Y.T @ reference)
+    return Y @ U @ Vt
 
 
 def face_on(Y: np.ndarray) -> np.ndarray:
     """Y (n, 3) turned for drawing: mean direction at longitude and latitude 0, widest spread along the equator."""
     Y = np.asarray(Y, dtype=np.float64)
+    check_array("Y", Y, ("n", 3))
     centre = Y.mean(0)
     x = centre / max(np.linalg.norm(centre), 1e-12)
     flat = Y - (Y @ x)[:, None] * x

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from shared._checks import check_range
+from shared._checks import check_array, check_range
 
 
 def _labels(sizes: Sequence[int]) -> np.ndarray:
@@ -30,9 +30,11 @@ def gaussian_clusters(
         raise ValueError(f"sizes has {len(sizes)} entries, spreads {len(spreads)}; one of each is needed per cluster")
     if centres is None:
         centres = rng.uniform(0, extent, (len(sizes), d))
+    centres = np.asarray(centres, dtype=float)
+    check_array("centres", centres, (len(sizes), d))
     labels = _labels(sizes)
     noise = rng.standard_normal((len(labels), d))
-    return np.asarray(centres, dtype=float)[labels] + np.asarray(spreads, dtype=float)[labels, None] * noise, labels
+    return centres[labels] + np.asarray(spreads, dtype=float)[labels, None] * noise, labels
 
 
 def uniform_clusters(
@@ -66,6 +68,7 @@ def two_view_clusters(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.
 
 def lift(X: np.ndarray, d: int, noise: float, rng: np.random.Generator) -> np.ndarray:
     """X (n, k) turned into a random k-dimensional subspace of R^d, plus noise N(0, noise²) in all d: (n, d)."""
+    check_array("X", X, ("n", "k"))
     if X.shape[1] > d:
         raise ValueError(f"d={d} is below the {X.shape[1]} dimensions of X")
     basis = np.linalg.qr(rng.standard_normal((d, X.shape[1])))[0]

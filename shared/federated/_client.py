@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn import functional as F
 
-from shared._checks import check_choice, check_range
+from shared._checks import check_choice, check_finite, check_range
 from shared.federated._state import Params, Updates, derive_rng, rowwise, take
 
 EXECUTORS = ("auto", "vmap", "loop")
@@ -82,6 +82,8 @@ class Clients:
             raise ValueError(f"inputs has {len(inputs)} rows and targets {len(targets)}; they must agree")
         if not len(parts):
             raise ValueError("parts is empty; at least one client is needed")
+        check_finite("inputs", inputs)
+        check_finite("targets", targets)
         self.inputs, self.targets = inputs, targets
         self.parts = [np.asarray(part, dtype=np.int64) for part in parts]
         for client, part in enumerate(self.parts):
@@ -310,6 +312,10 @@ def evaluate_states(
 
     Outputs are made for `batch` examples and `models` states at a time, which bounds the memory.
     """
+    check_finite("inputs", inputs)
+    check_finite("targets", targets)
+    if len(inputs) != len(targets):
+        raise ValueError(f"inputs has {len(inputs)} rows and targets {len(targets)}; they must agree")
     template = copy.deepcopy(model).eval()
 
     @torch.no_grad()

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shared._checks import check_finite, check_range
+from shared._checks import check_array, check_finite, check_range
 from shared.federated._aggregate import FedAvg, State, reduce_states
 from shared.federated._state import Params, Updates, flatten, unflatten
 
@@ -83,7 +83,9 @@ def geometric_median(
     tolerance: float = 1e-9,
 ) -> Tensor:
     """The weighted geometric median (D,) of points (n, D); see `GeometricMedian`."""
-    check_finite("points", points)
+    check_array("points", points, ("n", "D"))
+    if weights is not None:
+        check_array("weights", weights, (len(points),))
     shares = torch.full((len(points),), 1 / len(points), dtype=points.dtype) if weights is None else weights.to(points)
     shares = shares / shares.sum()
     center = shares @ points
@@ -126,6 +128,8 @@ def radon_point(points: Tensor) -> Tensor:
     singular value decomposition, which exists however degenerate the points are. Computed in float64.
     """
     check_finite("points", points)
+    if points.ndim < 2:
+        raise ValueError(f"points has shape {tuple(points.shape)}; expected (…, D + 2, D)")
     r, dim = points.shape[-2:]
     if r != dim + 2:
         raise ValueError(
@@ -143,8 +147,7 @@ def radon_point(points: Tensor) -> Tensor:
 
 def iterated_radon_point(points: Tensor, height: int | None = None) -> Tensor:
     """Radon points of Radon points: (n, D) -> (D,), with n >= (D+2)**height; see `RadonPoint`."""
-    if points.ndim != 2:
-        raise ValueError(f"points has shape {tuple(points.shape)}; expected (n, D)")
+    check_array("points", points, ("n", "D"))
     n, dim = points.shape
     r = dim + 2
     if height is None:

@@ -13,7 +13,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from sklearn.cluster import KMeans
 
-from shared._checks import check_range
+from shared._checks import check_finite, check_range
 from shared.federated._state import Updates
 
 
@@ -156,6 +156,9 @@ class EntropySelector:
 def label_entropy(counts: np.ndarray) -> np.ndarray:
     """Shannon entropy in bits of label counts (…, C); 0 where all counts are zero."""
     counts = np.asarray(counts, dtype=float)
+    check_finite("counts", counts)
+    if not counts.ndim:
+        raise ValueError("counts is a single number; expected label counts (…, C)")
     total = counts.sum(-1, keepdims=True)
     p = np.divide(counts, total, out=np.zeros_like(counts), where=total > 0)
     logs = np.log2(p, out=np.zeros_like(p), where=p > 0)

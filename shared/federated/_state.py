@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from shared._checks import check_array
+
 Params = dict[str, Tensor]
 
 
@@ -72,6 +74,7 @@ def flatten(stacked: Params) -> Tensor:
 
 def unflatten(vector: Tensor, like: Params) -> Params:
     """The inverse of `flatten` for one vector (D,); non-floating entries are `like`'s."""
+    check_array("vector", vector, (sum(value.numel() for value in like.values() if value.is_floating_point()),))
     out, start = {}, 0
     for key, value in like.items():
         if value.is_floating_point():
