@@ -8,11 +8,11 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.tree import DecisionTreeClassifier
 
-from shared._checks import check_choice
+from shared._checks import check_array, check_choice
 from shared.patterns._candidates import pairs_of_items
 from shared.patterns._codes import label_counts
 from shared.patterns._data import TransactionSet
-from shared.patterns._fisher import direction, log_fisher
+from shared.patterns._fisher import direction, log_fisher_of
 
 
 class Itemset(NamedTuple):
@@ -79,7 +79,7 @@ def significant_itemsets(
     """Frequent itemsets that pass Fisher's test, smallest p first; `correction` is "bonferroni" or "none"."""
     check_choice("correction", correction, ("none", "bonferroni"))
     sets, counts = frequent_itemsets(data, min_support, max_length)
-    log_p = log_fisher(counts[:, 0], counts[:, 1], data.n_label)
+    log_p = log_fisher_of(counts[:, 0], counts[:, 1], data.n_label)
     level = np.log(alpha) - (np.log(max(len(sets), 1)) if correction == "bonferroni" else 0.0)
     order = np.argsort(log_p, kind="stable")
     return _itemsets(data, sets, counts, -log_p, [r for r in order.tolist() if log_p[r] <= level][:k])
@@ -120,6 +120,7 @@ def ctfidf(data: TransactionSet, counts: np.ndarray | None = None) -> np.ndarray
     the mean number of tokens per class (whole). counts : (2, M) token counts per class (default: rows that hold it).
     """
     counts = np.asarray(data.item_counts if counts is None else counts, dtype=float)
+    check_array("counts", counts, (2, data.n_items))
     frequency, average = counts.sum(0), int(counts.sum() / 2)
     inverse = np.log(1 + (average - frequency + 0.5) / (frequency + 0.5))
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
@@ -140,7 +141,7 @@ def log_odds(data: TransactionSet, prior: float = 500.0) -> np.ndarray:
 
 def _itemsets(data, sets, counts, quality, rows: Sequence[int]) -> list[Itemset]:
     towards = direction(counts[:, 0], counts[:, 1], data.n_label)
-    log_p = log_fisher(counts[:, 0], counts[:, 1], data.n_label)
+    log_p = log_fisher_of(counts[:, 0], counts[:, 1], data.n_label)
     return [
         Itemset(sets[r], (int(counts[r, 0]), int(counts[r, 1])), int(towards[r]), float(log_p[r]), float(quality[r]))
         for r in rows

@@ -8,6 +8,7 @@ from functools import lru_cache
 import numpy as np
 from scipy.special import gammaln
 
+from shared._checks import check_finite, check_shape
 from shared.patterns._bits import count, exactly_one
 from shared.patterns._data import TransactionSet
 
@@ -43,6 +44,10 @@ def binomial_regret(n: int) -> float:
 def log2_binomial(n: np.ndarray | int, k: np.ndarray | int) -> np.ndarray:
     """log2 of n choose k, element by element."""
     n, k = np.asarray(n, dtype=float), np.asarray(k, dtype=float)
+    check_finite("n", n)
+    check_finite("k", k)
+    if n.ndim and k.ndim:
+        check_shape("k", k, n.shape)
     return (gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)) / np.log(2)
 
 

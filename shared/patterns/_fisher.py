@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import gammaln
 
+from shared._checks import check_array, check_finite
+
 
 def direction(n0: np.ndarray, n1: np.ndarray, n_label: tuple[int, int]) -> np.ndarray:
     """The label with the larger odds n_X^l / (n_l - n_X^l); equal odds count as label 1, as in the authors' program."""
@@ -18,6 +20,14 @@ def log_fisher(n0: np.ndarray, n1: np.ndarray, n_label: tuple[int, int]) -> np.n
 
     n0, n1 : rows with the pattern per label, any equal shape. Kept as a log, so that it never underflows.
     """
+    n0, n1 = np.asarray(n0), np.asarray(n1)
+    check_finite("n0", n0)
+    check_array("n1", n1, n0.shape)
+    return log_fisher_of(n0, n1, n_label)
+
+
+def log_fisher_of(n0: np.ndarray, n1: np.ndarray, n_label: tuple[int, int]) -> np.ndarray:
+    """`log_fisher` without checks: for the search, which calls it by the thousand, and for no pattern at all."""
     n0, n1 = np.broadcast_arrays(np.asarray(n0, dtype=np.int64), np.asarray(n1, dtype=np.int64))
     shape = n0.shape
     n0, n1 = n0.ravel(), n1.ravel()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from shared._checks import check_finite
+from shared._checks import check_finite, check_shape
 from shared.patterns._bits import count
 from shared.patterns._data import TransactionSet
 
@@ -19,16 +19,22 @@ def nearest_items(vectors: np.ndarray, k: int, names: Sequence[str] | None = Non
     vectors : (M, d). A row of NaN stands for "no vector": such an item has no neighbours (number -1, similarity -inf)
     and is nobody's neighbour. A zero vector has no direction and is a `ValueError`.
     """
+    return nearest_as("vectors", vectors, k, names)
+
+
+def nearest_as(
+    argument: str, vectors: np.ndarray, k: int, names: Sequence[str] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """`nearest_items` of what the caller calls `argument`."""
     vectors = np.asarray(vectors, dtype=float)
-    if vectors.ndim != 2:
-        raise ValueError(f"item_vectors has shape {vectors.shape}; expected (M, d)")
+    check_shape(argument, vectors, ("M", "d"))
     known = ~np.isnan(vectors).any(axis=1)
-    if known.any():
-        check_finite("item_vectors", vectors[known])
+    if known.any() or not vectors.size:
+        check_finite(argument, vectors[known])
     lengths = np.linalg.norm(np.where(known[:, None], vectors, 1.0), axis=1)
     if (zero := np.flatnonzero(lengths == 0)).size:
         name = names[zero[0]] if names is not None else zero[0]
-        raise ValueError(f"item_vectors of {name!r} is all zero; give NaN for an item without a vector")
+        raise ValueError(f"{argument} of {name!r} is all zero; give NaN for an item without a vector")
     unit = np.where(known[:, None], vectors, 0.0) / lengths[:, None]
     m = len(unit)
     numbers = np.full((m, k), -1, dtype=np.int64)

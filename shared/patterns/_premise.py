@@ -23,8 +23,8 @@ from shared.patterns._candidates import (
 )
 from shared.patterns._codes import Codes
 from shared.patterns._data import TransactionSet, as_binary_csr, encode_labels, frame_to_csr, tokens_to_csr
-from shared.patterns._fisher import direction, least_support, log_fisher
-from shared.patterns._neighbours import clause_depth, nearest_items
+from shared.patterns._fisher import direction, least_support, log_fisher_of
+from shared.patterns._neighbours import clause_depth, nearest_as
 from shared.patterns._patterns import Pattern, pattern_text
 from shared.patterns._search import Member, Search
 
@@ -148,7 +148,7 @@ class Premise(TransformerMixin, BaseEstimator):
                 raise ValueError(
                     f"item_vectors has {len(vectors)} rows for {data.n_items} items; expected one per item"
                 )
-            numbers, similarity = nearest_items(vectors, self.n_neighbors, data.names)
+            numbers, similarity = nearest_as("item_vectors", vectors, self.n_neighbors, data.names)
             depth = clause_depth(small, numbers, similarity, self.clause_max_overlap, columns)
             chains = [((i, *numbers[i, :k].tolist()),) for i in range(len(kept)) for k in range(depth[i] + 1)]
             singles = table_of_clauses(codes, small, chains, columns)
@@ -158,8 +158,10 @@ class Premise(TransformerMixin, BaseEstimator):
             numbers, depth = np.zeros((len(kept), 0), dtype=np.int64), np.zeros(len(kept), dtype=np.int64)
             singles = table_of_items(codes, small, np.arange(len(kept))[:, None], small.item_counts.T)
             pairs = table_of_items(codes, small, *pairs_of_items(small, np.arange(len(kept)), self.min_overlap))
-        log_p = log_fisher(pairs.counts[:, 0], pairs.counts[:, 1], data.n_label)
-        log_alpha = self._log_alpha(np.r_[log_fisher(*singles.counts.T, data.n_label), log_p], data.n_items - len(kept))
+        log_p = log_fisher_of(pairs.counts[:, 0], pairs.counts[:, 1], data.n_label)
+        log_alpha = self._log_alpha(
+            np.r_[log_fisher_of(*singles.counts.T, data.n_label), log_p], data.n_items - len(kept)
+        )
         self.n_candidates_ = len(singles) + len(pairs)
         search = Search(
             small,

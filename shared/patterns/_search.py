@@ -15,7 +15,7 @@ from shared.patterns._bits import count, exactly_one, unpack
 from shared.patterns._candidates import Table, blocks, support_of
 from shared.patterns._codes import Clauses, Codes, label_counts
 from shared.patterns._data import TransactionSet
-from shared.patterns._fisher import log_fisher
+from shared.patterns._fisher import log_fisher_of
 
 EPSILON = 1e-4  # bits; what the authors' search asks a candidate to gain at least
 
@@ -86,7 +86,7 @@ class Search:
         self._steps = 0
         self._first = _chain_starts(singles, depth)
         self._center = singles.items[self._first][np.cumsum(self._first) - 1, 0] if len(singles) else np.zeros(0, int)
-        self._passes = log_fisher(singles.counts[:, 0], singles.counts[:, 1], data.n_label) <= log_alpha
+        self._passes = log_fisher_of(singles.counts[:, 0], singles.counts[:, 1], data.n_label) <= log_alpha
         self._retired = np.zeros(data.n_items, dtype=bool)
         self._where = [_rows_by_item(table, data.n_items) for table in (singles, pairs)]
 
@@ -171,7 +171,7 @@ class Search:
             return None
         row = int(np.argmin(np.where(offered, gains, np.inf)))
         support = support_of(table.items[row : row + 1], table.clause[row : row + 1], self.columns)[0]
-        log_p = float(log_fisher(*table.counts[row], self.data.n_label))
+        log_p = float(log_fisher_of(*table.counts[row], self.data.n_label))
         counts, bits = table.counts[row], float(table.fixed[row])
         return Change(Member(table.clauses(row), support, counts, bits, log_p, float(gains[row]), origin))
 
@@ -218,7 +218,7 @@ class Search:
         for clause in clauses:
             if len(clause) > 1:
                 bits += self.codes.naming(counts, label_counts(self.columns[list(clause)] & support, self.data.split))
-        log_p = float(log_fisher(*counts, self.data.n_label))
+        log_p = float(log_fisher_of(*counts, self.data.n_label))
         return Change(Member(clauses, support, counts, bits, log_p, 0.0, origin), replaces)
 
     def _renew(self, change: Change) -> float:
