@@ -37,7 +37,7 @@ class Direction:
 
     def project(self, H: Tensor) -> Tensor:
         """Projections (n,) of activations (n, d), pooled first where they are maps or tokens."""
-        pooled = pool_unchecked(H, self.pool)
+        pooled = pool_unchecked(H, self.pool, "H")
         check_shape("H", pooled, ("n", len(self.vector)))
         return pooled @ self.vector.to(pooled)
 
@@ -129,4 +129,4 @@ def stack_as(argument: str, directions: Sequence[Direction] | Tensor) -> Tensor:
 
 
 def _pooled(H: Any, how: str) -> Tensor:
-    return pool_unchecked(torch.as_tensor(H), how)
+    return pool_unchecked(torch.as_tensor(H), how, "H")

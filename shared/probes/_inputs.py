@@ -30,7 +30,7 @@ def pool(activation: Tensor, how: str) -> Tensor:
     return pool_unchecked(activation, how)
 
 
-def pool_unchecked(activation: Tensor, how: str) -> Tensor:
+def pool_unchecked(activation: Tensor, how: str, argument: str = "activation") -> Tensor:
     """`pool` without a look at every number: for hooks, which run in each forward pass."""
     check_choice("pool", how, POOLS)
     if activation.ndim == 2:
@@ -42,7 +42,7 @@ def pool_unchecked(activation: Tensor, how: str) -> Tensor:
         pooled = {"mean": lambda a: a.mean(1), "max": lambda a: a.amax(1)}
         return pooled.get(how, lambda a: a[:, 0] if how == "cls" else a[:, -1])(activation)
     raise ValueError(
-        f"an activation of shape {tuple(activation.shape)} can't be pooled by {how!r}; accepted: (n, d); "
+        f"{argument} has shape {tuple(activation.shape)}, which can't be pooled by {how!r}; accepted: (n, d); "
         "(n, d, h, w) with 'mean' or 'max'; (n, T, d) with 'mean', 'max', 'cls' or 'last'"
     )
 
