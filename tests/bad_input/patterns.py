@@ -1,0 +1,22 @@
+"""Arguments of `shared.patterns`' functions."""
+
+import numpy as np
+
+from shared.patterns import TransactionSet
+from tests.bad_input.good import Calls, normal
+
+ROWS = np.array([[1, 0, 1], [0, 1, 1], [1, 1, 0], [0, 0, 1]])
+
+GOOD: Calls = {
+    "ctfidf": lambda: {"data": TransactionSet.from_csr(ROWS, [0, 0, 1, 1]), "counts": np.ones((2, 3))},
+    "log2_binomial": lambda: {"n": np.array([5.0, 6.0]), "k": np.array([1.0, 2.0])},
+    "log_fisher": lambda: {"n0": np.array([5, 6]), "n1": np.array([1, 2]), "n_label": (10, 10)},
+    "nearest_items": lambda: {"vectors": normal(9, 4), "k": 3},
+}
+LAYER = "a layer or a term of DiffNaps' network, run in each step; DiffNapsNet.forward and DiffNaps.fit check the rows"
+ELSEWHERE = {
+    **dict.fromkeys(("binary_linear", "binary_linear_transposed", "gated_step", "logical_or"), LAYER),
+    **dict.fromkeys(("diffnaps_gradients", "diffnaps_loss", "pattern_length", "w_shaped", "weighted_xor"), LAYER),
+}
+ANY_RANK = {("log2_binomial", "n"), ("log_fisher", "n0")}
+ANY_NUMBER = {("nearest_items", "vectors")}  # a row of NaN: an item without a vector

@@ -1,0 +1,26 @@
+"""Arguments of `shared.vision`'s functions."""
+
+import torch
+
+from tests.bad_input.good import Calls, rand
+
+
+def tiny_clip() -> torch.nn.Module:
+    """A `CLIPModel` of one narrow layer for images of 8 × 8."""
+    from transformers import CLIPConfig, CLIPModel
+
+    tower = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    text = tower | {"vocab_size": 8, "bos_token_id": 6, "eos_token_id": 7}
+    return CLIPModel(CLIPConfig(text_config=text, vision_config=tower | {"image_size": 8, "patch_size": 4})).eval()
+
+
+GOOD: Calls = {
+    "cell_mask": lambda: {"cell": torch.tensor([0, 1]), "shape": (4, 4)},
+    "denormalise": lambda: {"inputs": rand(2, 3, 4, 4), "mean": [0.5] * 3, "std": [0.5] * 3},
+    "encode_image": lambda: {"model": tiny_clip(), "images": rand(2, 3, 8, 8)},
+    "grid": lambda: {"images": rand(2, 4, 3, 4, 4)},
+    "normalise": lambda: {"images": rand(2, 3, 4, 4), "mean": [0.5] * 3, "std": [0.5] * 3},
+    "patch_features": lambda: {"model": tiny_clip(), "images": rand(2, 3, 8, 8)},
+    "place_words": lambda: {"word": torch.tensor([1, 0]), "words": ["cat"], "generator": 0},
+    "resize": lambda: {"images": rand(2, 3, 4, 4), "size": 8},
+}
