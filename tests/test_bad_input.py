@@ -3,7 +3,7 @@
 tests/bad_input/<room>.py holds one good call per function (GOOD); each of its tensors is spoilt in turn. A spoilt call
 must raise one `ValueError` that names the argument (or the one it no longer fits). A function that takes tensors and
 isn't listed fails the last test. ELSEWHERE: functions without a table entry, with the reason; ANY_RANK: arguments that
-may have further axes; ANY_NUMBER: arguments in which NaN has a documented meaning.
+may have other axes; FEWER: those that may have one less; ANY_NUMBER: arguments in which NaN has a documented meaning.
 """
 
 from __future__ import annotations
@@ -54,6 +54,8 @@ def spoilt(key: str) -> Iterator[tuple[str, Tensor | np.ndarray]]:
         yield name, value[:0]
         if (function, name) not in listed(room, "ANY_RANK"):
             yield name, value[None, None, None]
+            if (function, name) not in listed(room, "FEWER"):
+                yield name, value[..., 0]
 
 
 @pytest.mark.parametrize("key", GOOD)

@@ -314,8 +314,8 @@ def evaluate_states(
     """
     check_finite("inputs", inputs)
     check_finite("targets", targets)
-    if len(inputs) != len(targets):
-        raise ValueError(f"inputs has {len(inputs)} rows and targets {len(targets)}; they must agree")
+    if inputs.shape[:1] != targets.shape[:1]:
+        raise ValueError(f"inputs has shape {tuple(inputs.shape)}, targets {tuple(targets.shape)}; lengths must agree")
     template = copy.deepcopy(model).eval()
 
     @torch.no_grad()

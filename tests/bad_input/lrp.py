@@ -25,7 +25,7 @@ ELSEWHERE = {  # take what a model or another call makes; their rooms' tests spo
     "weight_relevance": "batches, each through attribute; tests/lrp/test_latent.py",
     "zero_mean": "class indices; tests/lrp/test_errors.py",
 }
-ANY_RANK = {  # further axes are fine
+ANY_RANK = {  # other axes are fine
     ("class_softmax", "maps"),
     ("shared_map", "maps"),
     ("var_map", "maps"),

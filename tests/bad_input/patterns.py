@@ -20,3 +20,4 @@ ELSEWHERE = {
 }
 ANY_RANK = {("log2_binomial", "n"), ("log_fisher", "n0")}
 ANY_NUMBER = {("nearest_items", "vectors")}  # a row of NaN: an item without a vector
+FEWER = {("log2_binomial", "k")}  # a number for all

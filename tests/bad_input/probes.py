@@ -74,8 +74,12 @@ GOOD: Calls = {
     "tcav_scores": lambda: {"gradients": rand(9, 4), "vectors": V},
     "tcav_test": lambda: {"scores": rand(9), "random_scores": rand(9)},
 }
-ANY_RANK = {  # further axes are fine: the model or the head decides
+ANY_RANK = {  # the model or the head decides
     *((name, "x") for name in ("activations", "freeze_up_to", "layer_gradients", "pgd_shift", "predict", "tcav")),
     ("predict_from", "activation"),
 }
 ANY_NUMBER = {("orthogonalise", "V")}  # rows with NaN stay out
+FEWER = {  # one row or one number for all, one concept, tokens in place of maps
+    *(("fit_directions", "Y"), ("multi_pattern", "Y"), ("layer_gradients", "target"), ("move_to", "level")),
+    *(("pool", "activation"), ("span_projector", "V"), ("stack", "directions")),
+}

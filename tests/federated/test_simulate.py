@@ -438,6 +438,8 @@ def test_daisy_chaining_goes_on_around_a_dead_client(net, clients):
         (lambda n, c: LocalTraining(lr=0.1, steps=1, batch_size=0), "batch_size=0"),
         (lambda n, c: Clients(c.inputs, c.targets[:-1], c.parts), "targets"),
         (lambda n, c: Clients(c.inputs, c.targets, []), "parts is empty"),
+        (lambda n, c: Clients(c.inputs * torch.nan, c.targets, c.parts), "inputs has .* NaN"),
+        (lambda n, c: Clients(c.inputs[:0], c.targets[:0], [np.arange(0)]), "inputs is empty"),
         (lambda n, c: Clients(c.inputs, c.targets, [np.array([9999])]), r"parts\[0\]"),
     ],
 )
