@@ -2,6 +2,7 @@
 
 from shared.hooks._attention import attention_modules, wrap_attention
 from shared.hooks._core import capture, edit, find_module, first_tensor, patch, steer
+from shared.hooks._resume import resume_from
 
 __all__ = [
     "attention_modules",
@@ -10,6 +11,7 @@ __all__ = [
     "find_module",
     "first_tensor",
     "patch",
+    "resume_from",
     "steer",
     "wrap_attention",
 ]

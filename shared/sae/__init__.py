@@ -1,7 +1,8 @@
 """Sparse dictionaries of activations: autoencoders and transcoders, their training, metrics, files, and splicing.
 
 `SparseDict(SAEConfig(...))` is a dictionary, `fit(sae, stream, steps)` trains it, `save`/`load` speak SAELens's format,
-`splice` puts it into a model, `metrics` judge it. Rows of activations are `(…, d_in)`, codes `(…, d_sae)`.
+`splice` puts it into a model, `metrics` judge it; `set_feature`, `suppress`, … are edits for `splice`, and `steer_units`
+with `steerability` says what single latents do to the output. Rows of activations are `(…, d_in)`, codes `(…, d_sae)`.
 """
 
 from shared.sae import metrics
@@ -12,6 +13,26 @@ from shared.sae._model import SAEOutput, SparseDict, Stats
 from shared.sae._readers import load_dictionary_learning, load_prisma, load_sparsify
 from shared.sae._sparse import SparseCodes
 from shared.sae._splice import splice
+from shared.sae._steering import (
+    Steerability,
+    Units,
+    ablate_direction,
+    add_direction,
+    contrast,
+    coverage,
+    feature_units,
+    is_steerable,
+    match_mass,
+    neuron_units,
+    random_units,
+    rank_by_contrast,
+    scale_feature,
+    set_feature,
+    steer_units,
+    steerability,
+    step_size,
+    suppress,
+)
 from shared.sae._streams import (
     ActivationStream,
     TensorStream,
@@ -31,21 +52,39 @@ __all__ = [
     "SparseCodes",
     "SparseDict",
     "Stats",
+    "Steerability",
     "TensorStream",
     "TrainOut",
+    "Units",
+    "ablate_direction",
+    "add_direction",
+    "contrast",
+    "coverage",
     "default_lr",
+    "feature_units",
     "fit",
     "geometric_median",
     "group_widths",
+    "is_steerable",
     "load",
     "load_dictionary_learning",
     "load_prisma",
     "load_sparsify",
+    "match_mass",
     "metrics",
+    "neuron_units",
     "open_activations",
+    "random_units",
+    "rank_by_contrast",
     "run_model",
     "save",
+    "scale_feature",
     "select_tokens",
+    "set_feature",
     "splice",
+    "steer_units",
+    "steerability",
+    "step_size",
+    "suppress",
     "write_activations",
 ]
