@@ -1,8 +1,8 @@
 """Sparse dictionaries of activations: autoencoders and transcoders, their training, metrics, files, and splicing.
 
 `SparseDict(SAEConfig(...))` is a dictionary, `fit(sae, stream, steps)` trains it, `save`/`load` speak SAELens's format,
-`splice` puts it into a model, `metrics` judge it; `set_feature`, `suppress`, … are edits for `splice`, and `steer_units`
-with `steerability` says what single latents do to the output. Rows of activations are `(…, d_in)`, codes `(…, d_sae)`.
+`splice` puts it into a model, `metrics` judge it; `set_feature`, `suppress`, … are edits for `splice`, `steer_units`
+and `steerability` say what single latents do to the output. Rows of activations are `(…, d_in)`, codes `(…, d_sae)`.
 """
 
 from shared.sae import metrics
@@ -12,7 +12,7 @@ from shared.sae._losses import TrainOut
 from shared.sae._model import SAEOutput, SparseDict, Stats
 from shared.sae._readers import load_dictionary_learning, load_prisma, load_sparsify
 from shared.sae._sparse import SparseCodes
-from shared.sae._splice import splice
+from shared.sae._splice import edit_codes, splice
 from shared.sae._steering import (
     Steerability,
     Units,
@@ -61,6 +61,7 @@ __all__ = [
     "contrast",
     "coverage",
     "default_lr",
+    "edit_codes",
     "feature_units",
     "fit",
     "geometric_median",

@@ -66,6 +66,14 @@ def splice(
         yield seen
 
 
+def edit_codes(sae: SparseDict, activation: Tensor, edit: Edit, *, error: str = "keep") -> Tensor:
+    """What `splice` makes of an activation `(…, d_in)` with this edit, for hidden states that are already at hand."""
+    check_choice("error", error, ERRORS)
+    if sae.cfg.is_transcoder:
+        raise ValueError(f"sae is a transcoder (d_out={sae.cfg.d_out}); an autoencoder is needed")
+    return _replaced(activation, sae, error, edit, {})
+
+
 def _token_index(tokens: Any) -> Any:
     if isinstance(tokens, str):
         return {"all": None, "cls": slice(0, 1), "patches": slice(1, None)}[

@@ -98,6 +98,24 @@ def test_hooks_are_removed_after_an_exception(tower):
     assert torch.equal(tower(x), plain)
 
 
+@pytest.mark.parametrize("mode", ["none", "layer_norm"])
+@pytest.mark.parametrize("error", ["keep", "drop"])
+def test_codes_edited_by_hand_are_a_splice(tower, mode, error):
+    x, sae, edit = images(), make(mode), room.suppress([1, 2, 3])
+    with torch.no_grad(), hooks.capture(tower, "layers.1") as plain:
+        tower(x)
+    with (
+        torch.no_grad(),
+        splice(tower, "layers.1", sae, edit=edit, error=error),
+        hooks.capture(tower, "layers.1") as seen,
+    ):
+        tower(x)
+        found = room.edit_codes(sae, plain["layers.1"], edit, error=error)
+    assert torch.equal(found, seen["layers.1"])
+    with pytest.raises(ValueError, match="error='kept' is unknown"):
+        room.edit_codes(sae, x, edit, error="kept")
+
+
 # --- units ------------------------------------------------------------------------------------------------------
 
 
