@@ -35,7 +35,9 @@ SCHEMA = {
     "properties": {
         "title": _TEXT,
         "kind": {"enum": ["model", "data"]},
-        "task": {"enum": ["causal-lm", "text-encoder", "image-classification", "images", "table", "text"]},
+        "task": {
+            "enum": ["causal-lm", "text-encoder", "image-classification", "image-text", "images", "table", "text"]
+        },
         "stored": {"enum": ["fetched", "shipped", "installed"]},
         "source": _TEXT,
         "original": _TEXT,

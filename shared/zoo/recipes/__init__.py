@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from shared.zoo.recipes._classifiers import CLASSIFIERS
+from shared.zoo.recipes._clip import make_clip
 from shared.zoo.recipes._fashion_subset import make_fashion_subset
 from shared.zoo.recipes._generations import make_generations
 from shared.zoo.recipes._pbmc68k_reduced import make_pbmc68k_reduced
@@ -15,4 +16,5 @@ RECIPES: dict[str, Callable[[], None]] = {
     "snippets-minilm": make_snippet_vectors,
     "pbmc68k_reduced": make_pbmc68k_reduced,
     **{recipe.name: recipe for recipe in CLASSIFIERS},
+    "clip-shapes": make_clip,  # starts from a classifier
 }

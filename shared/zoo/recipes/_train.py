@@ -21,7 +21,7 @@ def train_classifier(
     `batches(generator)` yields inputs, ready for the model, and classes (B,). The caller's random state and thread
     count are left as they were.
     """
-    with _one_thread(), torch.random.fork_rng(devices=[]):
+    with one_thread(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = build().to(memory_format=torch.channels_last).train()
         optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay)
@@ -64,7 +64,7 @@ def epochs(images: Tensor, labels: Tensor, batch: int) -> Batches:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Sums in one order, whatever the machine."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
