@@ -57,7 +57,7 @@ def run(quick: bool = False) -> list[Row]:
     size = f"{n_members} MLPs {3 * width}-{2 * width}-{width}, {n_outputs} outputs, {batch} rows"
     rows = [
         row(f"CovLRP (gamma), {size}", best["CovLRP"], "forward + backward", best["plain"], 3.0 * n_outputs),
-        row(f"CovGI, {size}", best["CovGI"], "forward + backward", best["plain"], 1.2 * n_outputs),
+        row(f"CovGI, {size}", best["CovGI"], "forward + backward", best["plain"], round(1.2 * n_outputs, 1)),
         row(f"CovLRP (gamma), {size}", best["CovLRP"], "ours, member by member", best["CovLRP one"], 1.0),
     ]
     for ours, peer in (("CovGI", "InputXGradient"), ("CovIG", "IntegratedGradients"), ("CovLRP (epsilon)", "LRP")):
