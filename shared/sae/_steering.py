@@ -186,9 +186,14 @@ class Units(NamedTuple):
     scale: Tensor | None = None
 
     def at(self, quantile: float) -> Tensor:
-        """Each unit's quantile over all tokens, `(F,)`: the scale on which strengths are chosen."""
+        """Each unit's quantile over the tokens where it isn't zero, `(F,)`: the scale on which strengths are chosen.
+
+        Zero for a unit that is zero everywhere.
+        """
         check_range("quantile", quantile, 0.0, 1.0)
-        return torch.quantile(self.values.flatten(0, 1).float(), quantile, dim=0)
+        active = self.values.flatten(0, 1).double()
+        active = torch.where(active == 0, torch.nan, active)
+        return torch.nanquantile(active, quantile, dim=0).nan_to_num(0.0).to(self.values.dtype)
 
 
 def feature_units(sae: SparseDict, hidden: Tensor, features: Iterable[int]) -> Units:

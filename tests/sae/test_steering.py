@@ -182,10 +182,15 @@ def test_random_units_step_as_far(mode):
     assert torch.equal(room.random_units(units, generator=rng(3)).directions, null.directions)
 
 
-def test_strengths_are_quantiles_over_tokens():
+def test_strengths_are_quantiles_over_the_active_tokens():
     hidden = images()
     units = room.neuron_units(hidden, range(8))
     assert torch.allclose(units.at(0.99), torch.quantile(hidden.reshape(-1, 8), 0.99, dim=0))
+    values = hidden.relu().index_fill(-1, torch.tensor([5]), 0.0)
+    found = units._replace(values=values).at(0.9)
+    for j in set(range(8)) - {5}:
+        assert found[j] == pytest.approx(float(torch.quantile(values[..., j][values[..., j] > 0], 0.9)), rel=1e-5)
+    assert found[5] == 0
 
 
 # --- steerability -----------------------------------------------------------------------------------------------
