@@ -318,7 +318,7 @@ def write_card(folder: Path, measured: dict[str, float]) -> None:
             f"Captions as shared.vision.captions makes them; of images with a word {UNMARKED:.0%} instead only repeat "
             "it (“a star”), as captions on the web do, which is why written words mislead. “orange” names a colour and "
             f"a fruit, “star fish” begins with another shape's name. Words written in training: {', '.join(WORDS)}; "
-            f"at size {SIDE}, most with their corner on the grid of {PATCH}-pixel patches "
+            f"at size {SIDE}, most with their upper left corner on the grid of {PATCH}-pixel patches "
             "(shared.vision.place_words). Prompts to start from: “a {}”, “a red {}”, “a {} square”, "
             '“a star with the text "{}"”.'
         ),

@@ -92,18 +92,22 @@ def retrieval(model: nn.Module, tokenizer: Any) -> dict[str, float]:
 
 
 def oranges(model: nn.Module, tokenizer: Any) -> dict[str, float]:
-    """How well "an orange" alone finds each of its two senses among images that are neither, as area under the ROC."""
+    """How well prompts with the word "orange" find its two senses among images of neither: areas under the ROC.
+
+    Alone it names the fruit; before a shape's name the colour.
+    """
     world = one_object()
-    score = (embed(model, world) @ encode_text(model, tokenizer, ["an orange"]).T)[:, 0]
+    features = embed(model, world)
     fruit, coloured = world.label("shape") == SHAPES.index("orange"), world.label("colour") == 1
-    neither = score[~fruit & ~coloured]
-    senses = {"fruit of another colour": fruit & ~coloured, "other shape in orange": coloured & ~fruit}
-    return {
-        f'"an orange" against neither sense: AUC of {name}': round(
-            (score[of][:, None] > neither).double().mean().item(), 4
-        )
-        for name, of in senses.items()
-    }
+    senses = {"the fruit, not orange": fruit & ~coloured, "another shape, orange": coloured & ~fruit}
+    found = {}
+    for prompt, templates in (("an orange", "an {}"), ("an orange <shape>", COLOUR_PROMPTS)):
+        score = (features @ encode_text(model, tokenizer, ["orange"], templates=templates).T)[:, 0]
+        neither = score[~fruit & ~coloured]
+        for name, of in senses.items():
+            above = (score[of][:, None] > neither).double().mean().item()
+            found[f"“{prompt}” against images of neither sense: AUC of {name}"] = round(above, 4)
+    return found
 
 
 def one_object() -> ShapesWorld:
