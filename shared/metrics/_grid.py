@@ -53,5 +53,5 @@ def cell_energy(attribution: Tensor, columns: int = 2, rows: int = 2) -> Tensor:
             f"attribution is {height} x {width}; a grid of {rows} x {columns} cells needs multiples of these"
         )
     positive = attribution.detach().to(torch.promote_types(attribution.dtype, torch.float32)).clamp(min=0)
-    lines = positive.reshape(len(positive), -1, height, columns, width // columns).sum(4)  # in one pass; the rest exactly
+    lines = positive.reshape(len(positive), -1, height, columns, width // columns).sum(4)
     return lines.double().view(len(lines), -1, rows, height // rows, columns).sum((1, 3)).flatten(1)
