@@ -123,7 +123,9 @@ def class_gradients(
     baseline: float | Tensor = 0.0,
     output: str | Callable[[object], Tensor] | None = None,
 ) -> Tensor:
-    """Gradient of several classes' logits over one forward pass, the backward passes in one batch: `(K, B, ...)`.
+    """Gradient of several classes' logits over one forward pass: `(K, B, ...)`.
+
+    The backward passes run in one batch, on a CPU only where no convolution is grouped (vmap is slow at those).
 
     Args:
         model: any module in eval mode; parameters get no gradient.
@@ -143,19 +145,22 @@ def class_gradients(
     n = steps or 1
     positions = [1.0] if steps is None else [(i + 0.5) / n for i in range(n)]
     total: Tensor | None = None
+    in_one = x.device.type != "cpu" or not any(getattr(m, "groups", 1) > 1 for m in model.modules())
     with frozen(model), torch.enable_grad():
         for position in positions:
             leaf = (baseline + position * (x.detach() - baseline)).requires_grad_()
-            gradient = _gradients(output_tensor(model(leaf), output), leaf, classes)
+            gradient = _gradients(output_tensor(model(leaf), output), leaf, classes, in_one)
             total = gradient if total is None else total + gradient
     return total / n
 
 
-def _gradients(logits: Tensor, leaf: Tensor, classes: Tensor) -> Tensor:
+def _gradients(logits: Tensor, leaf: Tensor, classes: Tensor, in_one: bool) -> Tensor:
+    """Of each class, `(K, B, ...)`: passes in one batch, or one by one (vmap unrolls grouped convolutions)."""
     check_shape("logits", logits, (len(leaf), "C"))
     seeds = _seeds(classes, logits)
-    (gradient,) = torch.autograd.grad(logits, leaf, seeds, is_grads_batched=True)
-    return gradient
+    if in_one:
+        return torch.autograd.grad(logits, leaf, seeds, is_grads_batched=True)[0]
+    return torch.stack([torch.autograd.grad(logits, leaf, seed, retain_graph=True)[0] for seed in seeds])
 
 
 def _seeds(classes: Tensor, logits: Tensor) -> Tensor:

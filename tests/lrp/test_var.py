@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 from shared.lrp import attribute, choose_classes, class_gradients, class_softmax, shared_map, var_map
 from tests.lrp.conftest import ResidualNet, randomize_norms
@@ -180,3 +181,14 @@ def test_bad_maps_are_named(maps, call, message):
 def test_bad_classes_are_named(net, classes, message):
     with pytest.raises(ValueError, match=message):
         class_gradients(net, torch.randn(2, 3, 8, 8), classes)
+
+
+def test_class_gradients_of_grouped_convolutions():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(4, 8, 3, groups=4), nn.Softplus(), nn.Flatten(), nn.Linear(32, 5)).double().eval()
+    x, classes = torch.randn(3, 4, 4, 4, dtype=torch.float64), torch.tensor([[0, 1], [4, 2], [3, 0]])
+    found = class_gradients(model, x, classes)
+    for k in range(2):
+        leaf = x.clone().requires_grad_()
+        model(leaf).gather(1, classes[:, k : k + 1]).sum().backward()
+        assert torch.allclose(found[k], leaf.grad, atol=1e-12)
