@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from shared.zoo._assets import AssetError, fetch
     from shared.zoo._cards import Card, describe
     from shared.zoo._data import Data, available_data, load_data
+    from shared.zoo._dictionaries import dictionary_folder
     from shared.zoo._hub import hub_folder
     from shared.zoo._models import LoadedModel, ModelInfo, available_models, load_model
     from shared.zoo._text import embed_texts, generate_texts
@@ -16,6 +17,7 @@ _MODULES = {
     "_assets": ("AssetError", "fetch"),
     "_cards": ("Card", "describe"),
     "_data": ("Data", "available_data", "load_data"),
+    "_dictionaries": ("dictionary_folder",),
     "_hub": ("hub_folder",),
     "_models": ("LoadedModel", "ModelInfo", "available_models", "load_model"),
     "_text": ("embed_texts", "generate_texts"),
@@ -38,6 +40,7 @@ __all__ = [
     "available_data",
     "available_models",
     "describe",
+    "dictionary_folder",
     "embed_texts",
     "fetch",
     "generate_texts",

@@ -36,7 +36,16 @@ SCHEMA = {
         "title": _TEXT,
         "kind": {"enum": ["model", "data"]},
         "task": {
-            "enum": ["causal-lm", "text-encoder", "image-classification", "image-text", "images", "table", "text"]
+            "enum": [
+                "causal-lm",
+                "text-encoder",
+                "image-classification",
+                "image-text",
+                "dictionaries",
+                "images",
+                "table",
+                "text",
+            ]
         },
         "stored": {"enum": ["fetched", "shipped", "installed"]},
         "source": _TEXT,

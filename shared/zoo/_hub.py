@@ -9,6 +9,7 @@ from typing import Literal
 from shared.zoo._assets import AssetError
 
 _MODEL_FILES = ["*.json", "*.txt", "*.model", "*.jinja", "*.safetensors"]
+_DICTIONARY_FILES = ["*.json", "*.safetensors", "*.pt"]  # read with weights_only, so that nothing in them is run
 _DATA_FILES = ["*.parquet", "*.jsonl", "*.npz"]
 
 
@@ -18,7 +19,7 @@ def is_hub_name(name: str) -> bool:
 
 
 def hub_folder(
-    name: str, kind: Literal["model", "data"], revision: str | None = None, split: str | None = None
+    name: str, kind: Literal["model", "data", "dictionary"], revision: str | None = None, split: str | None = None
 ) -> Path:
     """Folder with the files of a hub id or of a local folder; of a data set only those whose name has `split`.
 
@@ -59,7 +60,7 @@ def _snapshot(name: str, kind: str, revision: str | None, split: str | None) -> 
             raise AssetError(f"the hub has no {kind} {name!r} (revision {revision or 'main'}) open to you") from None
         except Exception:  # whatever the HTTP stack raises without a network; the cache may still have it
             offline = True
-    patterns = _DATA_FILES if kind == "data" else _MODEL_FILES
+    patterns = {"data": _DATA_FILES, "dictionary": _DICTIONARY_FILES}.get(kind, _MODEL_FILES)
     if split and split != "train":  # files without a split's name belong to train
         patterns = [f"*{split}{pattern}" for pattern in patterns]
     try:

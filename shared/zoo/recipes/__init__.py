@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from shared.zoo.recipes._classifiers import CLASSIFIERS
 from shared.zoo.recipes._clip import make_clip
+from shared.zoo.recipes._clip_saes import make_clip_saes
 from shared.zoo.recipes._fashion_subset import make_fashion_subset
 from shared.zoo.recipes._generations import make_generations
 from shared.zoo.recipes._pbmc68k_reduced import make_pbmc68k_reduced
@@ -17,4 +18,5 @@ RECIPES: dict[str, Callable[[], None]] = {
     "pbmc68k_reduced": make_pbmc68k_reduced,
     **{recipe.name: recipe for recipe in CLASSIFIERS},
     "clip-shapes": make_clip,  # starts from a classifier
+    "clip-shapes-saes": make_clip_saes,
 }
