@@ -1,0 +1,67 @@
+"""Tiny stand-ins: a CLIP with as many blocks as ViT-B/32, random dictionaries in Prisma's files, random images."""
+
+import json
+from pathlib import Path
+
+import torch
+from transformers import CLIPConfig, CLIPModel
+
+from shared.zoo.recipes._clip import build_tokenizer
+from tests.papers.hub import data_folder, tiny_image_dataset
+
+WIDTH, SIDE = 16, 64
+DICTIONARY = "sparse-autoencoder-clip-b-32-sae-vanilla-x64-layer-{}-hook_resid_post-l1-1e-05"
+LAYERS = (1, 6, 8)
+
+
+def build(hub: Path) -> None:
+    tiny_clip(hub / "laion" / "CLIP-ViT-B-32-DataComp.XL-s13B-b90K")
+    for layer in LAYERS:
+        tiny_prisma(hub / "Prisma-Multimodal" / DICTIONARY.format(layer), layer)
+    tiny_image_dataset(data_folder(hub, "ILSVRC/imagenet-1k"), n=20, n_classes=5, split="validation")
+
+
+def tiny_clip(folder: Path) -> None:
+    tokenizer = build_tokenizer()
+    special = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    special |= {"pad_token_id": tokenizer.pad_token_id, "vocab_size": len(tokenizer)}
+    size = {"hidden_size": WIDTH, "intermediate_size": 32, "num_attention_heads": 2, "projection_dim": WIDTH}
+    config = CLIPConfig(
+        text_config=size | special | {"num_hidden_layers": 1, "max_position_embeddings": 40},
+        vision_config=size | {"num_hidden_layers": 12, "image_size": SIDE, "patch_size": 32},
+        projection_dim=WIDTH,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        CLIPModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    content = {
+        "image_processor_type": "CLIPImageProcessor",
+        "crop_size": {"height": SIDE, "width": SIDE},
+        "image_mean": [0.48145466, 0.4578275, 0.40821073],
+        "image_std": [0.26862954, 0.26130258, 0.27577711],
+    }
+    (folder / "preprocessor_config.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+def tiny_prisma(folder: Path, layer: int, expansion: int = 4) -> None:
+    """A ReLU dictionary with run-time layer norm, as ViT-Prisma writes one."""
+    generator = torch.Generator().manual_seed(layer)
+    rows = torch.nn.functional.normalize(torch.randn(WIDTH * expansion, WIDTH, generator=generator), dim=1)
+    folder.mkdir(parents=True)
+    weights = {
+        "W_enc": rows.T.contiguous(),
+        "b_enc": torch.zeros(len(rows)),
+        "W_dec": rows,
+        "b_dec": torch.zeros(WIDTH),
+    }
+    torch.save(weights, folder / "n_images_8.pt")
+    content = {"architecture": "standard", "activation_fn_str": "relu", "d_in": WIDTH, "expansion_factor": expansion}
+    (folder / "config.json").write_text(json.dumps(content | {"normalize_activations": "layer_norm"}), encoding="utf-8")
+
+
+PARAMETERS = {
+    "n_seeds": 1, "layers": list(LAYERS), "steered_layers": [6], "n_profile": 6, "n_base": 2, "n_features": 6,
+    "n_null": 8, "multiples": [1, 2], "n_distractors": 70, "n_rank": 12, "n_val": 6, "n_test": 6, "budgets": [1, 2],
+    "n_probe": 30,
+}  # fmt: skip
