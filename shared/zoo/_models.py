@@ -87,6 +87,8 @@ def load_model(
     card = all_cards().get(name) if name in available_models() else None
     if card is None and not is_hub_name(name):
         check_choice("name", name, available_models())
+    if card is not None and card.task == "dictionaries":
+        raise ValueError(f"name={name!r} holds dictionaries: sae.load(zoo.dictionary_folder('{name}/…')) reads one")
     if card is None:
         folder = hub_folder(name, "model", options.get("revision"))
     else:

@@ -41,6 +41,8 @@ def test_unknown_names_list_what_exists():
         zoo.dictionary_folder(f"{NAME}/topk-7")
     with pytest.raises(ValueError, match=rf"name='clip-saes' is unknown; .*{NAME}/l1-0"):
         zoo.dictionary_folder("clip-saes")
+    with pytest.raises(ValueError, match="holds dictionaries: sae.load"):
+        zoo.load_model(NAME)
 
 
 def test_training_is_deterministic_and_told_of_the_scale():
