@@ -41,7 +41,7 @@ def test_unknown_names_list_what_exists():
         zoo.dictionary_folder(f"{NAME}/topk-7")
     with pytest.raises(ValueError, match=rf"name='clip-saes' is unknown; .*{NAME}/l1-0"):
         zoo.dictionary_folder("clip-saes")
-    with pytest.raises(ValueError, match="holds dictionaries: sae.load"):
+    with pytest.raises(ValueError, match=r"holds dictionaries: sae\.load"):
         zoo.load_model(NAME)
 
 
