@@ -18,7 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from shared.sae import SAEConfig, SparseDict, fit
+from shared import hooks, zoo
+from shared.sae import SAEConfig, SparseDict, feature_units, fit, load, set_feature, splice, steer_units
+from shared.vision import encode_image
 
 D_SAE, K, AIM = 16_384, 32, 1 / 1.5
 
@@ -31,7 +33,7 @@ def run(quick: bool = False) -> list[dict]:
         for kind in ("topk", "batchtopk"):
             table += _training(kind, d_in, d_sae, rows, steps)
         table += _inference(d_in, d_sae, rows)
-    return table
+    return [*table, *_steering(6 if quick else 24)]
 
 
 def _batches(d_in: int, rows: int) -> Iterator[Tensor]:
@@ -243,6 +245,37 @@ def _dictionary_learning_topk(sae: SparseDict) -> tuple[Callable[[Tensor], Tenso
 
 def _memory(ours: float | None, theirs: float | None) -> str:
     return "" if ours is None or theirs is None else f"; {ours:,.0f} MB above weights and moments against {theirs:,.0f}"
+
+
+def _steering(n: int) -> list[dict]:
+    """Latents forced one after the other in the small CLIP: the blocks above only, many at once, or a pass for each."""
+    clip, sae = zoo.load_model("clip-shapes").model, load(zoo.dictionary_folder("clip-shapes-saes/l1-3")).float()
+    layer, images = (
+        "vision_model.encoder.layers.3",
+        torch.randn(12, 3, 64, 64, generator=torch.Generator().manual_seed(0)),
+    )
+    blank = images[:1] * 0
+
+    def upper(hidden: Tensor) -> Tensor:
+        with hooks.resume_from(clip, layer, hidden):
+            return encode_image(clip, blank.expand(len(hidden), -1, -1, -1))
+
+    def at_once() -> Tensor:
+        with torch.no_grad(), hooks.capture(clip, layer) as seen:
+            encode_image(clip, images)
+        return steer_units(upper, seen[layer], feature_units(sae, seen[layer], range(n)), torch.full((n,), 3.0))
+
+    def one_by_one() -> Tensor:
+        found = []
+        for latent in range(n):
+            with torch.no_grad(), splice(clip, layer, sae, edit=set_feature(latent, 3.0)):
+                found.append(encode_image(clip, images))
+        return torch.stack(found)
+
+    apart = float((at_once() - one_by_one()).abs().max())
+    note = f"embeddings agree to {apart:.0e}"
+    title = f"{n} latents steered on 12 images, layer 3 of 6"
+    return [_row(title, _seconds(at_once), "a spliced pass for each latent", _seconds(one_by_one), note)]
 
 
 def _row(benchmark: str, ours: float, reference: str, theirs: float | None, note: str) -> dict:
