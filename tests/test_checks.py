@@ -21,6 +21,8 @@ def test_choice_returns_the_value_and_lists_what_exists():
 def test_finite(make):
     check_finite("x", make([1.0, 2.0]))
     check_finite("x", make([1, 2]))
+    check_finite("x", make([3e38, 3e38]))  # the sum overflows, the values don't
+    check_finite("labels", np.array(["a", "b"]))
     with pytest.raises(ValueError, match="x has 2 NaN or infinite values of 3"):
         check_finite("x", make([1.0, float("nan"), float("-inf")]))
     with pytest.raises(ValueError, match=r"x is empty \(shape \(0,\)\)"):
