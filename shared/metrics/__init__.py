@@ -18,6 +18,7 @@ from shared.metrics._randomisation import (
     randomised_models,
     rank_correlation,
 )
+from shared.metrics._segmentation import class_iou, miou
 
 __all__ = [
     "LAYER_ORDERS",
@@ -26,9 +27,11 @@ __all__ = [
     "area_between",
     "average_precision",
     "cell_energy",
+    "class_iou",
     "curve_area",
     "grid_pointing_game",
     "intersection_over_union",
+    "miou",
     "parameter_randomisation",
     "perturbation_curve",
     "perturbation_curves",

@@ -1,7 +1,15 @@
 """The shapes world, where every factor and pixel is known, helpers for real photos, and CLIP by one set of calls."""
 
 from shared.vision._captions import captions
-from shared.vision._clip import PATCH_FEATURES, ZeroShotHead, encode_image, encode_text, patch_features
+from shared.vision._clip import (
+    PATCH_FEATURES,
+    ZeroShotHead,
+    correlation_pool,
+    encode_image,
+    encode_text,
+    hidden_patches,
+    patch_features,
+)
 from shared.vision._factors import (
     BACKGROUNDS,
     BASIC_SHAPES,
@@ -40,10 +48,12 @@ __all__ = [
     "ZeroShotHead",
     "captions",
     "cell_mask",
+    "correlation_pool",
     "denormalise",
     "encode_image",
     "encode_text",
     "grid",
+    "hidden_patches",
     "normalise",
     "patch_features",
     "place_words",

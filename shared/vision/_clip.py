@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from shared._checks import check_array, check_choice
+from shared._checks import check_array, check_choice, check_range
 
-PATCH_FEATURES = ("value", "residual")
+PATCH_FEATURES = ("value", "block", "residual", "head")
 
 
 def encode_image(model: nn.Module, images: Tensor, *, unit: bool = True, batch: int | None = None) -> Tensor:
@@ -104,25 +104,85 @@ class ZeroShotHead(nn.Module):
         return self.from_features(encode_image(self.model, images, batch=batch)).argmax(-1)
 
 
-def patch_features(model: nn.Module, images: Tensor, *, kind: str = "value") -> Tensor:
+def patch_features(
+    model: nn.Module, images: Tensor, *, kind: str = "value", head: nn.Module | None = None, batch: int | None = None
+) -> Tensor:
     """Each patch in the space shared with text, (B, H / patch, W / patch, d), not normalised.
 
     kind : "value" leaves out the last block's attention and MLP: projection of LN(W_O W_V LN₁(h)) of each patch's input
-    h to that block (MaskCLIP, Zhou et al. 2022); "residual" projects the tower's last hidden states, which training
-    shapes for the class token alone.
+    h to that block (MaskCLIP, Zhou et al. 2022); "block" leaves out what its attention mixes but keeps the residual
+    stream and the MLP: v = h + W_O W_V LN₁(h), then v + MLP(LN₂(v)) (as CLIP-DINOiser, Wysoczańska et al. 2024);
+    "residual" projects the tower's last hidden states, which training shapes for the class token alone; "head" gives
+    those to `head`, a module (B, H, W, D) -> (B, H, W, d) trained to align patches with text. batch : images per
+    forward pass, default all at once.
     """
     _check_clip(model)
     check_choice("kind", kind, PATCH_FEATURES)
+    if (kind == "head") != (head is not None):
+        raise ValueError(f"kind={kind!r} with head={type(head).__name__}: a head goes with kind='head', and only there")
     check_array("images", images, ("B", model.config.vision_config.num_channels, "H", "W"))
-    tower, patch = model.vision_model, model.config.vision_config.patch_size
-    out = tower(**_pixels(model, images), output_hidden_states=True)
-    if kind == "value":
+    return torch.cat(
+        [_patches(model, _states(model, part), part, kind, head) for part in images.split(batch or len(images))]
+    )
+
+
+def hidden_patches(model: nn.Module, images: Tensor, *, layer: int = -1, batch: int | None = None) -> Tensor:
+    """Hidden states of the patches, (B, H / patch, W / patch, D): 0 is the first block's input, -1 the last output.
+
+    Raises `ValueError` for a layer that the tower hasn't.
+    """
+    _check_clip(model)
+    depth = model.config.vision_config.num_hidden_layers
+    check_range("layer", layer, -depth - 1, depth)
+    check_array("images", images, ("B", model.config.vision_config.num_channels, "H", "W"))
+    parts = images.split(batch or len(images))
+    return torch.cat([_as_map(model, _states(model, part)[layer], part) for part in parts])
+
+
+def correlation_pool(values: Tensor, guide: Tensor, gamma: float = 0.2, *, centre: bool = False) -> Tensor:
+    """Patches averaged over those that look alike: x_p = Σ_q a_pq v_q / (Σ_q a_pq + 1e-6), of the shape of `values`.
+
+    a_pq is the cosine of the guide's patches p and q of the same image, or zero where it is below `gamma`
+    (Wysoczańska et al. 2024, CLIP-DINOiser, with 0.2). centre : take the image's mean patch from the guide first, for
+    guides whose patches all point the same way.
+
+    values : (B, H, W, d); guide : (B, H, W, D), features in which what belongs together is alike. gamma : in [0, 1).
+    """
+    check_array("values", values, ("B", "H", "W", "d"))
+    check_array("guide", guide, (*values.shape[:3], "D"))
+    if not 0 <= gamma < 1:
+        raise ValueError(f"gamma={gamma!r} is out of range; accepted: [0, 1)")
+    flat = guide.flatten(1, 2)
+    unit = normalize(flat - flat.mean(1, keepdim=True) if centre else flat, dim=-1)
+    alike = unit @ unit.transpose(1, 2)
+    alike = torch.where(alike < gamma, 0.0, alike)
+    pooled = alike @ values.flatten(1, 2) / (alike.sum(-1, keepdim=True) + 1e-6)
+    return pooled.view_as(values)
+
+
+def _states(model: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
+    """All hidden states of the vision tower, (B, 1 + P, D) each."""
+    out = model.vision_model(**_pixels(model, images), output_hidden_states=True)
+    return (*out.hidden_states[:-1], out.last_hidden_state)
+
+
+def _patches(model: nn.Module, states: tuple[Tensor, ...], images: Tensor, kind: str, head: nn.Module | None) -> Tensor:
+    if head is not None:
+        return head(_as_map(model, states[-1], images))
+    tower, found = model.vision_model, states[-1]
+    if kind != "residual":
         block = tower.encoder.layers[-1]
-        states = block.self_attn.out_proj(block.self_attn.v_proj(block.layer_norm1(out.hidden_states[-2])))
-    else:
-        states = out.last_hidden_state
-    found = model.visual_projection(tower.post_layernorm(states[:, 1:]))
-    return found.unflatten(1, (images.shape[2] // patch, images.shape[3] // patch))
+        found = block.self_attn.out_proj(block.self_attn.v_proj(block.layer_norm1(states[-2])))
+    if kind == "block":
+        found = found + states[-2]
+        found = found + block.mlp(block.layer_norm2(found))
+    return _as_map(model, model.visual_projection(tower.post_layernorm(found)), images)
+
+
+def _as_map(model: nn.Module, tokens: Tensor, images: Tensor) -> Tensor:
+    """(B, 1 + P, D) to (B, H, W, D), without the class token."""
+    patch = model.config.vision_config.patch_size
+    return tokens[:, 1:].unflatten(1, (images.shape[2] // patch, images.shape[3] // patch))
 
 
 def _pixels(model: nn.Module, images: Tensor) -> dict[str, Any]:

@@ -41,6 +41,7 @@ SCHEMA = {
                 "text-encoder",
                 "image-classification",
                 "image-text",
+                "patch-text",
                 "dictionaries",
                 "images",
                 "table",

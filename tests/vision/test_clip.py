@@ -104,6 +104,59 @@ def test_residual_features_are_the_towers_last_states(clip, images):
     assert torch.allclose(vision.encode_image(clip.model, images, unit=False), expected[:, 0], atol=1e-6)
 
 
+def test_block_features_are_the_last_block_with_attention_to_itself_alone(clip, images):
+    """Every token's attention is made to look at that token only; the model's own modules do the rest."""
+    found = vision.patch_features(clip.model, images, kind="block")
+    attention = clip.model.vision_model.encoder.layers[-1].self_attn
+    handle = attention.register_forward_hook(
+        lambda module, given, options, out: (module.out_proj(module.v_proj(options["hidden_states"])), None),
+        with_kwargs=True,
+    )
+    own = vision.patch_features(clip.model, images, kind="residual")
+    handle.remove()
+    assert torch.allclose(found, own, atol=1e-5)
+    assert not torch.allclose(found, vision.patch_features(clip.model, images, kind="residual"), atol=1e-3)
+
+
+def test_hidden_patches_are_the_towers_states(clip, images):
+    out = clip.model.vision_model(pixel_values=images, output_hidden_states=True)
+    for layer in (0, 1, 2, -1, -2):
+        found = vision.hidden_patches(clip.model, images, layer=layer, batch=2)
+        assert found.shape == (3, 4, 4, 16)
+        assert torch.allclose(found.flatten(1, 2), out.hidden_states[layer][:, 1:], atol=1e-6)
+
+
+def test_a_head_reads_the_last_states(clip, images):
+    head = torch.nn.Linear(16, 5).requires_grad_(False)
+    found = vision.patch_features(clip.model, images, kind="head", head=head, batch=2)
+    assert torch.allclose(found, head(vision.hidden_patches(clip.model, images)), atol=1e-6)
+    with pytest.raises(ValueError, match="a head goes with kind='head'"):
+        vision.patch_features(clip.model, images, head=head)
+    with pytest.raises(ValueError, match="a head goes with kind='head'"):
+        vision.patch_features(clip.model, images, kind="head")
+
+
+def test_pooling_by_its_definition():
+    generator = torch.Generator().manual_seed(4)
+    values, guide = torch.randn(2, 2, 3, 4, generator=generator), torch.randn(2, 2, 3, 5, generator=generator)
+    for centre in (False, True):
+        found = vision.correlation_pool(values, guide, 0.3, centre=centre)
+        for b in range(2):
+            v, g = values[b].reshape(6, 4), guide[b].reshape(6, 5)
+            g = g - g.mean(0) if centre else g
+            for p in range(6):
+                weight = [float(cosine_similarity(g[p], g[q], dim=0)) for q in range(6)]
+                weight = [w if w >= 0.3 else 0.0 for w in weight]
+                want = sum(w * v[q] for q, w in enumerate(weight)) / (sum(weight) + 1e-6)
+                assert torch.allclose(found[b].reshape(6, 4)[p], want, atol=1e-5)
+    alone = vision.correlation_pool(values, guide, 0.9999)
+    assert torch.allclose(alone, values, atol=1e-4)
+    flat = torch.ones(2, 2, 3, 5)  # all alike: the image's mean
+    assert torch.allclose(
+        vision.correlation_pool(values, flat, 0.2), values.mean((1, 2), keepdim=True).expand_as(values), atol=1e-5
+    )
+
+
 def test_larger_images_have_more_patches(clip):
     images = torch.rand(2, 3, 24, 16, generator=torch.Generator().manual_seed(2))
     assert vision.patch_features(clip.model, images).shape == (2, 6, 4, 8)
@@ -130,6 +183,11 @@ def test_gradient_reaches_the_pixels(clip, images):
         (lambda m, t, x: vision.encode_image(m, x[:, :1]), ValueError, r"images has shape \(3, 1, 16, 16\)"),
         (lambda m, t, x: vision.encode_image(m, x / 0), ValueError, "images has .* NaN or infinite"),
         (lambda m, t, x: vision.patch_features(m, x, kind="key"), ValueError, "kind='key' is unknown"),
+        (lambda m, t, x: vision.hidden_patches(m, x, layer=3), ValueError, "layer=3 is out of range"),
+        (lambda m, t, x: vision.correlation_pool(x, x, 1.0), ValueError, r"gamma=1.0 is .* accepted: \[0, 1\)"),
+        (lambda m, t, x: vision.correlation_pool(x, x, -0.1), ValueError, "gamma=-0.1 is out of range"),
+        (lambda m, t, x: vision.correlation_pool(x[:, 0], x), ValueError, r"values has shape \(3, 16, 16\)"),
+        (lambda m, t, x: vision.correlation_pool(x, x[:, :2]), ValueError, r"guide has shape \(3, 2, 16, 16\)"),
         (lambda m, t, x: vision.ZeroShotHead(m, t, ["a"]).from_features(x), ValueError, "features has shape"),
     ],
 )  # fmt: skip

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from shared.zoo.recipes._classifiers import CLASSIFIERS
 from shared.zoo.recipes._clip import make_clip
+from shared.zoo.recipes._clip_patches import make_clip_patches
 from shared.zoo.recipes._clip_saes import make_clip_saes
 from shared.zoo.recipes._fashion_subset import make_fashion_subset
 from shared.zoo.recipes._generations import make_generations
@@ -19,4 +20,5 @@ RECIPES: dict[str, Callable[[], None]] = {
     **{recipe.name: recipe for recipe in CLASSIFIERS},
     "clip-shapes": make_clip,  # starts from a classifier
     "clip-shapes-saes": make_clip_saes,
+    "clip-shapes-patches": make_clip_patches,
 }

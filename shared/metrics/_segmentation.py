@@ -1,0 +1,36 @@
+"""Segmentation against known labels: intersection over union by class, and its mean."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from shared._checks import check_range, check_shape
+
+
+def class_iou(predicted: Tensor, target: Tensor, n_classes: int, *, ignore: int = -1) -> Tensor:
+    """IoU of each class over all pixels together, (n_classes,) float64; NaN for a class in neither.
+
+    predicted, target : int64 classes of any one shape; places whose target is `ignore` don't count.
+
+    Raises `ValueError` for shapes that differ, no place that counts, and classes outside 0 … n_classes − 1.
+    """
+    check_range("n_classes", n_classes, 1)
+    check_shape("predicted", predicted, tuple(target.shape))
+    counts = target != ignore
+    predicted, target = predicted[counts], target[counts]
+    if len(target) == 0:
+        raise ValueError(f"target has no place that counts (all are ignore={ignore}, or it is empty)")
+    for name, value in (("predicted", predicted), ("target", target)):
+        if value.is_floating_point() or int(value.min()) < 0 or int(value.max()) >= n_classes:
+            raise ValueError(
+                f"{name} must hold whole numbers from 0 to {n_classes - 1}; it has {value.min()} to {value.max()}"
+            )
+    table = torch.bincount(target * n_classes + predicted, minlength=n_classes**2).view(n_classes, n_classes).double()
+    both, either = table.diagonal(), table.sum(0) + table.sum(1) - table.diagonal()
+    return both / torch.where(either > 0, either, torch.nan)
+
+
+def miou(predicted: Tensor, target: Tensor, n_classes: int, *, ignore: int = -1) -> float:
+    """Mean of `class_iou` over the classes that occur in the target or the prediction."""
+    return float(class_iou(predicted, target, n_classes, ignore=ignore).nanmean())
