@@ -139,12 +139,11 @@ def hidden_patches(model: nn.Module, images: Tensor, *, layer: int = -1, batch: 
     return torch.cat([_as_map(model, _states(model, part)[layer], part) for part in parts])
 
 
-def correlation_pool(values: Tensor, guide: Tensor, gamma: float = 0.2, *, centre: bool = False) -> Tensor:
+def correlation_pool(values: Tensor, guide: Tensor, gamma: float = 0.2) -> Tensor:
     """Patches averaged over those that look alike: x_p = Σ_q a_pq v_q / (Σ_q a_pq + 1e-6), of the shape of `values`.
 
     a_pq is the cosine of the guide's patches p and q of the same image, or zero where it is below `gamma`
-    (Wysoczańska et al. 2024, CLIP-DINOiser, with 0.2). centre : take the image's mean patch from the guide first, for
-    guides whose patches all point the same way.
+    (Wysoczańska et al. 2024, CLIP-DINOiser, with 0.2).
 
     values : (B, H, W, d); guide : (B, H, W, D), features in which what belongs together is alike. gamma : in [0, 1).
     """
@@ -152,8 +151,7 @@ def correlation_pool(values: Tensor, guide: Tensor, gamma: float = 0.2, *, centr
     check_array("guide", guide, (*values.shape[:3], "D"))
     if not 0 <= gamma < 1:
         raise ValueError(f"gamma={gamma!r} is out of range; accepted: [0, 1)")
-    flat = guide.flatten(1, 2)
-    unit = normalize(flat - flat.mean(1, keepdim=True) if centre else flat, dim=-1)
+    unit = normalize(guide.flatten(1, 2), dim=-1)
     alike = unit @ unit.transpose(1, 2)
     alike = torch.where(alike < gamma, 0.0, alike)
     pooled = alike @ values.flatten(1, 2) / (alike.sum(-1, keepdim=True) + 1e-6)

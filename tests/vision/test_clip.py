@@ -139,16 +139,14 @@ def test_a_head_reads_the_last_states(clip, images):
 def test_pooling_by_its_definition():
     generator = torch.Generator().manual_seed(4)
     values, guide = torch.randn(2, 2, 3, 4, generator=generator), torch.randn(2, 2, 3, 5, generator=generator)
-    for centre in (False, True):
-        found = vision.correlation_pool(values, guide, 0.3, centre=centre)
-        for b in range(2):
-            v, g = values[b].reshape(6, 4), guide[b].reshape(6, 5)
-            g = g - g.mean(0) if centre else g
-            for p in range(6):
-                weight = [float(cosine_similarity(g[p], g[q], dim=0)) for q in range(6)]
-                weight = [w if w >= 0.3 else 0.0 for w in weight]
-                want = sum(w * v[q] for q, w in enumerate(weight)) / (sum(weight) + 1e-6)
-                assert torch.allclose(found[b].reshape(6, 4)[p], want, atol=1e-5)
+    found = vision.correlation_pool(values, guide, 0.3)
+    for b in range(2):
+        v, g = values[b].reshape(6, 4), guide[b].reshape(6, 5)
+        for p in range(6):
+            weight = [float(cosine_similarity(g[p], g[q], dim=0)) for q in range(6)]
+            weight = [w if w >= 0.3 else 0.0 for w in weight]
+            want = sum(w * v[q] for q, w in enumerate(weight)) / (sum(weight) + 1e-6)
+            assert torch.allclose(found[b].reshape(6, 4)[p], want, atol=1e-5)
     alone = vision.correlation_pool(values, guide, 0.9999)
     assert torch.allclose(alone, values, atol=1e-4)
     flat = torch.ones(2, 2, 3, 5)  # all alike: the image's mean
