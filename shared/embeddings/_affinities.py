@@ -14,6 +14,8 @@ from shared._checks import check_array, check_choice
 from shared.embeddings._validation import as_data, as_distances, check_perplexity
 
 SYMMETRISE = ("conditional", "sigma")
+_ROWS = 4096  # rows whose bandwidths are sought together: few enough for the cache
+_NEWTON_STEPS = 20  # most rows take under ten
 _EXACT_NEIGHBOURS_UP_TO = 5000  # points; beyond, neighbours are approximate where pynndescent is installed
 
 
@@ -24,33 +26,15 @@ def bandwidths(
 
     squared : (n, m) squared distances to the candidates (infinity marks what is none, e.g. the point itself).
     Returns (n,) float64. Newton steps on log β, β = 1/2σ², kept inside a bracket: H falls with β and
-    dH/dlog β = -β² Var(d²). A row in which more than `perplexity` candidates tie for nearest has no solution: its σ is
-    set to 1e-6 of the median and a warning tells how many there are. `ValueError` if all distances are zero.
+    dH/dlog β = -β² Var(d²); rows in which these go round in circles are bisected. A row in which more than `perplexity`
+    candidates tie for nearest has no solution: its σ is set to 1e-6 of the median and a warning tells how many there
+    are. `ValueError` if all distances are zero.
     """
     check_array("squared", squared.masked_fill(squared == math.inf, 0.0), ("n", "m"))
-    squared = squared.to(torch.float64)
-    target = math.log(perplexity)
-    shifted = squared - squared.min(1, keepdim=True).values  # the row's minimum cancels in P
-    finite = torch.isfinite(shifted)
-    shifted = torch.where(finite, shifted, 0.0)
-    scale = shifted.sum(1) / finite.sum(1)
+    solved = [_solve(rows.to(torch.float64), perplexity, tolerance, max_steps) for rows in squared.split(_ROWS)]
+    log_beta, gap, scale = (torch.cat(part) for part in zip(*solved, strict=True))
     if not bool((scale > 0).any()):
         raise ValueError("all distances are equal to zero or to each other: no bandwidth has the wanted perplexity")
-    log_beta = -torch.log(scale.clamp_min(1e-300))
-    low, high = log_beta - 60.0, log_beta + 60.0
-    for _ in range(max_steps):
-        weight = torch.exp(-shifted * log_beta.exp()[:, None]).masked_fill(~finite, 0.0)
-        total = weight.sum(1)
-        mean = (weight * shifted).sum(1) / total
-        variance = ((weight * shifted.square()).sum(1) / total - mean.square()).clamp_min(0.0)
-        beta = log_beta.exp()
-        gap = total.log() + beta * mean - target  # H - log perplexity
-        if bool((gap.abs() < tolerance).all()):
-            break
-        low, high = torch.where(gap > 0, log_beta, low), torch.where(gap > 0, high, log_beta)
-        newton = log_beta + gap / (beta.square() * variance).clamp_min(1e-300)
-        inside = (newton > low) & (newton < high)
-        log_beta = torch.where(inside, newton, 0.5 * (low + high))
     sigma = torch.exp(-0.5 * log_beta) / math.sqrt(2)
     unsolved = gap > 1e-3  # H can't fall to the target: ties for nearest
     if bool(unsolved.any()):
@@ -66,6 +50,32 @@ def bandwidths(
             stacklevel=2,
         )
     return sigma
+
+
+def _solve(squared, perplexity, tolerance, max_steps):
+    """log β, H - log perplexity there, and the mean distance above a row's least, each (n,)."""
+    target = math.log(perplexity)
+    shifted = squared - squared.min(1, keepdim=True).values  # the row's minimum cancels in P
+    finite = torch.isfinite(shifted)
+    shifted = torch.where(finite, shifted, 0.0)
+    scale = shifted.sum(1) / finite.sum(1)
+    log_beta = -torch.log(scale.clamp_min(1e-300))
+    low, high = log_beta - 60.0, log_beta + 60.0
+    for step in range(max_steps):
+        weight = torch.exp(-shifted * log_beta.exp()[:, None]).masked_fill(~finite, 0.0)
+        total = weight.sum(1)
+        mean = (weight * shifted).sum(1) / total
+        variance = ((weight * shifted.square()).sum(1) / total - mean.square()).clamp_min(0.0)
+        beta = log_beta.exp()
+        gap = total.log() + beta * mean - target  # H - log perplexity
+        done = gap.abs() < tolerance
+        low, high = torch.where(gap > 0, log_beta, low), torch.where(gap > 0, high, log_beta)
+        newton = log_beta + gap / (beta.square() * variance).clamp_min(1e-300)
+        inside = (newton > low) & (newton < high) & (done | (step < _NEWTON_STEPS))
+        log_beta = torch.where(inside, newton, torch.where(done, log_beta, 0.5 * (low + high)))
+        if bool(done.all()):
+            break
+    return log_beta, gap, scale
 
 
 def affinities(

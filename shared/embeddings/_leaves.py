@@ -1,8 +1,12 @@
-"""Repulsion for many points: near leaves exactly, far leaves as one point each (a one-level Barnes-Hut scheme).
+"""Attraction over a sparse P, and repulsion for many points: near ones exactly, far groups lumped.
 
 The kernel w_ij = 1 / (1 + γ_ij d²), γ_ij = c / (σ_i + σ_j)², is no function of position alone, so interpolation on a
-grid does not apply. But neighbours in a dtSNE map have similar σ; so a leaf of nearby points acts on far ones as their
-centroid with their mean σ. With s = σ_i + σ_j and r = 1 / (s² + c d²): w = s² r, γ w² = c w r, one division a pair.
+grid does not apply. But neighbours in a dtSNE map have similar σ; so a group of nearby points acts on far ones much as
+their centroid with their mean σ. With s = σ_i + σ_j and r = 1 / (s² + c d²): w = s² r and γ w² = c w r, with one
+division a pair.
+
+On a CPU with numba the groups are all nodes of a tree, with second-order terms (`_tree_numba`: O(n log n)); elsewhere
+leaves of one size, without (O(n^1.5), made of large tensor operations).
 """
 
 from __future__ import annotations
@@ -12,12 +16,13 @@ import math
 import numpy as np
 import torch
 
-try:  # optional: the CPU kernels in machine code; without it the same in torch, several times slower
-    from shared.embeddings import _leaves_numba as fast
+try:  # optional: the CPU kernels in machine code; without it torch, several times slower
+    from shared.embeddings import _tree_numba as fast
 except ImportError:
     fast = None
 
 _CHUNK = 2**22  # pairs a torch block holds
+_TREE_LEAF = 64  # points a leaf of the tree holds at most
 
 
 def leaf_size(n: int) -> int:
@@ -40,23 +45,50 @@ def tile(Y: torch.Tensor, m: int) -> torch.Tensor:
     return torch.cat(order)
 
 
-def repulsion(Y: torch.Tensor, sigma: torch.Tensor, scale: float, theta: float) -> tuple[torch.Tensor, torch.Tensor]:
+def group(Y: torch.Tensor) -> torch.Tensor:
+    """An order (n,) of the points in which groups of close ones are runs.
+
+    Any order gives the right repulsion, that of a former map a little slower: a group far from compact is split.
+    """
+    if not _compiled(Y):
+        return tile(Y, leaf_size(len(Y)))
+    x, y = _columns(Y)
+    return torch.from_numpy(fast.group(x, y, _levels(len(Y))))
+
+
+def repulsion(
+    Y: torch.Tensor, sigma: torch.Tensor, scale: float, theta: float, order: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Σ_j γ_ij w_ij² (y_i - y_j), (n, 2), and Z = Σ_i≠j w_ij, a scalar.
 
-    Y : (n, 2); sigma : (n,); scale : c above. A leaf of radius ρ is far if ρ² <= θ² (d² + 1/γ): d is its centroid's
-    distance from the other leaf's box, 1/√γ the kernel's width there. θ = 0 is exact.
+    Y : (n, 2); sigma : (n,); scale : c above; order : from `group`. A group of radius ρ is far if ρ² <= θ² (d² + 1/γ):
+    d is its centroid's distance from the other leaf's box, 1/√γ the kernel's width there; the tree's ρ² also counts
+    the spread of σ. θ = 0 is exact.
     """
-    order = tile(Y, m := leaf_size(len(Y)))
+    order = group(Y) if order is None else order
     y, s = Y[order], sigma[order]
-    if fast is not None and Y.device.type == "cpu":
-        arrays = np.ascontiguousarray(y[:, 0].numpy()), np.ascontiguousarray(y[:, 1].numpy()), s.numpy()
-        force, mass = fast.repulsion(*arrays, m, np.float32(scale), np.float32(theta))
-        force, Z = torch.from_numpy(force).to(Y.dtype), torch.tensor(mass.sum(), dtype=Y.dtype)
+    if _compiled(Y):
+        root = math.sqrt(scale)
+        arrays, levels = (*_columns(y * root), s.numpy()), _levels(len(Y))
+        push, mass = fast.repulsion(*arrays, fast.summarise(*arrays, levels), levels, np.float32(theta))
+        push, Z = torch.from_numpy(push).to(Y.dtype).mul_(root), torch.tensor(mass.sum(dtype=np.float64), dtype=Y.dtype)
     else:
-        force, Z = _repulsion_torch(y, s, m, scale, theta)
+        push, Z = _repulsion_torch(y, s, leaf_size(len(Y)), scale, theta)
     out = torch.empty_like(Y)
-    out[order] = force
+    out[order] = push
     return out, Z - len(Y)  # without each point's w_ii = 1
+
+
+def _compiled(Y: torch.Tensor) -> bool:
+    return fast is not None and Y.device.type == "cpu"
+
+
+def _columns(Y: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    return np.ascontiguousarray(Y[:, 0].numpy()), np.ascontiguousarray(Y[:, 1].numpy())
+
+
+def _levels(n: int) -> int:
+    return max(0, math.ceil(math.log2(n / _TREE_LEAF)))
 
 
 def _repulsion_torch(y, s, m, scale, theta):
@@ -107,10 +139,10 @@ def attraction(
     Y: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, p: torch.Tensor, sigma: torch.Tensor, scale: float
 ) -> torch.Tensor:
     """Σ_j p_ij γ_ij w_ij (y_i - y_j), (n, 2), over the edges of a sparse P; `rows` are CSR row pointers (n + 1,)."""
-    if fast is not None and Y.device.type == "cpu":
-        return torch.from_numpy(
-            fast.attraction(Y.numpy(), rows.numpy(), columns.numpy(), p.numpy(), sigma.numpy(), np.float32(scale))
-        )
+    if _compiled(Y):
+        root, most = math.sqrt(scale), int(rows.diff().max())
+        arrays = (*_columns(Y * root), sigma.numpy(), rows.numpy(), columns.numpy(), p.numpy())
+        return torch.from_numpy(fast.attraction(*arrays, most)).mul_(root)
     i = torch.repeat_interleave(torch.arange(len(Y), device=Y.device), rows.diff())
     d = Y[i] - Y[columns]
     pull = p * scale / ((sigma[i] + sigma[columns]).square() + scale * d.square().sum(1))  # γ w = c r

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from shared.embeddings import affinities, density_scale, distances, neighbour_affinities
+from shared.embeddings import affinities, bandwidths, density_scale, distances, neighbour_affinities
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "dtsnejedi.npz"
 
@@ -30,6 +30,29 @@ def test_bandwidths_have_the_wanted_perplexity(X, perplexity):
         p = np.exp(-(D[i] ** 2) / (2 * sigma[i].item() ** 2))
         p[i] = 0
         assert 2 ** entropy_bits(p / p.sum()) == pytest.approx(perplexity, rel=1e-6)
+
+
+def test_bandwidth_where_newton_steps_go_round_in_circles():
+    """A lone point's neighbours (squared distances above the nearest one's): plain Newton steps cycle for ever."""
+    tenths = (
+        "0 247 353 1003 1019 1219 1728 1817 2085 3442 3513 3669 3908 4424 4478 4652 4802 4809 4836 5137 5311 "
+        "5353 5434 5504 5615 5678 5685 5766 5825 5834 5928 6224 6294 6404 6427 6508 6589 6598 6686 6708 6776 "
+        "6832 6838 6874 6943 6948 6952 7006 7160 7289 7299 7351 7487 7582 7599 7619 7631 7636 7665 7771 7782 "
+        "7898 7955 8078 8131 8134 8244 8275 8340 8358 8435 8455 8462 8505 8512 8529 8611 8673 8679 8715 8715 "
+        "8748 8750 8752 8763 8772 8783 8795 8818 8822 "
+    )
+    row = [int(k) / 10 for k in tenths.split()]
+    squared = torch.tensor([row, list(range(90))], dtype=torch.float64)
+    for d, sigma in zip(squared, bandwidths(squared, 30.0), strict=True):
+        p = torch.softmax(-d / (2 * sigma**2), 0).numpy()
+        assert 2 ** entropy_bits(p) == pytest.approx(30, rel=1e-6)
+
+
+def test_bandwidths_of_many_rows_are_those_of_few(monkeypatch):
+    squared = torch.as_tensor(np.random.default_rng(3).gamma(2.0, size=(50, 30)))
+    whole = bandwidths(squared, 8.0)
+    monkeypatch.setattr("shared.embeddings._affinities._ROWS", 7)
+    torch.testing.assert_close(bandwidths(squared, 8.0), whole, rtol=1e-8, atol=0)
 
 
 @pytest.mark.parametrize("symmetrise", ["conditional", "sigma"])

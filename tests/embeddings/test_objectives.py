@@ -157,19 +157,83 @@ def far_apart(n, density, seed=0):
     return Y.float(), s.float(), scale, A.sum(1, keepdim=True) * Y - A @ Y, W.sum()
 
 
-@pytest.mark.parametrize("kernels", ["compiled", "torch"])
+compiled = pytest.mark.skipif(leaves.fast is None, reason="numba is not installed")
+
+
+@pytest.mark.parametrize(
+    ("kernels", "theta", "tolerance"),
+    [
+        pytest.param("compiled", 0.0, 1e-5, marks=compiled),
+        pytest.param("compiled", 0.25, 1e-3, marks=compiled),
+        pytest.param("compiled", 0.5, 0.02, marks=compiled),
+        ("torch", 0.0, 1e-4),
+        ("torch", 0.25, 0.01),
+        ("torch", 0.5, 0.05),
+    ],
+)
 @pytest.mark.parametrize("density", [False, True])
 @pytest.mark.parametrize("n", [37, 1500])
-@pytest.mark.parametrize(("theta", "tolerance"), [(0.0, 1e-4), (0.25, 0.01), (0.5, 0.05)])
-def test_repulsion_of_leaves(monkeypatch, kernels, density, n, theta, tolerance):
+def test_repulsion_of_groups(monkeypatch, kernels, density, n, theta, tolerance):
     if kernels == "torch":
         monkeypatch.setattr(leaves, "fast", None)
-    elif leaves.fast is None:
-        pytest.skip("numba is not installed")
     Y, sigma, scale, push, Z = far_apart(n, density)
     got, mass = leaves.repulsion(Y, sigma, scale, theta)
     assert (got - push).norm() <= tolerance * push.norm()
     assert mass.item() == pytest.approx(Z.item(), rel=max(tolerance, 1e-4))
+
+
+@compiled
+def test_a_far_group_acts_by_its_second_order_expansion():
+    """Sums over a far group are M (f + ½ Σ C_kl ∂_k ∂_l f) at its centroid, f and its derivatives by autograd."""
+    rng = np.random.default_rng(6)
+    here, there = rng.uniform(0, 1, (64, 3)), rng.uniform([3, 0.5, 0], [4, 1.5, 1], (64, 3))  # x, y, σ
+    scale, f = 2.0, lambda v: v[2] ** 2 / (scale * (v[0] ** 2 + v[1] ** 2) + v[2] ** 2)
+    points, group = torch.as_tensor(here), torch.as_tensor(there)
+    flip = torch.tensor([1.0, 1.0, -1.0])  # x and y are subtracted, σ added
+    centre = group.mean(0)
+    C = (group - centre).T @ (group - centre) / len(group) * flip[:, None] * flip
+
+    def lumped(v):
+        return len(group) * (f(v) + 0.5 * (C * torch.func.hessian(f)(v)).sum())
+
+    single = torch.func.vmap(f)((points[:, None] - points * flip).view(-1, 3)).view(64, 64)
+    far = torch.func.vmap(lumped)(points - centre * flip)
+    far_push = -0.5 * torch.func.vmap(torch.func.grad(lumped))(points - centre * flip)[:, :2]
+    near_push = -0.5 * torch.func.vmap(torch.func.grad(f))((points[:, None] - points * flip).view(-1, 3))
+    near_push = near_push.view(64, 64, 3).sum(1)[:, :2]
+
+    root, both = np.sqrt(scale), np.concatenate([here, there]).astype(np.float32)
+    arrays = both[:, 0] * np.float32(root), both[:, 1] * np.float32(root), both[:, 2].copy()
+    nodes = leaves.fast.summarise(*arrays, 1)
+    push, mass = leaves.fast.repulsion(*arrays, nodes, 1, np.float32(0.5))  # each leaf is far for the other only
+    np.testing.assert_allclose(mass[:64], (single.sum(1) + far).numpy(), rtol=1e-5)
+    np.testing.assert_allclose(push[:64] * root, (near_push + far_push).numpy(), atol=1e-4)
+    exact = torch.func.vmap(f)((points[:, None] - group * flip).view(-1, 3)).view(64, 64).sum(1)
+    first = len(group) * torch.func.vmap(f)(points - centre * flip)
+    assert (far - exact).norm() < 0.3 * (first - exact).norm()  # the second order is worth having
+
+
+@pytest.mark.parametrize("kernels", [pytest.param("compiled", marks=compiled), "torch"])
+def test_any_order_of_the_points_gives_the_same_repulsion(monkeypatch, kernels):
+    """Groups are only a way to sum: those of another map, or of none, leave push and Z within the tolerance."""
+    if kernels == "torch":
+        monkeypatch.setattr(leaves, "fast", None)
+    Y, sigma, scale, push, Z = far_apart(1500, density=True)
+    other = Y + 3 * torch.as_tensor(np.random.default_rng(7).standard_normal(Y.shape)).float()
+    for order in (leaves.group(other), torch.as_tensor(np.random.default_rng(8).permutation(1500))):
+        got, mass = leaves.repulsion(Y, sigma, scale, 0.25, order)
+        assert (got - push).norm() <= 0.01 * push.norm()
+        assert mass.item() == pytest.approx(Z.item(), rel=0.01)
+
+
+@compiled
+def test_group_halves_along_the_longer_side():
+    Y = torch.as_tensor(np.random.default_rng(1).uniform(size=(1000, 2)) * [8, 1]).float()
+    order = leaves.group(Y)
+    assert sorted(order.tolist()) == list(range(1000))
+    runs = Y[order][:992].view(16, 62, 2)  # 16 leaves of 62 or 63
+    assert (runs.max(1).values - runs.min(1).values).mean() < 1.2  # of area 1/2 each
+    assert Y[order[:500], 0].max() <= Y[order[500:], 0].min()
 
 
 def test_tile_is_a_permutation_of_close_points():
