@@ -15,7 +15,7 @@ from shared.embeddings._validation import as_data, as_distances, check_perplexit
 
 SYMMETRISE = ("conditional", "sigma")
 _ROWS = 4096  # rows whose bandwidths are sought together: few enough for the cache
-_NEWTON_STEPS = 20  # most rows take under ten
+_NEWTON_STEPS = 50  # most rows take under ten; of several hundred some take forty
 _EXACT_NEIGHBOURS_UP_TO = 5000  # points; beyond, neighbours are approximate where pynndescent is installed
 
 
@@ -69,12 +69,15 @@ def _solve(squared, perplexity, tolerance, max_steps):
         beta = log_beta.exp()
         gap = total.log() + beta * mean - target  # H - log perplexity
         done = gap.abs() < tolerance
-        low, high = torch.where(gap > 0, log_beta, low), torch.where(gap > 0, high, log_beta)
-        newton = log_beta + gap / (beta.square() * variance).clamp_min(1e-300)
-        inside = (newton > low) & (newton < high) & (done | (step < _NEWTON_STEPS))
-        log_beta = torch.where(inside, newton, torch.where(done, log_beta, 0.5 * (low + high)))
         if bool(done.all()):
             break
+        low, high = torch.where(gap > 0, log_beta, low), torch.where(gap > 0, high, log_beta)
+        middle = 0.5 * (low + high)
+        if step < _NEWTON_STEPS:
+            newton = log_beta + gap / (beta.square() * variance).clamp_min(1e-300)
+            log_beta = torch.where((newton > low) & (newton < high), newton, middle)
+        else:
+            log_beta = torch.where(done, log_beta, middle)
     return log_beta, gap, scale
 
 
