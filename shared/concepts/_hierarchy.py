@@ -35,7 +35,7 @@ class Hierarchy:
         """The node that a latent is part of."""
         found = [number for number, members in enumerate(self.groups) if latent in members]
         if not found:
-            raise ValueError(f"latent={latent} is in no group: it never fired, or there is no such latent")
+            raise ValueError(f"latent={latent} is in no group: it fired too seldom, or there is no such latent")
         return found[0]
 
     def around(self, group: int, steps: int = 1) -> tuple[Edge, ...]:
@@ -79,15 +79,19 @@ def components(parents: Tensor) -> Tensor:
     return torch.from_numpy(labels).long()
 
 
-def hierarchy(relations: Relations, *, tau: float = 0.75, min_lift: float = 1.5, reduce: bool = True) -> Hierarchy:
-    """The graph of implications above `tau` whose lift is at least `min_lift`.
+def hierarchy(
+    relations: Relations, *, tau: float = 0.75, min_lift: float = 1.5, min_count: int = 1, reduce: bool = True
+) -> Hierarchy:
+    """The graph of implications above `tau` whose lift is at least `min_lift`, among latents that fired on `min_count`
+    patches or more: what fired on a few implies all that happened to fire there.
 
     Latents that imply each other, directly or around a cycle, become one node; between two nodes the strongest
     implication counts. reduce : leave out an edge that follows from others (child → parent → grandparent).
     """
     check_range("min_lift", min_lift, 0)
-    strength, lift, alive = relations.conditional().cpu(), relations.lift().cpu(), relations.alive.cpu()
-    edge = parents(strength, tau) & (lift >= min_lift)
+    check_range("min_count", min_count, 1)
+    strength, lift, alive = relations.conditional().cpu(), relations.lift().cpu(), relations.counts.cpu() >= min_count
+    edge = parents(strength, tau) & (lift >= min_lift) & alive & alive[:, None]
     labels = components(edge)
     _, labels[alive] = labels[alive].unique(return_inverse=True)
     members = _members(labels, alive)

@@ -80,6 +80,19 @@ def test_a_chain_shows_no_shortcut():
     assert len(graph.around(graph.group_of(1))) == 2
 
 
+def test_rare_latents_can_be_left_out():
+    f = torch.cat([family(), torch.zeros(2000, 1)], 1)
+    here = ((f[:, 1] > 0) & (f[:, 4] > 0)).nonzero()[:2, 0]
+    f[here, 6] = 1.0  # fires twice, where two others happen to
+    everything, often = hierarchy(relations(f)), hierarchy(relations(f), min_count=3)
+    assert (6,) in everything.groups
+    assert everything.group_of(6) in {e.child for e in everything.edges}
+    assert (6,) not in often.groups
+    assert {(often.groups[e.child], often.groups[e.parent]) for e in often.edges} == {((1,), (0,)), ((2,), (0,))}
+    with pytest.raises(ValueError, match="min_count=0 is out of range"):
+        hierarchy(relations(f), min_count=0)
+
+
 def test_nothing_fires():
     graph = hierarchy(relations(torch.zeros(5, 3)))
     assert graph.groups == graph.edges == ()
