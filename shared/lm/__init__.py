@@ -14,13 +14,17 @@ from shared.lm._agreement import (
     read_agreement,
     single_token,
 )
+from shared.lm._concepts import TEXT_CONCEPTS, concept_sentences, mean_states
 
 __all__ = [
     "AGREEMENT_KINDS",
+    "TEXT_CONCEPTS",
     "AgreementBatch",
     "AgreementSentence",
     "agreement_batches",
     "agreement_sentences",
+    "concept_sentences",
+    "mean_states",
     "read_agreement",
     "single_token",
 ]

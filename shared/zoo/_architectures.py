@@ -207,9 +207,59 @@ class FactorCNN(nn.Module):
         return {name: head(h) for name, head in self.heads.items()}
 
 
+class ConceptJudge(nn.Sequential):
+    """A small CNN with a logit per concept: (B, 3, 32, 32) in [0, 1] -> (B, concepts)."""
+
+    def __init__(self, concepts: int) -> None:
+        layers = [ConvNorm(a, b, 3, 2) for a, b in ((3, 16), (16, 32), (32, 48))]
+        super().__init__(*layers, nn.Flatten(), nn.Linear(16 * 48, concepts))
+
+
+class ConceptAutoencoder(nn.Module):
+    """Convolutional autoencoder of 32-pixel images; `shifts` (concepts, code) insert concepts when added to a code.
+
+    Input and output (B, 3, 32, 32) in [0, 1]; codes (B, code), each dimension of unit variance. `judge` gives a logit
+    for each concept of an image.
+    """
+
+    def __init__(self, code: int, concepts: int) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(
+            *(ConvNorm(a, b, 3, 2) for a, b in ((3, 24), (24, 48), (48, 64))),
+            nn.Flatten(),
+            nn.Linear(1024, code),
+            nn.BatchNorm1d(code, affine=False),
+        )
+        up = [nn.Sequential(nn.Upsample(scale_factor=2), ConvNorm(a, b)) for a, b in ((64, 64), (64, 48))]
+        self.decoder = nn.Sequential(
+            nn.Linear(code, 1024),
+            nn.Unflatten(1, (64, 4, 4)),
+            nn.ReLU(),
+            *up,
+            nn.Conv2d(48, 12, 3, padding=1),
+            nn.PixelShuffle(2),
+            nn.Sigmoid(),
+        )
+        self.shifts = nn.Parameter(0.1 * torch.randn(concepts, code))
+        self.judge = ConceptJudge(concepts)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Codes (B, code)."""
+        return self.encoder(x)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Images (B, 3, 32, 32)."""
+        return self.decoder(z)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.decode(self.encode(x))
+
+
 ARCHITECTURES = {
     "efficientnet-lite0": (EfficientNetLite0, {"input_size": (3, 224, 224), "mean": (0.498,) * 3, "std": (0.502,) * 3}),
     "small-resnet": (SmallResNet, {}),
     "small-vgg": (SmallVGG, {}),
     "patch-head": (PatchHead, {}),
+    "concept-autoencoder": (ConceptAutoencoder, {}),
+    "factor-cnn": (FactorCNN, {}),
 }

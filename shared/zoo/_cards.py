@@ -42,6 +42,7 @@ SCHEMA = {
                 "image-classification",
                 "image-text",
                 "patch-text",
+                "autoencoder",
                 "dictionaries",
                 "images",
                 "table",

@@ -21,6 +21,8 @@ from shared.zoo._text import read_texts
 
 FASHION_FILE = DATA / "fashion-mnist.npz"
 PBMC_FILE = DATA / "pbmc68k_reduced.npz"
+TEXTILE_FILE = DATA / "textiles.npz"
+TEXTILE_CLASSES = ("nominal", "local", "global")
 FASHION_CLASSES = (
     "T-shirt/top",
     "trouser",
@@ -93,6 +95,8 @@ def load_data(name: str, split: str | None = None, **options: Any) -> Data:
     - `"fashion-mnist"`: splits train and test. The shipped balanced subset (6,000 and 2,000 images), or with
       `full=True` the whole set (60,000 and 10,000) from Debian's package `dataset-fashion-mnist` or `folder=…`.
     - `"photos"`: split all. `names=[…]` picks some of the pictures.
+    - `"textiles"`: split all, 500 grey pictures (96×96) of simulated woven fabric: nominal, with a local or with a
+      global defect. `classes=["nominal", "global"]` picks some, and y counts them from 0.
     - `"digits"`, `"breast-cancer"`, `"wine"`, `"diabetes"`: splits train (80 %), test and all; `random_state=0` splits
       them, by class where there are classes; not standardised.
     - `"pbmc68k_reduced"`: split all, 700 blood cells by 50 principal components; `target=` picks y: the cell type
@@ -100,6 +104,8 @@ def load_data(name: str, split: str | None = None, **options: Any) -> Data:
       `"percent_mito"`, `"S_score"`, `"G2M_score"`.
     - text sets (`"snippets"`, `"smollm2-outputs"`): split all; x a pandas DataFrame, one row per text.
       `"snippets-minilm"`: x the sentence vectors (N, 96) of the rows of `"snippets"`.
+    - `"concept-sentences"`: split all; x hidden states (N, 576) of SmolLM2-135M, y (N, 6) the grammar's labels, whose
+      names are `classes`; the sentences are `names`.
     - a hub id `org/name` or a local folder with parquet, JSON-lines or npz files; `revision=…`, `rows=…`
       reads the first rows only.
 
@@ -114,6 +120,10 @@ def load_data(name: str, split: str | None = None, **options: Any) -> Data:
         return _fashion(split, **options)
     if name == "pbmc68k_reduced":
         return _pbmc(split, **options)
+    if name == "textiles":
+        return _textiles(split, **options)
+    if name == "concept-sentences":
+        return _states(name, split)
     if all_cards()[name].task == "text":
         return _text(name, split, **options)
     if name == "snippets-minilm":
@@ -169,6 +179,17 @@ def _photos(split: str | None, names: list[str] | tuple[str, ...] = PHOTOS) -> D
     return Data("photos", split, images, names=tuple(names))
 
 
+def _textiles(split: str | None, classes: list[str] | tuple[str, ...] = TEXTILE_CLASSES) -> Data:
+    split = check_choice("split", split or "all", ["all"])
+    kinds = [TEXTILE_CLASSES.index(check_choice("classes", kind, TEXTILE_CLASSES)) for kind in classes]
+    with np.load(_shipped("textiles", TEXTILE_FILE), allow_pickle=False) as arrays:
+        images, labels = arrays["images"], arrays["labels"]
+    rows = np.concatenate([np.flatnonzero(labels == kind) for kind in kinds])
+    y = torch.tensor([kinds.index(kind) for kind in labels[rows].tolist()])
+    x = torch.from_numpy(images[rows]).unsqueeze(1).float().div_(63)  # 64 grey levels
+    return Data("textiles", split, x, y, tuple(classes))
+
+
 def _pbmc(split: str | None, target: str = "bulk_labels") -> Data:
     split = check_choice("split", split or "all", ["all"])
     with np.load(_shipped("pbmc68k_reduced", PBMC_FILE), allow_pickle=False) as arrays:
@@ -190,6 +211,14 @@ def _vectors(name: str, split: str | None) -> Data:
     split = check_choice("split", split or "all", ["all"])
     with np.load(_shipped(name, DATA / f"{name}.npz"), allow_pickle=False) as arrays:
         return Data(name, split, torch.from_numpy(arrays["vectors"].astype(np.float32) * arrays["scale"]))
+
+
+def _states(name: str, split: str | None) -> Data:
+    split = check_choice("split", split or "all", ["all"])
+    with np.load(_shipped(name, DATA / f"{name}.npz"), allow_pickle=False) as arrays:
+        x = torch.from_numpy(arrays["vectors"].astype(np.float32) * arrays["scale"] + arrays["mean"])
+        y, texts = torch.from_numpy(arrays["labels"]).long(), tuple(map(str, arrays["texts"]))
+        return Data(name, split, x, y, tuple(map(str, arrays["concepts"])), names=texts)
 
 
 def _table(name: str, split: str | None, random_state: int = 0) -> Data:
