@@ -12,7 +12,7 @@ from torch import Tensor
 
 from shared._checks import check_choice, check_range
 from shared.probes._factor import SharedFactor
-from shared.probes._inputs import DegenerateDirectionError, as_activations, as_labels
+from shared.probes._inputs import DegenerateDirectionError, as_activations, as_labels, centre, gram
 from shared.probes._margin import fit_margins, logistic_loss, squared_hinge_loss
 
 
@@ -32,7 +32,7 @@ class Probe(ClassifierMixin, BaseEstimator):
         labels, self._single = as_labels(y, activations, least=self._least)
         if factor is not None and (factor.n, factor.d) != tuple(activations.shape):
             raise ValueError(f"factor is of activations {(factor.n, factor.d)}, H has shape {tuple(activations.shape)}")
-        if bool((activations == activations[0]).all()):
+        if bool((activations[:2] == activations[0]).all()) and bool((activations == activations[0]).all()):
             raise DegenerateDirectionError("H is constant: all samples have the same activation; there is no direction")
         self.coef_, self.intercept_ = self._solve(activations, labels, factor)
         _check_directions(self.coef_)
@@ -128,16 +128,15 @@ class RidgeProbe(Probe):
     def _solve(self, H: Tensor, Y: Tensor, factor: SharedFactor | None) -> tuple[Tensor, Tensor]:
         alpha = torch.as_tensor(self.alpha, dtype=H.dtype, device=H.device)
         check_range("alpha", float(alpha.min()), 0)
-        target = Y - Y.mean(0)
+        # Y isn't centred: the centred activations are orthogonal to constants
         if factor is None and alpha.ndim == 0 and alpha > 0 and H.shape[1] <= len(H):
-            mean = H.mean(0)
-            centred = H - mean
-            gram = centred.T @ centred
-            gram.diagonal().add_(alpha)
-            coef = torch.cholesky_solve(centred.T @ target, torch.linalg.cholesky(gram)).T
+            centred, mean = centre(H)
+            scatter = gram(centred)
+            scatter.diagonal().add_(alpha)
+            coef = torch.cholesky_solve(centred.T @ Y, torch.linalg.cholesky(scatter)).T
             return coef, Y.mean(0) - coef @ mean
         factor = factor or SharedFactor(H)
-        coef = factor.solve(factor.H.T @ target, alpha).T
+        coef = factor.solve(factor.H.T @ Y, alpha).T
         return coef, Y.mean(0) - coef @ factor.mean
 
 
@@ -247,7 +246,7 @@ class SVMProbe(_MarginProbe):
         check_range("C", self.C, 1e-12)
         wide = torch.cat([H, H.new_ones(len(H), 1)], 1)
         if wide.shape[1] <= len(wide):
-            values, vectors = torch.linalg.eigh(wide.T @ wide)
+            values, vectors = torch.linalg.eigh(gram(wide))
         else:
             values, left = torch.linalg.eigh(wide @ wide.T)
             vectors = wide.T @ left / values.clamp(min=values[-1] * 1e-14).sqrt()
@@ -276,40 +275,40 @@ class LassoProbe(Probe):
 
     def _solve(self, H: Tensor, Y: Tensor, factor: SharedFactor | None) -> tuple[Tensor, Tensor]:
         check_range("ratio", self.ratio, 1e-9, 1 - 1e-9)
-        mean = H.mean(0)
-        centred, target = H - mean, Y - Y.mean(0)
-        gram, cross = centred.T @ centred / len(H), centred.T @ target / len(H)
+        centred, mean = centre(H)
+        target = Y - Y.mean(0)
+        scatter, cross = gram(centred) / len(H), centred.T @ target / len(H)
         if self.alpha is None:
             alpha = self.ratio * cross.abs().amax(0)
         else:
             check_range("alpha", self.alpha, 0)
             alpha = cross.new_full((cross.shape[1],), float(self.alpha))
-        coef = _lasso(gram, cross, target.square().mean(0), alpha, self.tol, self.max_iter).T
+        coef = _lasso(scatter, cross, target.square().mean(0), alpha, self.tol, self.max_iter).T
         return coef, Y.mean(0) - coef @ mean
 
 
-def _lasso(gram: Tensor, cross: Tensor, power: Tensor, alpha: Tensor, tol: float, max_iter: int) -> Tensor:
-    """Minimise ½ wᵀ gram w − w·cross + alpha |w|₁ for all columns of `cross` (d, k); `power` (k,) is the mean of y²."""
-    step = 1 / torch.linalg.matrix_norm(gram, 2).clamp(min=torch.finfo(gram.dtype).tiny)
+def _lasso(scatter: Tensor, cross: Tensor, power: Tensor, alpha: Tensor, tol: float, max_iter: int) -> Tensor:
+    """Minimise ½ wᵀ scatter w − w·cross + alpha |w|₁ per column of `cross` (d, k); `power` (k,) is the mean of y²."""
+    step = 1 / torch.linalg.matrix_norm(scatter, 2).clamp(min=torch.finfo(scatter.dtype).tiny)
     W = torch.zeros_like(cross)
     V, t = W, cross.new_ones(cross.shape[1])
     for iteration in range(max_iter):
-        moved = V - step * (gram @ V - cross)
+        moved = V - step * (scatter @ V - cross)
         new = moved.sign() * (moved.abs() - step * alpha).clamp(min=0)
         restart = ((V - new) * (new - W)).sum(0) > 0
         t = torch.where(restart, torch.ones_like(t), t)
         following = (1 + (1 + 4 * t * t).sqrt()) / 2
         V = new + torch.where(restart, torch.zeros_like(t), (t - 1) / following) * (new - W)
         W, t = new, following
-        if iteration % 20 == 19 and bool((_gap(gram, cross, power, alpha, W) <= tol * power).all()):
+        if iteration % 20 == 19 and bool((_gap(scatter, cross, power, alpha, W) <= tol * power).all()):
             return W
     warnings.warn(f"a sparse probe did not converge in max_iter={max_iter} steps", ConvergenceWarning, stacklevel=4)
     return W
 
 
-def _gap(gram: Tensor, cross: Tensor, power: Tensor, alpha: Tensor, W: Tensor) -> Tensor:
+def _gap(scatter: Tensor, cross: Tensor, power: Tensor, alpha: Tensor, W: Tensor) -> Tensor:
     """Duality gap per column."""
-    product = gram @ W
+    product = scatter @ W
     residual = cross - product  # correlation of each feature with what is left
     left = power - 2 * (W * cross).sum(0) + (W * product).sum(0)  # mean squared residual
     scale = (alpha / residual.abs().amax(0).clamp(min=1e-300)).clamp(max=1)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from shared.probes._inputs import as_activations
+from shared.probes._inputs import as_activations, centre, gram
 
 
 class SharedFactor:
@@ -25,11 +25,10 @@ class SharedFactor:
     def __init__(self, H: Any) -> None:
         H = as_activations(H)
         self.n, self.d = H.shape
-        self.mean = H.mean(0)
-        self.H = H - self.mean
+        self.H, self.mean = centre(H)
         tiny = torch.finfo(H.dtype).eps * max(self.n, self.d)
         if self.d <= self.n:
-            values, vectors = torch.linalg.eigh(self.H.T @ self.H)
+            values, vectors = torch.linalg.eigh(gram(self.H))
             keep = values > tiny * values[-1].clamp(min=torch.finfo(H.dtype).tiny)
             self.values, self.vectors = values[keep], vectors[:, keep]
         else:

@@ -10,6 +10,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.svm import LinearSVC
 
 from shared import probes
+from shared.probes import _inputs
 
 FILTERS = ["ridge", "lda", "logistic", "svm"]
 
@@ -213,3 +214,27 @@ def test_bad_use_of_a_fitted_probe(data):
         probes.RidgeProbe(-1).fit(H, Y)
     with pytest.raises(ValueError, match="different layers"):
         probes.stack([probes.fit_direction(H, Y[:, 0], layer=name) for name in "ab"])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.int64, torch.bool])
+def test_double_keeps_values(dtype):
+    X = (torch.arange(24).reshape(6, 4) % 5).to(dtype)
+    for part in (X, X.T, X[:, 1]):
+        assert _inputs.double(part).dtype == torch.float64
+        assert torch.equal(_inputs.double(part), part.double())
+
+
+def test_gram_and_centre_equal_the_formulas():
+    X = torch.randn(50, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) + 3
+    centred, mean = _inputs.centre(X)
+    torch.testing.assert_close(mean, X.mean(0))
+    torch.testing.assert_close(centred, X - X.mean(0))
+    torch.testing.assert_close(_inputs.gram(X), X.T @ X)
+
+
+@pytest.mark.parametrize("bad", [2, -1, 0.5])
+def test_labels_other_than_0_and_1(bad):
+    y = torch.tensor([0, 1, 0, 1]).to(torch.float64 if isinstance(bad, float) else torch.int64)
+    y[0] = bad
+    with pytest.raises(ValueError, match="other values than 0"):
+        probes.RidgeProbe().fit(torch.rand(4, 2), y)
