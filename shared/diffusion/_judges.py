@@ -1,0 +1,115 @@
+"""Judges of what an image shows: yes or no, image by image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from shared._checks import check_array, check_choice
+
+
+@runtime_checkable
+class ImageJudge(Protocol):
+    """Answers a question about images (B, 3, H, W) in [0, 1] by bool (B,). What a question is, is the judge's own."""
+
+    def ask(self, images: Tensor, question: Any) -> Tensor: ...
+
+
+class FactorJudge:
+    """A classifier with one head per factor; a question is (factor, value).
+
+    model : returns logits (B, values) by factor, and has `factors`, the value names by factor. Images are resized to
+    its `info.input_size`, if it has one.
+    """
+
+    def __init__(self, model: nn.Module, batch: int = 500) -> None:
+        if not isinstance(getattr(model, "factors", None), dict):
+            raise TypeError(f"model is a {type(model).__name__} without factors: value names by factor")
+        self.model, self.factors, self.batch = model, model.factors, batch
+
+    def values(self, images: Tensor) -> dict[str, Tensor]:
+        """The most likely value's number (B,) of each factor."""
+        return {name: probability.argmax(1) for name, probability in self.probabilities(images).items()}
+
+    @torch.no_grad()
+    def probabilities(self, images: Tensor) -> dict[str, Tensor]:
+        """Each value's probability (B, values) by factor."""
+        check_array("images", images, ("B", 3, "H", "W"))
+        info, device = getattr(self.model, "info", None), next(self.model.parameters()).device
+        side = info.input_size[1:] if info and info.input_size else images.shape[2:]
+        parts = [self.model(_resized(part, side).to(device)) for part in images.split(self.batch)]
+        return {name: torch.cat([part[name] for part in parts]).softmax(1).cpu() for name in self.factors}
+
+    def ask(self, images: Tensor, question: tuple[str, str]) -> Tensor:
+        factor, value = question
+        known = self.factors[check_choice("factor", factor, self.factors)]
+        return self.values(images)[factor] == known.index(check_choice("value", value, known))
+
+
+class ClipJudge:
+    """The text most like the image among several; a question is (text that says yes, the other texts).
+
+    similarity : maps images (B, 3, H, W) in [0, 1] and T texts to scores (B, T), such as a zero-shot head's logits.
+    """
+
+    def __init__(self, similarity: Callable[[Tensor, Sequence[str]], Tensor]) -> None:
+        self.similarity = similarity
+
+    @torch.no_grad()
+    def ask(self, images: Tensor, question: tuple[str, Sequence[str]]) -> Tensor:
+        check_array("images", images, ("B", 3, "H", "W"))
+        yes, others = question
+        if isinstance(others, str) or not others or yes in others:
+            raise ValueError(f"question={question!r} must be (text, other texts): at least one, and not that text")
+        return self.similarity(images, [yes, *others]).argmax(1).cpu() == 0
+
+
+class VQAJudge:
+    """A vision-language model that answers yes-or-no questions with one letter; whatever isn't A counts as no.
+
+    model, processor : transformers' image-text-to-text model and its processor, such as Qwen2.5-VL's. A question is a
+    sentence: "Is there a person with glasses?".
+    """
+
+    INSTRUCTION = "{} Choose one: A) yes, B) no. Say the letter and nothing else."
+
+    def __init__(self, model: nn.Module, processor: Any, batch: int = 16) -> None:
+        self.model, self.processor, self.batch = model, processor, batch
+
+    @classmethod
+    def load(cls, folder: Any, device: str | torch.device = "cpu", dtype: Any = "auto") -> VQAJudge:
+        """From a local folder in the hub's layout, without remote code."""
+        from transformers import AutoModelForImageTextToText, AutoProcessor
+
+        local = {"local_files_only": True, "trust_remote_code": False}
+        model = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype, use_safetensors=True, **local)
+        return cls(model.to(device).eval(), AutoProcessor.from_pretrained(folder, **local))
+
+    @torch.no_grad()
+    def ask(self, images: Tensor, question: str) -> Tensor:
+        check_array("images", images, ("B", 3, "H", "W"))
+        if not isinstance(question, str) or not question.strip():
+            raise ValueError(f"question={question!r} must be a sentence")
+        return torch.cat([self._answers(part, question) for part in images.split(self.batch)])
+
+    def _answers(self, images: Tensor, question: str) -> Tensor:
+        content = [{"type": "image"}, {"type": "text", "text": self.INSTRUCTION.format(question)}]
+        text = self.processor.apply_chat_template(
+            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+        )
+        shown = list((images * 255).round().to(torch.uint8))
+        given = self.processor(text=[text] * len(shown), images=shown, padding=True, return_tensors="pt")
+        given = given.to(self.model.device)
+        said = self.model.generate(**given, max_new_tokens=1, do_sample=False)[:, given["input_ids"].shape[1] :]
+        words = self.processor.batch_decode(said, skip_special_tokens=True)
+        return torch.tensor([word.strip().upper().startswith("A") for word in words])
+
+
+def _resized(images: Tensor, side: Sequence[int]) -> Tensor:
+    if tuple(images.shape[2:]) == tuple(side):
+        return images
+    return interpolate(images, tuple(side), mode="bilinear", antialias=True, align_corners=False)
