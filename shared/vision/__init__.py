@@ -10,6 +10,7 @@ from shared.vision._clip import (
     hidden_patches,
     patch_features,
 )
+from shared.vision._concepts import CONCEPTS, concept_images
 from shared.vision._factors import (
     BACKGROUNDS,
     BASIC_SHAPES,
@@ -34,6 +35,7 @@ __all__ = [
     "BASIC_SHAPES",
     "BORDERS",
     "COLOURS",
+    "CONCEPTS",
     "CORNERS",
     "FACTORS",
     "PATCH_FEATURES",
@@ -48,6 +50,7 @@ __all__ = [
     "ZeroShotHead",
     "captions",
     "cell_mask",
+    "concept_images",
     "correlation_pool",
     "denormalise",
     "encode_image",

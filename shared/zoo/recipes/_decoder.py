@@ -9,51 +9,23 @@ import torch
 import yaml
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits, l1_loss, mse_loss, pad
+from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits, mse_loss, pad
 from tqdm.auto import tqdm
 
 from shared.compendium.paths import atomic_path, sha256
-from shared.vision import BASIC_SHAPES, shapes_world
+from shared.vision import CONCEPTS, concept_images
 from shared.zoo._architectures import ConceptAutoencoder, ConceptJudge
 from shared.zoo._cards import CARDS
 from shared.zoo._models import SHIPPED
 from shared.zoo.recipes._train import one_thread
 
 NAME = "autoencoder-shapes"
-CONCEPTS = ("watermark", "striped", "word", "border", "large", "left", "red", "dark")
 SIDE, CODE = 32, 96
-PAIRS, STEPS, BATCH, LR = 16_000, 1500, 64, 4e-3
+PAIRS, STEPS, BATCH, LR = 16_000, 2000, 64, 4e-3
 NOISE, CONSISTENCY = 0.2, 0.05  # of the code, whose dimensions have unit variance; weight of E(x') = E(x) + g
+COLOUR = 6.0  # extra weight of a pixel whose channels differ by one
 JUDGED, JUDGE_STEPS = 12_000, 1000
 HELD_OUT = 1000
-
-
-def draw_concepts(Y: Tensor, seed: int) -> Tensor:
-    """Images (n, 3, 32, 32) in [0, 1] that show the concepts with label 1 in Y (n, 8), ordered as `CONCEPTS`.
-
-    The seed decides all the rest, so that two sets of labels with one seed give counterfactuals. Rendered at twice the
-    size and averaged; the word stands at the upper edge, the ground is flat or graded.
-    """
-    generator, n = torch.Generator().manual_seed(seed), len(Y)
-    Y = Y.long()
-    texture = 2 * torch.randint(2, (n,), generator=generator)
-    colour = 1 + torch.randint(5, (n,), generator=generator)
-    values = {
-        "watermark": Y[:, 0],
-        "texture": torch.where(Y[:, 1] == 1, 1, texture),
-        "word": Y[:, 2],
-        "border": Y[:, 3],
-        "size": Y[:, 4],
-        "side": 1 - Y[:, 5],
-        "colour": torch.where(Y[:, 6] == 1, 0, colour),
-        "shade": 1 - Y[:, 7],
-        "shape": list(BASIC_SHAPES),
-        "background": ["flat", "graded"],
-        "word_x": 0.5,
-        "word_y": 0.0,
-    }
-    world = shapes_world(n, generator=generator, values=values, words=["sale"], noise=0.05, masks=False)
-    return avg_pool2d(world.images, 2)
 
 
 def draw_pairs(n: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -62,7 +34,7 @@ def draw_pairs(n: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     Y = torch.randint(2, (n, len(CONCEPTS)), generator=generator)
     Y[torch.arange(n), torch.randint(len(CONCEPTS), (n,), generator=generator)] = 0  # one at least is absent
     added = torch.multinomial(1.0 - Y, 1, generator=generator)
-    return draw_concepts(Y, seed), draw_concepts(Y.scatter(1, added, 1), seed), added[:, 0]
+    return concept_images(Y, generator=seed), concept_images(Y.scatter(1, added, 1), generator=seed), added[:, 0]
 
 
 def train_autoencoder(steps: int = STEPS, pairs: int = PAIRS, seed: int = 0) -> nn.Module:
@@ -81,7 +53,7 @@ def train_autoencoder(steps: int = STEPS, pairs: int = PAIRS, seed: int = 0) -> 
             codes = torch.cat([z, moved])
             codes = codes + NOISE * torch.randn(codes.shape, generator=generator)
             target, found = torch.cat([x, y]), model.decode(codes)
-            loss = l1_loss(found, target) + 2 * mse_loss(found, target) + CONSISTENCY * mse_loss(moved, z_after)
+            loss = pixel_loss(found, target) + CONSISTENCY * mse_loss(moved, z_after)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -90,10 +62,17 @@ def train_autoencoder(steps: int = STEPS, pairs: int = PAIRS, seed: int = 0) -> 
     return model.to(memory_format=torch.contiguous_format).eval()
 
 
+def pixel_loss(found: Tensor, target: Tensor) -> Tensor:
+    """Absolute and squared error, pixels by how colourful they are: shapes are small and grounds are grey."""
+    weight = 1 + COLOUR * (target.amax(1, keepdim=True) - target.amin(1, keepdim=True))
+    error = (found - target).abs()
+    return (weight * (error + 2 * error.square())).mean()
+
+
 def train_judge(steps: int = JUDGE_STEPS, images: int = JUDGED, seed: int = 1) -> nn.Module:
     """The judge, in eval mode, trained on other renders only, blurred and with noise by random amounts."""
     Y = torch.randint(2, (images, len(CONCEPTS)), generator=torch.Generator().manual_seed(31))
-    pictures = draw_concepts(Y, 31)
+    pictures = concept_images(Y, generator=31)
     with one_thread(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         generator = torch.Generator().manual_seed(seed)
@@ -127,7 +106,7 @@ def measure(model: nn.Module) -> dict[str, float]:
     """Errors of reconstructions and of known insertions, and what the judge still reads off them."""
     before, after, added = draw_pairs(HELD_OUT, 41)
     Y = torch.randint(2, (HELD_OUT, len(CONCEPTS)), generator=torch.Generator().manual_seed(51))
-    x = draw_concepts(Y, 51)
+    x = concept_images(Y, generator=51)
     back, moved = model(x), model.decode(model.encode(before) + model.shifts[added])
     readable = lambda images: (model.judge(images) > 0) == Y.bool()  # noqa: E731
     seen, kept = readable(x).double(), readable(back).double()
