@@ -38,6 +38,6 @@ def build(hub: Path) -> None:
 
 
 PARAMETERS = {
-    "n_seeds": 1, "n_scenes": 60, "truth_steps": 30, "n_train": 24, "n_val": 6, "n_test": 30, "n_probe": 30,
-    "d_sae": 512, "steps": 8, "batch": 128, "top": 2,
+    "n_seeds": 1, "truth_seeds": 1, "n_scenes": 60, "truth_steps": 30, "n_train": 24, "n_val": 6, "n_test": 30,
+    "n_probe": 30, "d_sae": 512, "steps": 8, "batch": 128, "top": 2,
 }  # fmt: skip
