@@ -29,7 +29,7 @@ def test_nothing_ships_without_a_card():
         path for path in DATA.rglob("*") if path.is_file() and "cache" not in path.parts and path.suffix != ".md"
     ]
     assert {path.name for path in shipped if sha256(path) not in pinned} == set()
-    assert sum(path.stat().st_size for path in shipped) < 20e6
+    assert sum(path.stat().st_size for path in shipped) < 40e6
     assert max(path.stat().st_size for path in shipped) < 10e6
 
 
