@@ -83,11 +83,13 @@ class VQAJudge:
     @classmethod
     def load(cls, folder: Any, device: str | torch.device = "cpu", dtype: Any = "auto") -> VQAJudge:
         """From a local folder in the hub's layout, without remote code."""
-        from transformers import AutoModelForImageTextToText, AutoProcessor
+        from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer
 
         local = {"local_files_only": True, "trust_remote_code": False}
         model = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype, use_safetensors=True, **local)
-        return cls(model.to(device).eval(), AutoProcessor.from_pretrained(folder, **local))
+        tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", **local)
+        images = AutoImageProcessor.from_pretrained(folder, backend="pil", **local)
+        return cls(model.to(device).eval(), _Processor(tokenizer, images, model.config.image_token_id))
 
     @torch.no_grad()
     def ask(self, images: Tensor, question: str) -> Tensor:
@@ -106,7 +108,26 @@ class VQAJudge:
         given = given.to(self.model.device)
         said = self.model.generate(**given, max_new_tokens=1, do_sample=False)[:, given["input_ids"].shape[1] :]
         words = self.processor.batch_decode(said, skip_special_tokens=True)
-        return torch.tensor([word.strip().upper().startswith("A") for word in words])
+        return torch.tensor([word.strip(" .:)\n").upper() == "A" for word in words])
+
+
+class _Processor:
+    """Text and images for Qwen's kin; transformers' own processor also wants what reads videos (torchvision)."""
+
+    def __init__(self, tokenizer: Any, image_processor: Any, image_token: int) -> None:
+        self.tokenizer, self.image_processor, self.image_token = tokenizer, image_processor, image_token
+        self.apply_chat_template, self.batch_decode = tokenizer.apply_chat_template, tokenizer.batch_decode
+
+    def __call__(self, text: Sequence[str], images: Sequence[Tensor], padding: bool, return_tensors: str) -> Any:
+        """One image per text, whose one image token is repeated as often as the image has merged patches."""
+        shown = self.image_processor(images=[image.numpy() for image in images], return_tensors=return_tensors)
+        counts = shown["image_grid_thw"].prod(1) // self.image_processor.merge_size**2
+        token = self.tokenizer.convert_ids_to_tokens(self.image_token)
+        told = [one.replace(token, token * int(count)) for one, count in zip(text, counts)]
+        given = self.tokenizer(told, padding=padding, return_tensors=return_tensors)
+        shown.update(given)
+        shown["mm_token_type_ids"] = (given["input_ids"] == self.image_token).long()
+        return shown
 
 
 def _resized(images: Tensor, side: Sequence[int]) -> Tensor:

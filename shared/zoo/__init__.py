@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from shared.zoo._dictionaries import dictionary_folder
     from shared.zoo._hub import hub_folder
     from shared.zoo._models import LoadedModel, ModelInfo, available_models, load_model
+    from shared.zoo._pipelines import load_pipeline
     from shared.zoo._text import embed_texts, generate_texts
 
 # Imported when first asked for: `make assets` shouldn't wait for torch.
@@ -20,6 +21,7 @@ _MODULES = {
     "_dictionaries": ("dictionary_folder",),
     "_hub": ("hub_folder",),
     "_models": ("LoadedModel", "ModelInfo", "available_models", "load_model"),
+    "_pipelines": ("load_pipeline",),
     "_text": ("embed_texts", "generate_texts"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
@@ -47,4 +49,5 @@ __all__ = [
     "hub_folder",
     "load_data",
     "load_model",
+    "load_pipeline",
 ]

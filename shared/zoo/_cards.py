@@ -41,6 +41,7 @@ SCHEMA = {
                 "text-encoder",
                 "image-classification",
                 "image-text",
+                "text-to-image",
                 "patch-text",
                 "autoencoder",
                 "dictionaries",

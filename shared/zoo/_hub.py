@@ -10,6 +10,7 @@ from shared.zoo._assets import AssetError
 
 _MODEL_FILES = ["*.json", "*.txt", "*.model", "*.jinja", "*.safetensors"]
 _DICTIONARY_FILES = ["*.json", "*.safetensors", "*.pt"]  # read with weights_only, so that nothing in them is run
+_PIPELINE_FILES = ["*.json", "*.txt", "*/*.safetensors"]  # not a repository's single-file copies
 _DATA_FILES = ["*.parquet", "*.jsonl", "*.npz"]
 
 
@@ -19,7 +20,10 @@ def is_hub_name(name: str) -> bool:
 
 
 def hub_folder(
-    name: str, kind: Literal["model", "data", "dictionary"], revision: str | None = None, split: str | None = None
+    name: str,
+    kind: Literal["model", "data", "dictionary", "pipeline"],
+    revision: str | None = None,
+    split: str | None = None,
 ) -> Path:
     """Folder with the files of a hub id or of a local folder; of a data set only those whose name has `split`.
 
@@ -60,7 +64,8 @@ def _snapshot(name: str, kind: str, revision: str | None, split: str | None) -> 
             raise AssetError(f"the hub has no {kind} {name!r} (revision {revision or 'main'}) open to you") from None
         except Exception:  # whatever the HTTP stack raises without a network; the cache may still have it
             offline = True
-    patterns = {"data": _DATA_FILES, "dictionary": _DICTIONARY_FILES}.get(kind, _MODEL_FILES)
+    by_kind = {"data": _DATA_FILES, "dictionary": _DICTIONARY_FILES, "pipeline": _PIPELINE_FILES}
+    patterns = by_kind.get(kind, _MODEL_FILES)
     if split and split != "train":  # files without a split's name belong to train
         patterns = [f"*{split}{pattern}" for pattern in patterns]
     try:

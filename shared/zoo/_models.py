@@ -89,6 +89,8 @@ def load_model(
         check_choice("name", name, available_models())
     if card is not None and card.task == "dictionaries":
         raise ValueError(f"name={name!r} holds dictionaries: sae.load(zoo.dictionary_folder('{name}/…')) reads one")
+    if card is not None and card.task == "text-to-image":
+        raise ValueError(f"name={name!r} is a pipeline: zoo.load_pipeline({name!r}) loads it")
     if card is None:
         folder = hub_folder(name, "model", options.get("revision"))
     else:

@@ -7,6 +7,8 @@ from shared.zoo.recipes._clip import make_clip
 from shared.zoo.recipes._clip_patches import make_clip_patches
 from shared.zoo.recipes._clip_saes import make_clip_saes
 from shared.zoo.recipes._decoder import make_autoencoder
+from shared.zoo.recipes._diffusion import make_diffusion
+from shared.zoo.recipes._factors import make_factors
 from shared.zoo.recipes._fashion_subset import make_fashion_subset
 from shared.zoo.recipes._generations import make_generations
 from shared.zoo.recipes._pbmc68k_reduced import make_pbmc68k_reduced
@@ -25,6 +27,8 @@ RECIPES: dict[str, Callable[[], None]] = {
     **{recipe.name: recipe for recipe in CLASSIFIERS},
     "autoencoder-shapes": make_autoencoder,
     "clip-shapes": make_clip,  # starts from a classifier
+    "factors-shapes": make_factors,
+    "diffusion-shapes": make_diffusion,  # its captions are read by clip-shapes; factors-shapes judges it
     "clip-shapes-saes": make_clip_saes,
     "clip-shapes-patches": make_clip_patches,
 }
