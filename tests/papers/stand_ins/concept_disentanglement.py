@@ -1,4 +1,4 @@
-"""Tiny stand-ins: a ResNet with the modules of the paper scale's, random images with 40 random attributes."""
+"""Tiny stand-ins: a ResNet with the modules of the paper scale's, random images with 40 random attributes, a Llama."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from transformers import ResNetConfig, ResNetForImageClassification
 
-from tests.papers.hub import data_folder
+from tests.papers.hub import data_folder, tiny_llama
 
 
 def build(hub: Path) -> None:
@@ -29,6 +29,7 @@ def build(hub: Path) -> None:
     data.mkdir(parents=True)
     x, y = rng.random((120, 3, 32, 32), dtype=np.float32), rng.integers(0, 2, (120, 40))
     np.savez(data / "train.npz", x=x, y=y)
+    tiny_llama(hub / "HuggingFaceTB" / "SmolLM2-135M-Instruct", num_hidden_layers=15)
 
 
 PARAMETERS = {
@@ -40,4 +41,6 @@ PARAMETERS = {
     "alphas": [0.0, 0.01, 1.0],
     "real_epochs": 2,
     "n_images": 80,
+    "n_codes": 150,
+    "n_edits": 2,
 }
