@@ -38,9 +38,10 @@ PARAMETERS = {
     "n_held": 100,
     "epochs": 2,
     "batch_size": 100,
-    "alphas": [0.0, 0.01, 1.0],
+    "alphas": [0.0, 0.01],
     "real_epochs": 2,
     "n_images": 80,
     "n_codes": 150,
     "n_edits": 2,
+    "steps": [1.0],
 }
