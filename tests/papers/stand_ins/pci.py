@@ -53,6 +53,6 @@ def tiny_qwen(folder: Path) -> None:
 
 
 PARAMETERS = {
-    "steps": 4, "stride": 2, "n_groups": 2, "n_seeds": 2, "pool": 1, "size": [8, 8], "half": False, "other_guidance": [1.0],
-    "other_schedulers": ["euler"],
+    "steps": 4, "stride": 2, "n_groups": 2, "n_seeds": 2, "pool": 1, "size": [8, 8], "half": False,
+    "other_guidance": [1.0], "other_schedulers": ["euler"],
 }  # fmt: skip
