@@ -27,4 +27,7 @@ def build(hub: Path) -> None:
     tiny_image_dataset(data_folder(hub, "uoft-cs/cifar10"), n=300, n_classes=10, shape=(3, 32, 32), split="train")
 
 
-PARAMETERS = {"n_seeds": 1, "planting_steps": 3, "batch": 16, "n_pairs": 40, "n_test": 60, "n_attacked": 20}
+PARAMETERS = {
+    **{"n_seeds": 1, "planting_steps": 3, "batch": 16, "n_artifacts": 3, "n_pairs": 40, "n_test": 40, "n_attacked": 20},
+    **{"n_tune": 100, "head_steps": 3, "rrr_steps": 2, "n_fabrics": 30, "n_crops": 4},
+}
