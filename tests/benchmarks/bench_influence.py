@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 import warnings
 from collections.abc import Callable
@@ -109,11 +110,12 @@ def _captum(n: int) -> list[dict]:
     dual = DualDA(1e-2).fit(net)
     ours = min(_seconds(lambda: dual.attribute(x))[0] for _ in range(5))
     rows.append(_row("DualDA query", ours, "captum TracInCPFast", theirs, 0.5, f"n = {n}; {T} test points"))
-    similarity = SimilarityInfluence(
-        model, "0", data, "unused", similarity_metric=lambda a, b: a[0] @ b.T, similarity_direction="max",
-        batch_size=2048, replace_nan=0,
-    )  # fmt: skip
-    theirs, _ = _seconds(lambda: similarity.influence(x, top_k=5, load_from_disk=False))
+    with tempfile.TemporaryDirectory() as folder:  # the peer writes its activations there
+        similarity = SimilarityInfluence(
+            model, "0", data, folder, similarity_metric=lambda a, b: a[0] @ b.T, similarity_direction="max",
+            batch_size=2048, replace_nan=0,
+        )  # fmt: skip
+        theirs, _ = _seconds(lambda: similarity.influence(x, top_k=5, load_from_disk=False))
     dot = Similarity("dot").fit(net)
     ours, _ = _seconds(lambda: dot.attribute(x).topk(5))
     return [*rows, _row("similarity query", ours, "captum SimilarityInfluence", theirs, 1.0, f"n = {n}; top 5")]
@@ -133,7 +135,10 @@ def _growth(sizes: tuple[int, ...]) -> dict:
 
 
 def _dattri(n: int) -> list[dict]:
-    """Influence functions on a small convolutional network: conjugate gradients on all layers, one test point."""
+    """Influence functions on a small convolutional network: conjugate gradients on all layers, one test point.
+
+    Both are called once before they are timed: torch's forward mode loads its rules at its first call (some 0.1 s).
+    """
     try:
         from dattri.algorithm.influence_function import IFAttributorCG
         from dattri.task import AttributionTask
@@ -154,7 +159,8 @@ def _dattri(n: int) -> list[dict]:
     iterations, damping = 10, 1e-1
     options = {"layers": "all", "damping": damping, "tol": 0.0, "max_iterations": iterations, "output": "logp"}
     method = InfluenceFunctions("cg", **options).fit(net)
-    ours, tau = _seconds(lambda: method.attribute(x[:1], y[:1]))
+    method.attribute(x[:1], y[:1])
+    ours, tau = min((_seconds(lambda: method.attribute(x[:1], y[:1])) for _ in range(3)), key=lambda found: found[0])
 
     def loss(parameters: Any, batch: Any) -> torch.Tensor:
         inputs, label = batch
@@ -166,8 +172,10 @@ def _dattri(n: int) -> list[dict]:
         torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x[:k], y[:k]), batch_size=k) for k in (n, 1)
     )
     try:
-        cache, _ = _seconds(lambda: peer.cache(every))
-        theirs, expected = _seconds(lambda: peer.attribute(every, one))
+        tried = [
+            (_seconds(lambda: peer.cache(every))[0], *_seconds(lambda: peer.attribute(every, one))) for _ in range(4)
+        ]
+        cache, theirs, expected = min(tried[1:], key=lambda found: found[0] + found[1])
     except (RuntimeError, TypeError, ValueError) as error:
         return [_absent("influence, CG, all layers", f"dattri ({type(error).__name__}: {error})"[:120])]
     likeness = float(torch.corrcoef(torch.stack([tau[0], expected.detach().flatten().to(tau)]))[0, 1])
