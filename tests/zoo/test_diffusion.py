@@ -118,3 +118,15 @@ def test_bad_names(tmp_path):
         zoo.load_pipeline(str(tmp_path))
     with pytest.raises(ValueError, match="device="):
         zoo.load_pipeline(NAME, device="abacus")
+
+
+def test_frechet_distance_against_its_closed_form():
+    """Gaussians with commuting covariances: |μ|² + Σ (σ_a − σ_b)²; and none from itself."""
+    drawn = torch.randn(4000, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    centred = drawn - drawn.mean(0)
+    white = centred @ torch.linalg.inv(torch.linalg.cholesky(torch.cov(centred.T))).T  # covariance exactly I
+    scale, shift = torch.arange(1.0, 7.0, dtype=torch.float64), torch.full((6,), 0.5, dtype=torch.float64)
+    assert _diffusion_measure.frechet(white, white) == pytest.approx(0, abs=1e-4)
+    found = _diffusion_measure.frechet(white * scale + shift, white)
+    assert found == pytest.approx(6 * 0.25 + (scale - 1).square().sum().item(), abs=1e-4)
+    assert found == pytest.approx(_diffusion_measure.frechet(white, white * scale + shift), abs=1e-4)
