@@ -114,14 +114,33 @@ def tiny_vit(folder: Path, n_classes: int = 1000, image_size: int = 224, patch_s
     """`ViTForImageClassification` with the image processor's file (mean and standard deviation 0.5)."""
     given = {**SMALL, "image_size": image_size, "patch_size": patch_size, "num_labels": n_classes, **config}
     _save(transformers.ViTForImageClassification, transformers.ViTConfig(**given), folder)
-    size = {"height": image_size, "width": image_size}
-    content = {
-        "image_processor_type": "ViTImageProcessor",
-        "size": size,
-        "image_mean": [0.5] * 3,
-        "image_std": [0.5] * 3,
-    }
-    (folder / "preprocessor_config.json").write_text(json.dumps(content), encoding="utf-8")
+    _image_processor(folder, "ViTImageProcessor", "size", image_size, [0.5] * 3, [0.5] * 3)
+
+
+def tiny_resnet(folder: Path, **config: Any) -> None:
+    """A ResNet of random weights with `config`, and the preprocessing of 64-pixel images."""
+    _save(transformers.ResNetForImageClassification, transformers.ResNetConfig(**config), folder)
+    mean, std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+    _image_processor(folder, "ConvNextImageProcessor", "size", 64, mean, std)
+
+
+def tiny_clip(folder: Path, *, layers: int, patch: int, width: int = 16, side: int = 64) -> None:
+    """A CLIP of random weights with `layers` vision blocks, one text block, and the tokenizer of clip-shapes."""
+    from shared.zoo.recipes._clip import build_tokenizer
+
+    tokenizer = build_tokenizer()
+    special = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    special |= {"pad_token_id": tokenizer.pad_token_id, "vocab_size": len(tokenizer)}
+    size = {"hidden_size": width, "intermediate_size": 32, "num_attention_heads": 2, "projection_dim": width}
+    config = transformers.CLIPConfig(
+        text_config=size | special | {"num_hidden_layers": 1, "max_position_embeddings": 40},
+        vision_config=size | {"num_hidden_layers": layers, "image_size": side, "patch_size": patch},
+        projection_dim=width,
+    )
+    _save(transformers.CLIPModel, config, folder)
+    tokenizer.save_pretrained(folder)
+    mean, std = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
+    _image_processor(folder, "CLIPImageProcessor", "crop_size", side, mean, std)
 
 
 def tiny_image_dataset(
@@ -161,3 +180,11 @@ def _save_tokenizer(tokenizer: Tokenizer, folder: Path, **special: str) -> trans
 def _ids(tokenizer: transformers.PreTrainedTokenizerFast) -> dict[str, int]:
     ends = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
     return {"vocab_size": len(tokenizer), **ends}
+
+
+def _image_processor(
+    folder: Path, kind: str, size_key: str, side: int, mean: Sequence[float], std: Sequence[float]
+) -> None:
+    size = {"height": side, "width": side}
+    content = {"image_processor_type": kind, size_key: size, "image_mean": mean, "image_std": std}
+    (folder / "preprocessor_config.json").write_text(json.dumps(content), encoding="utf-8")

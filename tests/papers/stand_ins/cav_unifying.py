@@ -1,29 +1,19 @@
 """Tiny stand-ins: a ResNet with the modules of the paper scale's, random images for its two data sets."""
 
-import json
 from pathlib import Path
 
-import torch
-from transformers import ResNetConfig, ResNetForImageClassification
-
-from tests.papers.hub import data_folder, tiny_image_dataset
+from tests.papers.hub import data_folder, tiny_image_dataset, tiny_resnet
 
 
 def build(hub: Path) -> None:
-    folder = hub / "microsoft" / "resnet-50"
-    config = ResNetConfig(
-        embedding_size=8, hidden_sizes=[16, 16, 32, 32], depths=[1, 1, 1, 1], layer_type="bottleneck", num_labels=1000
+    tiny_resnet(
+        hub / "microsoft" / "resnet-50",
+        embedding_size=8,
+        hidden_sizes=[16, 16, 32, 32],
+        depths=[1, 1, 1, 1],
+        layer_type="bottleneck",
+        num_labels=1000,
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        ResNetForImageClassification(config).save_pretrained(folder)
-    content = {
-        "image_processor_type": "ConvNextImageProcessor",
-        "size": {"height": 64, "width": 64},
-        "image_mean": [0.485, 0.456, 0.406],
-        "image_std": [0.229, 0.224, 0.225],
-    }
-    (folder / "preprocessor_config.json").write_text(json.dumps(content), encoding="utf-8")
     images, textures = data_folder(hub, "benjamin-paine/imagenet-1k-256x256"), data_folder(hub, "tanganke/dtd")
     tiny_image_dataset(images, n=700, n_classes=350, shape=(3, 64, 64), split="validation")
     tiny_image_dataset(textures, n=400, n_classes=40, shape=(3, 64, 64), split="train")

@@ -4,44 +4,19 @@ import json
 from pathlib import Path
 
 import torch
-from transformers import CLIPConfig, CLIPModel
 
-from shared.zoo.recipes._clip import build_tokenizer
-from tests.papers.hub import data_folder, tiny_image_dataset
+from tests.papers.hub import data_folder, tiny_clip, tiny_image_dataset
 
-WIDTH, SIDE = 16, 64
+WIDTH = 16
 DICTIONARY = "sparse-autoencoder-clip-b-32-sae-vanilla-x64-layer-{}-hook_resid_post-l1-1e-05"
 LAYERS = (1, 6, 8)
 
 
 def build(hub: Path) -> None:
-    tiny_clip(hub / "laion" / "CLIP-ViT-B-32-DataComp.XL-s13B-b90K")
+    tiny_clip(hub / "laion" / "CLIP-ViT-B-32-DataComp.XL-s13B-b90K", layers=12, patch=32, width=WIDTH)
     for layer in LAYERS:
         tiny_prisma(hub / "Prisma-Multimodal" / DICTIONARY.format(layer), layer)
     tiny_image_dataset(data_folder(hub, "ILSVRC/imagenet-1k"), n=20, n_classes=5, split="validation")
-
-
-def tiny_clip(folder: Path) -> None:
-    tokenizer = build_tokenizer()
-    special = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
-    special |= {"pad_token_id": tokenizer.pad_token_id, "vocab_size": len(tokenizer)}
-    size = {"hidden_size": WIDTH, "intermediate_size": 32, "num_attention_heads": 2, "projection_dim": WIDTH}
-    config = CLIPConfig(
-        text_config=size | special | {"num_hidden_layers": 1, "max_position_embeddings": 40},
-        vision_config=size | {"num_hidden_layers": 12, "image_size": SIDE, "patch_size": 32},
-        projection_dim=WIDTH,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        CLIPModel(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    content = {
-        "image_processor_type": "CLIPImageProcessor",
-        "crop_size": {"height": SIDE, "width": SIDE},
-        "image_mean": [0.48145466, 0.4578275, 0.40821073],
-        "image_std": [0.26862954, 0.26130258, 0.27577711],
-    }
-    (folder / "preprocessor_config.json").write_text(json.dumps(content), encoding="utf-8")
 
 
 def tiny_prisma(folder: Path, layer: int, expansion: int = 4) -> None:

@@ -1,30 +1,21 @@
 """Tiny stand-ins: a ResNet with the modules of the paper scale's, random images with 40 random attributes, a Llama."""
 
-import json
 from pathlib import Path
 
 import numpy as np
-import torch
-from transformers import ResNetConfig, ResNetForImageClassification
 
-from tests.papers.hub import data_folder, tiny_llama
+from tests.papers.hub import data_folder, tiny_llama, tiny_resnet
 
 
 def build(hub: Path) -> None:
-    folder = hub / "microsoft" / "resnet-18"
-    config = ResNetConfig(
-        embedding_size=8, hidden_sizes=[16, 32, 64, 64], depths=[1, 1, 1, 1], layer_type="basic", num_labels=10
+    tiny_resnet(
+        hub / "microsoft" / "resnet-18",
+        embedding_size=8,
+        hidden_sizes=[16, 32, 64, 64],
+        depths=[1, 1, 1, 1],
+        layer_type="basic",
+        num_labels=10,
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        ResNetForImageClassification(config).save_pretrained(folder)
-    content = {
-        "image_processor_type": "ConvNextImageProcessor",
-        "size": {"height": 64, "width": 64},
-        "image_mean": [0.485, 0.456, 0.406],
-        "image_std": [0.229, 0.224, 0.225],
-    }
-    (folder / "preprocessor_config.json").write_text(json.dumps(content), encoding="utf-8")
     rng, data = np.random.default_rng(0), data_folder(hub, "local/celeba-attributes")
     data.mkdir(parents=True)
     x, y = rng.random((120, 3, 32, 32), dtype=np.float32), rng.integers(0, 2, (120, 40))
