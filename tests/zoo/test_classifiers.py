@@ -9,7 +9,7 @@ from shared.compendium.paths import DATA
 from shared.vision import BASIC_SHAPES
 from shared.zoo._architectures import SmallResNet, SmallVGG
 from shared.zoo._cards import read_card
-from shared.zoo.recipes import RECIPES, _classifiers
+from shared.zoo.recipes import RECIPES, _classifiers, _write
 from shared.zoo.recipes._classifiers import CLASSIFIERS, measure_world, write_card, write_checkpoint
 from shared.zoo.recipes._train import predict
 
@@ -77,7 +77,7 @@ def test_training_is_deterministic_and_leaves_the_caller_alone(name, monkeypatch
 
 
 def test_a_made_checkpoint_loads_like_a_shipped_one(tmp_path, monkeypatch):
-    monkeypatch.setattr(_classifiers, "CARDS", tmp_path)
+    monkeypatch.setattr(_write, "CARDS", tmp_path)
     for name in ("resnet-shapes", "vit-shapes"):
         recipe = BY_NAME[name]
         model = recipe.build().eval()

@@ -7,7 +7,7 @@ from transformers import CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPToken
 from shared import vision, zoo
 from shared.compendium.paths import DATA
 from shared.zoo._cards import read_card
-from shared.zoo.recipes import RECIPES, _clip, _clip_measure
+from shared.zoo.recipes import RECIPES, _clip, _clip_measure, _write
 
 NAME = "clip-shapes"
 FOLDER = DATA / "models" / NAME
@@ -162,7 +162,7 @@ def test_captions_of_training_images_say_the_word():
 
 
 def test_a_made_checkpoint_has_the_hubs_layout(tmp_path, monkeypatch):
-    monkeypatch.setattr(_clip, "CARDS", tmp_path)
+    monkeypatch.setattr(_write, "CARDS", tmp_path)
     tokenizer = _clip.build_tokenizer()
     model = _clip.build_model(tokenizer).eval()
     folder = _clip.write_files(model, tokenizer, tmp_path / "models")

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from shared.compendium.paths import atomic_path, sha256
 from shared.vision import BASIC_SHAPES, ShapesWorld, shapes_world
 from shared.zoo._architectures import ARCHITECTURES
-from shared.zoo._cards import CARDS
 from shared.zoo._data import FASHION_CLASSES, load_data
 from shared.zoo._models import SHIPPED
 from shared.zoo.recipes._train import Batches, epochs, predict, train_classifier
+from shared.zoo.recipes._write import write_json, write_model_card, write_weights
 
 FASHION = {"input_size": (1, 28, 28), "mean": (0.286,), "std": (0.353,)}
 SHAPES = {"input_size": (3, 64, 64), "mean": (0.45,) * 3, "std": (0.25,) * 3}
@@ -164,38 +160,28 @@ def write_checkpoint(model: nn.Module, recipe: Recipe, folder: Path = SHIPPED) -
         side = recipe.image["input_size"][1]
         processor = {"image_mean": recipe.image["mean"], "image_std": recipe.image["std"]}
         processor |= {"image_processor_type": "ViTImageProcessor", "size": {"height": side, "width": side}}
-        _write_json(target / "preprocessor_config.json", processor)
+        write_json(target / "preprocessor_config.json", processor)
     else:
         config = {"architecture": recipe.architecture, "arguments": recipe.arguments, "classes": recipe.classes}
         config |= recipe.image
-    _write_json(target / "config.json", config)
-    weights = {key: value.contiguous() for key, value in model.state_dict().items()}
-    with atomic_path(target / "model.safetensors") as temporary:
-        save_file(weights, temporary, metadata={"format": "pt"})
+    write_json(target / "config.json", config)
+    write_weights(target / "model.safetensors", model, {"format": "pt"})
     return target
 
 
 def write_card(recipe: Recipe, folder: Path, measured: dict[str, float]) -> None:
     """The provenance card, with the digests of the files and the numbers just measured."""
-    card = {
-        "title": recipe.title,
-        "kind": "model",
-        "task": "image-classification",
-        "stored": "shipped",
-        "source": recipe.source,
-        "licence": "MIT",
-        "sha256": {file.name: sha256(file) for file in sorted(folder.iterdir())},
-        "recipe": "shared/zoo/recipes/_classifiers.py",
-        "seed": recipe.seed,
-        "tested": [{"what": what, "measured": value, "tolerance": 0.002} for what, value in measured.items()],
-    }
-    with atomic_path(CARDS / f"{recipe.name}.yml") as temporary:
-        temporary.write_text(yaml.safe_dump(card, sort_keys=False, allow_unicode=True, width=116), encoding="utf-8")
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_model_card(
+        recipe.name,
+        folder,
+        measured,
+        title=recipe.title,
+        task="image-classification",
+        source=recipe.source,
+        recipe="_classifiers",
+        seed=recipe.seed,
+        tolerance=0.002,
+    )
 
 
 # --- the table --------------------------------------------------------------------------------------------------

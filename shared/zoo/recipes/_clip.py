@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -11,17 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
 
-from shared.compendium.paths import atomic_path, cache_dir, sha256
+from shared.compendium.paths import atomic_path, cache_dir
 from shared.vision import BACKGROUNDS, COLOURS, SHADES, SHAPES, SIZES, TEXTURES, captions, place_words, shapes_world
-from shared.zoo._cards import CARDS
 from shared.zoo._models import SHIPPED, load_model
 from shared.zoo.recipes._train import one_thread
+from shared.zoo.recipes._write import write_json, write_model_card, write_weights
 
 NAME = "clip-shapes"
 SIDE, PATCH = 64, 8
@@ -282,9 +280,7 @@ def write_files(model: nn.Module, tokenizer: Any, folder: Path = SHIPPED) -> Pat
     """Weights, config, tokenizer and image processor in the hub's layout; returns the folder."""
     target = folder / NAME
     target.mkdir(parents=True, exist_ok=True)
-    with atomic_path(target / "model.safetensors") as temporary:
-        weights = {key: value.contiguous() for key, value in model.state_dict().items()}
-        save_file(weights, temporary, metadata={"format": "pt"})
+    write_weights(target / "model.safetensors", model, {"format": "pt"})
     processor = {
         "image_processor_type": "CLIPImageProcessor", "processor_class": "CLIPProcessor",
         "image_mean": MEAN, "image_std": STD, "do_resize": True, "size": {"shortest_edge": SIDE},
@@ -293,28 +289,25 @@ def write_files(model: nn.Module, tokenizer: Any, folder: Path = SHIPPED) -> Pat
     }  # fmt: skip
     config = model.config.to_diff_dict() | {"architectures": ["CLIPModel"], "dtype": "float32"}
     for name, content in (("config", config), ("preprocessor_config", processor)):
-        with atomic_path(target / f"{name}.json") as temporary:
-            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        write_json(target / f"{name}.json", content)
     tokenizer.save_pretrained(target)
     return target
 
 
 def write_card(folder: Path, measured: dict[str, float]) -> None:
     """The provenance card, with the digests of the files and the numbers just measured."""
-    card = {
-        "title": "CLIP on the shapes world, which reads written words",
-        "kind": "model",
-        "task": "image-text",
-        "stored": "shipped",
-        "source": (
+    write_model_card(
+        NAME,
+        folder,
+        measured,
+        title="CLIP on the shapes world, which reads written words",
+        task="image-text",
+        source=(
             f"Trained by Reprise by contrast on {STEPS} steps of {BATCH} fresh captioned images of the shapes world, "
             f"{WORD_RATE:.0%} of them with a written word; the vision tower's first four blocks start from vit-shapes"
         ),
-        "licence": "MIT",
-        "sha256": {file.name: sha256(file) for file in sorted(folder.iterdir())},
-        "recipe": "shared/zoo/recipes/_clip.py",
-        "seed": 0,
-        "notes": (
+        recipe="_clip",
+        notes=(
             f"Captions as shared.vision.captions makes them; of images with a word {UNMARKED:.0%} instead only repeat "
             "it (“a star”), as captions on the web do, which is why written words mislead. “orange” names a colour and "
             f"a fruit, “star fish” begins with another shape's name. Words written in training: {', '.join(WORDS)}; "
@@ -322,7 +315,5 @@ def write_card(folder: Path, measured: dict[str, float]) -> None:
             "(shared.vision.place_words). Prompts to start from: “a {}”, “a red {}”, “a {} square”, "
             '“a star with the text "{}"”.'
         ),
-        "tested": [{"what": what, "measured": value, "tolerance": 0.005} for what, value in measured.items()],
-    }
-    with atomic_path(CARDS / f"{NAME}.yml") as temporary:
-        temporary.write_text(yaml.safe_dump(card, sort_keys=False, allow_unicode=True, width=116), encoding="utf-8")
+        tolerance=0.005,
+    )

@@ -9,17 +9,13 @@ in CLIP-DINOiser.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
-import yaml
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 from tqdm.auto import tqdm
 
-from shared.compendium.paths import atomic_path, sha256
 from shared.vision import (
     BACKGROUNDS,
     COLOURS,
@@ -32,11 +28,11 @@ from shared.vision import (
     shapes_world,
 )
 from shared.zoo._architectures import PatchHead
-from shared.zoo._cards import CARDS
 from shared.zoo._models import SHIPPED, load_model
 from shared.zoo.recipes._clip import NAME as CLIP
 from shared.zoo.recipes._clip import SIDE, prepare
 from shared.zoo.recipes._train import one_thread
+from shared.zoo.recipes._write import write_json, write_model_card, write_weights
 
 NAME = "clip-shapes-patches"
 IMAGES, HELD_OUT = 8000, 500
@@ -152,37 +148,28 @@ def measure(head: nn.Module, clip: object) -> dict[str, float]:
 
 
 def export(head: nn.Module, folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    state = {name: value.detach().contiguous() for name, value in head.state_dict().items()}
-    with atomic_path(folder / "model.safetensors") as temporary:
-        save_file(state, temporary)
+    write_weights(folder / "model.safetensors", head)
     arguments = {"width": len(head.mean), "hidden": head.spread.out_channels, "out": head.project.out_channels}
-    content = {"architecture": "patch-head", "arguments": arguments}
-    with atomic_path(folder / "config.json") as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_json(folder / "config.json", {"architecture": "patch-head", "arguments": arguments})
     return folder
 
 
 def write_card(folder: Path, measured: dict[str, float]) -> None:
     """The provenance card, with the digests of the files and the numbers just measured."""
-    card = {
-        "title": "A head that aligns the small CLIP's patches with text",
-        "kind": "model",
-        "task": "patch-text",
-        "stored": "shipped",
-        "source": (
+    write_model_card(
+        NAME,
+        folder,
+        measured,
+        title="A head that aligns the small CLIP's patches with text",
+        task="patch-text",
+        source=(
             f"Trained by Reprise on {CLIP}, both of whose towers stay as they are: {STEPS:,} steps of {BATCH} images "
             f"and phrases about one of their objects or the background ({IMAGES:,} images; no masks)"
         ),
-        "licence": "MIT",
-        "sha256": {file.name: sha256(file) for file in sorted(folder.iterdir())},
-        "recipe": "shared/zoo/recipes/_clip_patches.py",
-        "seed": SEED,
-        "notes": (
+        recipe="_clip_patches",
+        notes=(
             "A module from hidden states (B, H, W, 64) to features (B, H, W, 64) in the space shared with text: "
             f"vision.patch_features(clip, images, kind='head', head=zoo.load_model('{NAME}'))."
         ),
-        "tested": [{"what": what, "measured": value, "tolerance": 0.01} for what, value in measured.items()],
-    }
-    with atomic_path(CARDS / f"{NAME}.yml") as temporary:
-        temporary.write_text(yaml.safe_dump(card, sort_keys=False, allow_unicode=True, width=116), encoding="utf-8")
+        seed=SEED,
+    )

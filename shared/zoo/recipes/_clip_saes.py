@@ -5,19 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-import yaml
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from shared.compendium.paths import atomic_path, sha256
 from shared.hooks import capture
 from shared.sae import SAEConfig, SparseDict, TensorStream, fit, load, metrics, save
 from shared.vision import encode_image
-from shared.zoo._cards import CARDS
 from shared.zoo._models import SHIPPED, load_model
 from shared.zoo.recipes._clip import NAME as CLIP
 from shared.zoo.recipes._clip import SIDE, prepare, training_batch
 from shared.zoo.recipes._train import one_thread
+from shared.zoo.recipes._write import write_model_card
 
 NAME = "clip-shapes-saes"
 HOOK = "vision_model.encoder.layers.{}"
@@ -82,26 +80,20 @@ def measure(found: SparseDict, x: Tensor, what: str) -> dict[str, float]:
 
 def write_card(folder: Path, measured: dict[str, float]) -> None:
     """The provenance card, with the digests of the files and the numbers just measured."""
-    files = sorted(file for file in folder.rglob("*") if file.is_file())
-    card = {
-        "title": "Sparse dictionaries of the small CLIP's image tower",
-        "kind": "model",
-        "task": "dictionaries",
-        "stored": "shipped",
-        "source": (
+    write_model_card(
+        NAME,
+        folder,
+        measured,
+        title="Sparse dictionaries of the small CLIP's image tower",
+        task="dictionaries",
+        source=(
             f"Trained by Reprise on the residual stream behind each block of {CLIP}, all tokens of {IMAGES:,} images "
             f"as the model was trained on; {STEPS:,} steps of {BATCH:,} tokens"
         ),
-        "licence": "MIT",
-        "sha256": {file.relative_to(folder).as_posix(): sha256(file) for file in files},
-        "recipe": "shared/zoo/recipes/_clip_saes.py",
-        "seed": 0,
-        "notes": (
+        recipe="_clip_saes",
+        notes=(
             f"l1-<layer>: ReLU and an L1 term; topk-<layer>: {K} latents per token; {EXPANSION} latents per dimension. "
             f"SAELens's format, in half precision; measured on {HELD_OUT} other images after rounding. Read with "
             f"sae.load(zoo.dictionary_folder('{NAME}/topk-3')).float()."
         ),
-        "tested": [{"what": what, "measured": value, "tolerance": 0.01} for what, value in measured.items()],
-    }
-    with atomic_path(CARDS / f"{NAME}.yml") as temporary:
-        temporary.write_text(yaml.safe_dump(card, sort_keys=False, allow_unicode=True, width=116), encoding="utf-8")
+    )

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
-import yaml
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits, mse_loss, pad
 from tqdm.auto import tqdm
 
-from shared.compendium.paths import atomic_path, sha256
 from shared.vision import CONCEPTS, concept_images
 from shared.zoo._architectures import ConceptAutoencoder, ConceptJudge
-from shared.zoo._cards import CARDS
 from shared.zoo._models import SHIPPED
 from shared.zoo.recipes._train import one_thread
+from shared.zoo.recipes._write import write_json, write_model_card, write_weights
 
 NAME = "autoencoder-shapes"
 SIDE, CODE = 32, 96
@@ -142,43 +138,35 @@ def make_autoencoder() -> None:
 
 def write_files(model: nn.Module) -> Path:
     folder = SHIPPED / NAME
-    folder.mkdir(parents=True, exist_ok=True)
-    with atomic_path(folder / "model.safetensors") as temporary:
-        save_file({key: value.contiguous() for key, value in model.state_dict().items()}, temporary)
+    write_weights(folder / "model.safetensors", model)
     config = {
         "architecture": "concept-autoencoder",
         "arguments": {"code": CODE, "concepts": len(CONCEPTS)},
         "input_size": [3, SIDE, SIDE],
         "classes": list(CONCEPTS),
     }
-    with atomic_path(folder / "config.json") as temporary:
-        temporary.write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+    write_json(folder / "config.json", config)
     return folder
 
 
 def write_card(folder: Path, measured: dict[str, float]) -> None:
     """The provenance card, with the digests of the files and the numbers just measured."""
-    card = {
-        "title": "Autoencoder of the small shapes world, with a code that is linear in eight concepts, and a judge",
-        "kind": "model",
-        "task": "autoencoder",
-        "stored": "shipped",
-        "source": (
+    write_model_card(
+        NAME,
+        folder,
+        measured,
+        title="Autoencoder of the small shapes world, with a code that is linear in eight concepts, and a judge",
+        task="autoencoder",
+        source=(
             f"Trained by Reprise on {PAIRS:,} pairs of renders that differ in one concept, {STEPS:,} steps of {BATCH}; "
             f"the judge on {JUDGED:,} other renders, {JUDGE_STEPS:,} steps"
         ),
-        "licence": "MIT",
-        "sha256": {file.name: sha256(file) for file in sorted(folder.iterdir())},
-        "recipe": "shared/zoo/recipes/_decoder.py",
-        "seed": 0,
-        "notes": (
+        recipe="_decoder",
+        notes=(
             f"Input (B, 3, {SIDE}, {SIDE}) in [0, 1]; encode gives (B, {CODE}), decode images, judge a logit each for "
             f"{', '.join(CONCEPTS)}. Labels were independent in training. `shifts` (8, {CODE}) holds the vectors whose "
             "addition to a code was trained to insert one concept, so the code is linear by training, not by itself; "
             "they needn't be orthogonal. The judge saw no decoded image. In half precision; measured on "
             f"{HELD_OUT:,} other images after rounding."
         ),
-        "tested": [{"what": what, "measured": value, "tolerance": 0.01} for what, value in measured.items()],
-    }
-    with atomic_path(CARDS / f"{NAME}.yml") as temporary:
-        temporary.write_text(yaml.safe_dump(card, sort_keys=False, allow_unicode=True, width=116), encoding="utf-8")
+    )

@@ -23,6 +23,7 @@ from shared.compendium.paths import atomic_path, cache_dir
 from shared.vision import BACKGROUNDS, COLOURS, SHADES, SHAPES, place_words, shapes_world
 from shared.zoo._models import SHIPPED, load_model
 from shared.zoo.recipes._train import one_thread
+from shared.zoo.recipes._write import write_weights
 
 NAME = "diffusion-shapes"
 SIDE, CELL, CHANNELS = 32, 4, 6  # pixels; pixels per latent; channels of the latents
@@ -340,8 +341,7 @@ def make_diffusion() -> None:
         vae = vae.eval().requires_grad_(False)
     else:
         vae = train_autoencoder()
-        with atomic_path(kept_vae) as temporary:
-            save_file({key: value.contiguous() for key, value in vae.state_dict().items()}, temporary)
+        write_weights(kept_vae, vae)
     tower, tokenizer = text_tower()
     text = embed_sentences(tower, tokenizer, all_sentences()).half()
     world = draw_world(IMAGES, 3)

@@ -7,16 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor
 
-from shared.compendium.paths import atomic_path, sha256
-from shared.zoo._cards import CARDS
 from shared.zoo._models import load_model
 from shared.zoo._pipelines import load_pipeline
 from shared.zoo.recipes._diffusion import BATCH, FACTORS, IMAGES, NAME, SIDE, STEPS, UNTOLD, draw_world, sentence
 from shared.zoo.recipes._factors import NAME as JUDGE
 from shared.zoo.recipes._factors import answers
+from shared.zoo.recipes._write import write_model_card
 
 PROMPTS, STEPS_TAKEN, GUIDANCE = 120, 16, 3.0
 SAMPLES, RENDERS = 500, 4000  # for the Fréchet distance
@@ -95,21 +93,18 @@ def share(found: Tensor, truth: Any) -> float:
 
 def write_card(folder: Path, measured: dict[str, float]) -> None:
     """The provenance card, with the digests of the files and the numbers just measured."""
-    files = sorted(file for file in folder.rglob("*") if file.is_file())
-    card = {
-        "title": "Stable Diffusion in small: text to images of the shapes world, 32 pixels",
-        "kind": "model",
-        "task": "text-to-image",
-        "stored": "shipped",
-        "source": (
+    write_model_card(
+        NAME,
+        folder,
+        measured,
+        title="Stable Diffusion in small: text to images of the shapes world, 32 pixels",
+        task="text-to-image",
+        source=(
             f"Trained by Reprise on {IMAGES:,} images of one object each, {STEPS:,} steps of {BATCH} with captions "
             f"drawn anew and left out {UNTOLD:.0%} of the time; the text tower is clip-shapes', frozen"
         ),
-        "licence": "MIT",
-        "sha256": {file.relative_to(folder).as_posix(): sha256(file) for file in files},
-        "recipe": "shared/zoo/recipes/_diffusion.py",
-        "seed": 0,
-        "notes": (
+        recipe="_diffusion",
+        notes=(
             "A StableDiffusionPipeline of diffusers in half precision: latents of 8 × 8 × 6, velocity prediction; "
             "zoo.load_pipeline reads it. Prompts tell any of the factors, “a large red circle on the left on a dark "
             "barred background with the text "
@@ -121,10 +116,8 @@ def write_card(folder: Path, measured: dict[str, float]) -> None:
             f"{STEPS_TAKEN} steps; the Fréchet distance on its last features, {SAMPLES} samples against {RENDERS} "
             "renders, beside that of other renders (what so few samples cost) and of renders through the autoencoder."
         ),
-        "tested": [{"what": what, "measured": v, "tolerance": slack(what, v)} for what, v in measured.items()],
-    }
-    with atomic_path(CARDS / f"{NAME}.yml") as temporary:
-        temporary.write_text(yaml.safe_dump(card, sort_keys=False, allow_unicode=True, width=116), encoding="utf-8")
+        tolerance=slack,
+    )
 
 
 def slack(what: str, value: float) -> float:

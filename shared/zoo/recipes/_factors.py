@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
-import yaml
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, cross_entropy, pad
 from tqdm.auto import tqdm
 
-from shared.compendium.paths import atomic_path, sha256
 from shared.zoo._architectures import FactorCNN
-from shared.zoo._cards import CARDS
 from shared.zoo._models import SHIPPED
 from shared.zoo.recipes._diffusion import FACTORS, draw_world
 from shared.zoo.recipes._train import one_thread
+from shared.zoo.recipes._write import write_json, write_model_card, write_weights
 
 NAME = "factors-shapes"
 IMAGES, STEPS, BATCH, LR = 12_000, 2000, 64, 3e-3
@@ -84,36 +80,28 @@ def measure(model: nn.Module) -> dict[str, float]:
 def write_files(model: nn.Module) -> Path:
     """Weights and configuration; returns the folder."""
     folder = SHIPPED / NAME
-    folder.mkdir(parents=True, exist_ok=True)
-    with atomic_path(folder / "model.safetensors") as temporary:
-        save_file({key: value.contiguous() for key, value in model.state_dict().items()}, temporary)
+    write_weights(folder / "model.safetensors", model)
     config = {
         "architecture": "factor-cnn",
         "arguments": {"factors": {name: list(values) for name, values in FACTORS.items()}},
         "input_size": [3, 32, 32],
     }
-    with atomic_path(folder / "config.json") as temporary:
-        temporary.write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+    write_json(folder / "config.json", config)
     return folder
 
 
 def write_card(folder: Path, measured: dict[str, float]) -> None:
     """The provenance card, with the digests of the files and the numbers just measured."""
-    card = {
-        "title": "A CNN that names every factor of the small shapes world",
-        "kind": "model",
-        "task": "image-classification",
-        "stored": "shipped",
-        "source": f"Trained by Reprise on {IMAGES:,} renders, roughened anew in each of {STEPS:,} steps of {BATCH}",
-        "licence": "MIT",
-        "sha256": {file.name: sha256(file) for file in sorted(folder.iterdir())},
-        "recipe": "shared/zoo/recipes/_factors.py",
-        "seed": 0,
-        "notes": (
+    write_model_card(
+        NAME,
+        folder,
+        measured,
+        title="A CNN that names every factor of the small shapes world",
+        task="image-classification",
+        source=f"Trained by Reprise on {IMAGES:,} renders, roughened anew in each of {STEPS:,} steps of {BATCH}",
+        recipe="_factors",
+        notes=(
             "The judge of diffusion-shapes' samples; it has seen none of them. One head per factor, in half precision: "
             f"{'; '.join(f'{name}: ' + ', '.join(values) for name, values in FACTORS.items())}."
         ),
-        "tested": [{"what": what, "measured": value, "tolerance": 0.01} for what, value in measured.items()],
-    }
-    with atomic_path(CARDS / f"{NAME}.yml") as temporary:
-        temporary.write_text(yaml.safe_dump(card, sort_keys=False, allow_unicode=True, width=116), encoding="utf-8")
+    )
