@@ -1,7 +1,7 @@
 """What every public function of the rooms papers stand on does with NaN, emptiness and wrong shapes.
 
 tests/bad_input/<room>.py holds one good call per function (GOOD); each of its tensors is spoilt in turn. A spoilt call
-must raise one `ValueError` that names the argument (or the one it no longer fits). A function that takes tensors and
+must raise one `ValueError` that names the spoilt argument. A function that takes tensors and
 isn't listed fails the last test. ELSEWHERE: functions without a table entry, with the reason; ANY_RANK: arguments that
 may have other axes; FEWER: those that may have one less; ANY_NUMBER: arguments in which NaN has a documented meaning.
 """
@@ -66,9 +66,8 @@ def test_a_good_call_is_good(key):
 
 @pytest.mark.parametrize("key", GOOD)
 def test_a_spoilt_tensor_is_refused_by_name(key):
-    names = [name for name, value in GOOD[key]().items() if isinstance(value, Tensor | np.ndarray)]
     for name, bad in spoilt(key):
-        with pytest.raises(ValueError, match=rf"\b({'|'.join(names)})\b"):
+        with pytest.raises(ValueError, match=rf"\b{name}\b"):
             call(key, {**GOOD[key](), name: bad})
     plt.close("all")
 
