@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from tokenizers import AddedToken
 
-from tests.diffusion.tiny import tiny_pipeline
+from tests.generative.tiny import tiny_pipeline
 from tests.papers.hub import tiny_tokenizer
 
 VISION = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")

@@ -4,8 +4,8 @@ import diffusers
 import pytest
 import torch
 
-from shared.diffusion import SCHEDULERS, Sampler
-from tests.diffusion.tiny import tiny_pipeline
+from shared.generative import SCHEDULERS, Sampler
+from tests.generative.tiny import tiny_pipeline
 
 BASE, CONCEPT = "a circle", "a red circle"
 STEPS, SEEDS = 6, [3, 1, 4]

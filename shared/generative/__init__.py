@@ -1,8 +1,8 @@
 """Sampling from text-to-image diffusion with interventions, judges of what a sample shows, insertion curves (PCI)."""
 
-from shared.diffusion._curve import CISResult, bootstrap_mean, cis_curve, lock_in, wilson
-from shared.diffusion._judges import ClipJudge, FactorJudge, ImageJudge, VQAJudge
-from shared.diffusion._sampler import SCHEDULERS, Sampler, State, Trajectory
+from shared.generative._curve import CISResult, bootstrap_mean, cis_curve, lock_in, wilson
+from shared.generative._judges import ClipJudge, FactorJudge, ImageJudge, VQAJudge
+from shared.generative._sampler import SCHEDULERS, Sampler, State, Trajectory
 
 __all__ = [
     "SCHEDULERS",

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from shared.diffusion import ClipJudge, FactorJudge, ImageJudge, VQAJudge
+from shared.generative import ClipJudge, FactorJudge, ImageJudge, VQAJudge
 
 
 class Levels(nn.Module):

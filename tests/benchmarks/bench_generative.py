@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from shared import zoo
-from shared.diffusion import FactorJudge, Sampler, cis_curve
+from shared.generative import FactorJudge, Sampler, cis_curve
 
 BASE, CONCEPT, QUESTION = "a circle", "a red circle", ("colour", "red")
 

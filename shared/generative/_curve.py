@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from shared._checks import check_array, check_range
-from shared.diffusion._judges import ImageJudge
-from shared.diffusion._sampler import Sampler, Trajectory
+from shared.generative._judges import ImageJudge
+from shared.generative._sampler import Sampler, Trajectory
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from shared.diffusion import CISResult, Sampler, bootstrap_mean, cis_curve, lock_in, wilson
-from shared.diffusion._curve import crossing
-from tests.diffusion.tiny import tiny_pipeline
+from shared.generative import CISResult, Sampler, bootstrap_mean, cis_curve, lock_in, wilson
+from shared.generative._curve import crossing
+from tests.generative.tiny import tiny_pipeline
 
 BASE, CONCEPT, STEPS = "a circle", "a red circle", 4
 
