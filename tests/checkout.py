@@ -57,7 +57,7 @@ class Checkout:
         shutil.copy(ROOT / "papers" / "Snakefile", root / "papers")
         (root / "data").symlink_to(ROOT / "data")
         self.env = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
-        for name in ("REPRISE_FIGURES", "NUMBA_NUM_THREADS"):  # a job sets its own
+        for name in ("REPRISE_FIGURES", "REPRISE_RUN", "REPRISE_KEY", "NUMBA_NUM_THREADS"):  # a job sets its own
             self.env.pop(name, None)
         self._started: list[subprocess.Popen] = []
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import json
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
-from shared.compendium.paths import PAPERS, ROOT
+from shared.compendium.paths import PAPERS, ROOT, canonical, sha256
 
 _SHARED = ROOT / "shared"
 
@@ -22,6 +25,18 @@ def inputs(slug: str) -> list[Path]:
     except (OSError, ValueError, SyntaxError, KeyError):  # no notebook or a broken one: its own job will say so
         reached = set()
     return sorted({*own, *reached})
+
+
+def run_key(notebook: str, parameters: Mapping[str, Any]) -> str:
+    """What decides the numbers of a run of `notebook`, as one hash: its inputs' contents, the locked packages,
+    Python's minor version and the parameters."""
+    files = [*inputs(notebook), ROOT / "requirements.lock"]
+    parts = {
+        "inputs": {path.relative_to(ROOT).as_posix(): sha256(path) for path in files},
+        "python": list(sys.version_info[:2]),
+        "parameters": dict(parameters),
+    }
+    return hashlib.sha256(canonical(parts).encode()).hexdigest()
 
 
 def notebook_source(path: Path) -> str:

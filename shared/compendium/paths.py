@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 PAPERS = ROOT / "papers"
@@ -25,9 +27,30 @@ def figures_dir() -> Path:
     return Path(os.environ.get("REPRISE_FIGURES") or ROOT / "figures")
 
 
-def run_dir(slug: str, scale: str = "small") -> Path:
-    """Folder of a paper's figures and results at a scale: `figures/<slug>`, at paper scale `figures/<slug>/paper`."""
-    return figures_dir() / slug / ("paper" if scale == "paper" else "")
+def run_dir(notebook: str, scale: str = "small") -> Path:
+    """Folder of a notebook's official figures and results: `figures/<notebook>`, at paper scale its `paper` folder.
+
+    `notebook` is a paper's slug or `<slug>/more_<topic>`. The runner alone writes there; see `output_dir`.
+    """
+    return figures_dir() / notebook / ("paper" if scale == "paper" else "")
+
+
+def output_dir(notebook: str, scale: str, parameters: Mapping[str, Any]) -> Path:
+    """Folder a run of `notebook` writes to.
+
+    Under the runner, which sets REPRISE_RUN, that is the official one (`run_dir`). Any other run, in JupyterLab or by
+    a plain papermill call, has one of its own: `figures/<notebook>/runs/<hash of its parameters>`, so that it can't
+    pass for the official results.
+    """
+    if official := os.environ.get("REPRISE_RUN"):
+        return Path(official)
+    text = canonical({**parameters, "scale": scale})
+    return figures_dir() / notebook / "runs" / hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def canonical(value: Any) -> str:
+    """`value` as JSON in one spelling only: sorted names, no spaces."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def known_papers(folder: Path = PAPERS) -> list[str]:

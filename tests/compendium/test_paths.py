@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from shared.compendium.paths import ROOT, atomic_path, cache_dir, sha256
+from shared.compendium.paths import ROOT, atomic_path, cache_dir, output_dir, run_dir, sha256
 
 
 def test_a_reader_sees_the_old_file_until_the_new_one_is_whole(tmp_path):
@@ -69,3 +69,20 @@ def test_cache_can_lie_elsewhere(monkeypatch, tmp_path):
 def test_sha256_is_the_standard_one(tmp_path):
     (tmp_path / "x").write_bytes(b"abc")
     assert sha256(tmp_path / "x") == hashlib.sha256(b"abc").hexdigest()
+
+
+def test_only_the_runner_writes_official_results(tmp_path, monkeypatch):
+    monkeypatch.setenv("REPRISE_FIGURES", str(tmp_path))
+    monkeypatch.delenv("REPRISE_RUN", raising=False)
+    own = [output_dir("tiny", "small", {"seed": seed, "size": 3}) for seed in (0, 1)]
+    assert len({*own, output_dir("tiny", "paper", {"seed": 0, "size": 3})}) == 3
+    assert own[0] == output_dir("tiny", "small", {"size": 3, "seed": 0})
+    assert {path.parent for path in own} == {run_dir("tiny") / "runs"}
+    monkeypatch.setenv("REPRISE_RUN", str(run_dir("tiny", "paper")))
+    assert output_dir("tiny", "paper", {"seed": 1}) == tmp_path / "tiny" / "paper"
+
+
+def test_more_notebooks_have_folders_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("REPRISE_FIGURES", str(tmp_path))
+    assert run_dir("tiny/more_costs") == tmp_path / "tiny" / "more_costs"
+    assert run_dir("tiny/more_costs", "paper") == tmp_path / "tiny" / "more_costs" / "paper"

@@ -34,9 +34,10 @@ def test_runs_at_paper_scale(slug, tmp_path, monkeypatch):
     assert not {"scale", "seed", "device"} & tiny.PARAMETERS.keys(), "PARAMETERS only shrink loops"
     assert tiny.PARAMETERS.keys() <= notebook_parameters(slug).keys()
     hub, figures = tmp_path / "hub", tmp_path / "figures"
+    run = figures / slug / "paper"
     hub.mkdir()
     tiny.build(hub)
-    for name, value in {"HUB": hub, "FIGURES": figures, "DRY_RUN": 1}.items():
+    for name, value in {"HUB": hub, "FIGURES": figures, "RUN": run, "DRY_RUN": 1}.items():
         monkeypatch.setenv(f"REPRISE_{name}", str(value))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
@@ -50,7 +51,7 @@ def test_runs_at_paper_scale(slug, tmp_path, monkeypatch):
         progress_bar=False,
     )
 
-    results = json.loads((figures / slug / "paper" / "results.json").read_text(encoding="utf-8"))
+    results = json.loads((run / "results.json").read_text(encoding="utf-8"))
     assert results["dry_run"]
     assert results["parameters"]["scale"] == "paper"
     assert results["figures"], "no figure was drawn"
