@@ -19,7 +19,7 @@ import pytest
 import torch
 from torch import Tensor
 
-ROOMS = ("concepts", "embeddings", "federated", "lrp", "metrics", "patterns", "plots", "probes", "vision")
+ROOMS = ("concepts", "embeddings", "federated", "lrp", "metrics", "nets", "patterns", "plots", "probes", "vision")
 TABLES = {room: importlib.import_module(f"tests.bad_input.{room}") for room in ROOMS}
 GOOD = {f"{room}.{name}": make for room, table in TABLES.items() for name, make in table.GOOD.items()}
 

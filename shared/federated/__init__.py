@@ -5,7 +5,6 @@
 
 from shared.federated._aggregate import Aggregator, DPFedAvg, FedAvg, FedAvgM, FedOpt, FedProx, Scaffold
 from shared.federated._client import Clients, LocalTrainer, LocalTraining, accuracy, cross_entropy, evaluate_states
-from shared.federated._nets import build_net
 from shared.federated._partition import (
     label_counts,
     partition_classes,
@@ -78,7 +77,6 @@ __all__ = [
     "Update",
     "Updates",
     "accuracy",
-    "build_net",
     "check_state",
     "cross_entropy",
     "evaluate_states",

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from sklearn.datasets import load_digits
 
-from shared.federated import Clients, LocalTraining, Strategy, build_net, payload_bytes, simulate, state_of
+from shared.federated import Clients, LocalTraining, Strategy, payload_bytes, simulate, state_of
+from shared.nets import build_net
 
 LOCAL = LocalTraining(lr=0.1, steps=2, batch_size=8)
 PER_CLIENT = 16
@@ -25,7 +26,7 @@ def _federation(clients: int) -> tuple[torch.nn.Module, Clients]:
     rng = np.random.default_rng(0)
     parts = [rng.choice(len(data.target), PER_CLIENT, replace=False) for _ in range(clients)]
     x, y = torch.tensor(data.data / 16, dtype=torch.float32), torch.tensor(data.target)
-    return build_net("mlp", (64,), 10, seed=0, hidden=[64]), Clients(x, y, parts)
+    return build_net("mlp", (64,), 10, generator=torch.Generator().manual_seed(0), hidden=[64]), Clients(x, y, parts)
 
 
 def _ours(clients: int, rounds: dict[str, int], repeats: int = 3) -> dict[str, float]:
@@ -80,7 +81,7 @@ def _flower(clients: int, rounds: int) -> tuple[float, int]:
 def run(quick: bool = False) -> list[dict]:
     """Rows as the runner of the benchmarks wants them."""
     rows, growth = [], {"batched": {}, "loop": {}, "Flower simulation": {}}
-    size = payload_bytes(state_of(build_net("mlp", (64,), 10, seed=0, hidden=[64])))
+    size = payload_bytes(state_of(build_net("mlp", (64,), 10, hidden=[64])))
     for clients in (10, 100) if quick else (10, 100, 1000):
         found = _ours(clients, {"vmap": 20, "loop": 10} if clients < 1000 else {"vmap": 5, "loop": 2})
         ours, loop = growth["batched"][clients], growth["loop"][clients] = found["vmap"], found["loop"]

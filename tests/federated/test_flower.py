@@ -31,7 +31,6 @@ from shared.federated import (
     Strategy,
     TrimmedMean,
     accuracy,
-    build_net,
     evaluate_states,
     label_counts,
     partition_classes,
@@ -45,6 +44,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp import strategy as theirs
 
 from shared.federated.flower import FlowerStrategy, client_app
+from shared.nets import build_net
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCAL = LocalTraining(lr=0.1, epochs=2, batch_size=4)
@@ -94,7 +94,7 @@ class ProcessGrid(Grid):
 def federation(digits):
     rng = np.random.default_rng(3)
     parts = np.split(rng.permutation(70), [5, 17, 25, 40, 52])
-    net = build_net("mlp", (64,), 10, seed=0, hidden=[12])
+    net = build_net("mlp", (64,), 10, generator=torch.Generator().manual_seed(0), hidden=[12])
     clients = Clients(*digits, parts)
 
     def load(context):
@@ -134,7 +134,7 @@ def test_flower_equals_the_simulation(federation, make):
 def test_local_noise_is_the_simulation_s(digits):
     local = LocalTraining(lr=0.1, steps=1, clip=0.5, noise=0.1)
     clients = Clients(*digits, [np.arange(4), np.arange(4, 9)])
-    net = build_net("mlp", (64,), 10, seed=0, hidden=[12])
+    net = build_net("mlp", (64,), 10, generator=torch.Generator().manual_seed(0), hidden=[12])
     app = client_app(lambda c: (net, *(v[clients.parts[c.node_config["partition-id"]]] for v in digits), local))
     _, arrays = run_flower(net, app, Strategy(), 2, clients=2)
     expected = simulate(net, clients, Strategy(), 2, local=local, seed=7).params
@@ -187,7 +187,7 @@ def test_entropy_selection_on_counts_that_clients_sent(digits):
     labels = digits[1].numpy()
     parts = partition_classes(labels[:300], 12, 2, np.random.default_rng(0))
     clients = Clients(*digits, parts)
-    net = build_net("mlp", (64,), 10, seed=0, hidden=[12])
+    net = build_net("mlp", (64,), 10, generator=torch.Generator().manual_seed(0), hidden=[12])
     app = client_app(lambda c: (net, *(v[clients.parts[c.node_config["partition-id"]]] for v in digits), LOCAL))
 
     def entropy(counts):
@@ -275,7 +275,8 @@ from safetensors.torch import save_file
 from sklearn.datasets import load_digits
 from flwr.app import ArrayRecord
 from flwr.serverapp import ServerApp
-from shared.federated import LocalTraining, Strategy, DaisyChain, build_net
+from shared.federated import LocalTraining, Strategy, DaisyChain
+from shared.nets import build_net
 from shared.federated.flower import FlowerStrategy, client_app
 
 torch.set_num_threads(1)
@@ -289,7 +290,7 @@ def load(context):
 
 
 def net():
-    return build_net("mlp", (64,), 10, seed=0, hidden=[24])
+    return build_net("mlp", (64,), 10, generator=torch.Generator().manual_seed(0), hidden=[24])
 
 
 def stall(message, context, call_next):
@@ -365,7 +366,7 @@ def expected_run(dropout):
     data = pytest.importorskip("sklearn.datasets").load_digits()
     x, y = torch.tensor(data.data / 16, dtype=torch.float32), torch.tensor(data.target)
     clients = Clients(x, y, np.split(np.random.default_rng(3).permutation(600), 4))
-    net = build_net("mlp", (64,), 10, seed=0, hidden=[24])
+    net = build_net("mlp", (64,), 10, generator=torch.Generator().manual_seed(0), hidden=[24])
     local = LocalTraining(lr=0.1, epochs=2, batch_size=16)
     score = {"test": evaluate_states(net, accuracy, x[600:], y[600:])}
     return simulate(net, clients, Strategy(), 3, local=local, seed=7, dropout=dropout, evaluate=score)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 from tqdm.auto import tqdm
 
+from shared.nets import PatchHead
 from shared.vision import (
     BACKGROUNDS,
     COLOURS,
@@ -27,7 +28,6 @@ from shared.vision import (
     hidden_patches,
     shapes_world,
 )
-from shared.zoo._architectures import PatchHead
 from shared.zoo._models import SHIPPED, load_model
 from shared.zoo.recipes._clip import NAME as CLIP
 from shared.zoo.recipes._clip import SIDE, prepare

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits, mse_loss, pad
 from tqdm.auto import tqdm
 
+from shared.nets import ConceptAutoencoder, ConceptJudge
 from shared.vision import CONCEPTS, concept_images
-from shared.zoo._architectures import ConceptAutoencoder, ConceptJudge
 from shared.zoo._models import SHIPPED
 from shared.zoo.recipes._train import one_thread
 from shared.zoo.recipes._write import write_json, write_model_card, write_weights

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, cross_entropy, pad
 from tqdm.auto import tqdm
 
-from shared.zoo._architectures import FactorCNN
+from shared.nets import FactorCNN
 from shared.zoo._models import SHIPPED
 from shared.zoo.recipes._diffusion import FACTORS, draw_world
 from shared.zoo.recipes._train import one_thread

@@ -1,0 +1,27 @@
+"""Small architectures: plain modules with named blocks, so that hooks and rules find their layers.
+
+>>> import torch
+>>> net = SmallResNet(3, 10, widths=(4, 8)).eval()
+>>> net(torch.rand(2, 3, 16, 16)).shape
+torch.Size([2, 10])
+>>> [name for name, _ in net.named_children()]
+['stem', 'stages', 'pool', 'flatten', 'classifier']
+"""
+
+from shared.nets._autoencoder import ConceptAutoencoder, ConceptJudge
+from shared.nets._build import build_net
+from shared.nets._conv import ConvNorm, SmallResNet, SmallVGG
+from shared.nets._efficientnet import EfficientNetLite0
+from shared.nets._factors import FactorCNN, PatchHead
+
+__all__ = [
+    "ConceptAutoencoder",
+    "ConceptJudge",
+    "ConvNorm",
+    "EfficientNetLite0",
+    "FactorCNN",
+    "PatchHead",
+    "SmallResNet",
+    "SmallVGG",
+    "build_net",
+]
