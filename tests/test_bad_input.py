@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -19,7 +20,7 @@ import pytest
 import torch
 from torch import Tensor
 
-ROOMS = ("concepts", "embeddings", "federated", "lrp", "metrics", "nets", "patterns", "plots", "probes", "vision")
+ROOMS = tuple(sorted(path.stem for path in Path(__file__).with_name("bad_input").glob("*.py") if path.stem != "good"))
 TABLES = {room: importlib.import_module(f"tests.bad_input.{room}") for room in ROOMS}
 GOOD = {f"{room}.{name}": make for room, table in TABLES.items() for name, make in table.GOOD.items()}
 

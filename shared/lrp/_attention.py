@@ -1,4 +1,4 @@
-"""Attention patterns and the relevance of heads and attention weights."""
+"""The relevance of attention heads and attention weights, and the tap that sees them."""
 
 from __future__ import annotations
 
@@ -9,17 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from shared._checks import check_choice, check_finite, check_range, check_shape
 from shared.hooks import wrap_attention
 from shared.lrp._attribute import attribute, default_composite
 from shared.lrp._composites import Composite
 from shared.lrp._errors import UnsupportedModule
 from shared.lrp._probes import times
 
-HEAD_REDUCTIONS = ("mean", "max", "min")
 
-
-class _Tap:
+class AttentionTap:
     """Keeps each attention module's output `(B, S, H, d)` and what flows back to it on each backward pass."""
 
     def __init__(self) -> None:
@@ -99,7 +96,7 @@ def head_relevance(
 
     Conserves: the signed sum over a layer's heads is the relevance that enters its output projection.
     """
-    tap = _Tap()
+    tap = AttentionTap()
     many = _run(tap, tap.heads, model, x, target, composite, options)
     relevance = tap.collect(lambda module, c: times(tap.outputs[module], c), many)  # (..., B, L, S, H, d)
     relevance = relevance.clamp(min=0) if positive else relevance
@@ -115,7 +112,7 @@ def attention_relevance(
     With AttnLRP the weights share the relevance of `A V` half and half with the values; with CP-LRP, where they are
     constants, this is the relevance that flows through each weight.
     """
-    tap = _Tap()
+    tap = AttentionTap()
     composite = composite if composite is not None else default_composite(model)
     share = 0.5 if composite.transformer == "attnlrp" else 1.0
     many = _run(tap, tap.weights, model, x, target, composite, options)
@@ -128,23 +125,11 @@ def attention_relevance(
 
 
 def _run(
-    tap: _Tap, wrapper: Any, model: nn.Module, x: Any, target: Any, composite: Composite | None, options: Any
+    tap: AttentionTap, wrapper: Any, model: nn.Module, x: Any, target: Any, composite: Composite | None, options: Any
 ) -> bool:
     with tap.watching(model, wrapper):
         attribute(model, x, target, composite, **options)
     return isinstance(target, list | tuple) or isinstance(options.get("conditions"), list | tuple)
-
-
-def raw_attention(model: nn.Module, x: Any) -> Tensor:
-    """The attention weights of every layer, `(B, L, H, S, S)`; x as for `attribute`. No gradients."""
-    tap = _Tap()
-    with tap.watching(model, tap.weights), torch.no_grad():
-        if isinstance(x, Tensor):
-            model(x)
-        else:
-            model(**x)
-    check_found(tap.outputs)
-    return torch.stack([weights for weights, _ in tap.patterns.values()], dim=1)
 
 
 def attention_weights(
@@ -174,28 +159,3 @@ def attention_weights(
 def _repeat(module: Any, states: Tensor) -> Tensor:
     """Key and value heads shared by groups of queries, repeated."""
     return states.repeat_interleave(getattr(module, "num_key_value_groups", 1), dim=1)
-
-
-def rollout(attention: Tensor, *, residual: float = 0.5, heads: str = "mean") -> Tensor:
-    """Attention rollout (Abnar & Zuidema 2020): the product over layers of head-averaged attention with the residual.
-
-    Args:
-        attention: `(B, L, H, S, S)`, as `raw_attention` gives it.
-        residual: weight of the identity in each layer (0.5 in the paper).
-        heads: "mean", "max" or "min" over heads.
-
-    Returns:
-        `(B, S, S)`: how much each position (row) draws on each input token (column); rows sum to 1.
-    """
-    check_shape("attention", attention, ("B", "L", "H", "S", "S"))
-    check_finite("attention", attention)
-    check_range("residual", residual, 0.0, 1.0)
-    check_choice("heads", heads, HEAD_REDUCTIONS)
-    layers = attention.mean(2) if heads == "mean" else getattr(attention, f"a{heads}")(2)
-    eye = torch.eye(attention.shape[-1], dtype=attention.dtype, device=attention.device)
-    mixed = (1 - residual) * layers + residual * eye
-    mixed = mixed / mixed.sum(-1, keepdim=True)
-    flow = mixed[:, 0]
-    for layer in mixed.unbind(1)[1:]:
-        flow = layer @ flow
-    return flow

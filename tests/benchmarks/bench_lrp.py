@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from shared.attribution import alti_logit, raw_attention, rollout
 from shared.lrp import (
     CPLRP,
     AnyLinear,
@@ -33,11 +34,8 @@ from shared.lrp import (
     EpsilonGammaBox,
     EpsilonPlus,
     Norm,
-    alti_logit,
     attribute,
     contrast,
-    raw_attention,
-    rollout,
 )
 
 Row = dict[str, Any]

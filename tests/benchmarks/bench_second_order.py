@@ -21,15 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from shared.lrp import (
-    AnyLinear,
-    Composite,
-    Ensemble,
-    Epsilon,
-    explain_uncertainty,
-    gamma_except_last,
-    second_order,
-)
+from shared.attribution import Ensemble, explain_uncertainty, gamma_except_last, second_order
+from shared.lrp import AnyLinear, Composite, Epsilon
 from shared.metrics import KernelDensity
 
 Row = dict[str, Any]

@@ -18,7 +18,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from bench_lrp import Row, plain_cnn, row, seconds, vgg_like, zennit_attribution, zennit_composite
 
-from shared.lrp import EpsilonPlus, attribute, choose_classes, class_gradients, var_map
+from shared.attribution import choose_classes, class_gradients, var_map
+from shared.lrp import EpsilonPlus, attribute
 from shared.metrics import grid_pointing_game
 
 CLASSES, STEPS = 8, 8

@@ -6,16 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from shared.attribution import raw_attention
 from shared.hooks import edit, wrap_attention
-from shared.lrp import (
-    CPLRP,
-    AttnLRP,
-    Composite,
-    UnsupportedModule,
-    attribute,
-    head_relevance,
-    raw_attention,
-)
+from shared.lrp import CPLRP, AttnLRP, Composite, UnsupportedModule, attribute, head_relevance
 
 transformer = pytest.mark.parametrize(
     "composite", [AttnLRP(), CPLRP(), AttnLRP(gamma_linear=0.1, gamma_conv=0.25)], ids=["attnlrp", "cp", "gamma"]

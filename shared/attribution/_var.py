@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from shared._checks import check_choice, check_finite, check_range, check_shape
-from shared.lrp._inputs import frozen, output_tensor
+from shared.lrp.engine import frozen, output_tensor
 
 SCALES = ("none", "max", "p99")
 

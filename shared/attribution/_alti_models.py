@@ -10,10 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from shared.hooks import capture, find_module
-from shared.lrp._attention import _Tap
-from shared.lrp._errors import unsupported
-from shared.lrp._inputs import EMBEDS, TOKENS, Inputs, last_positions, output_tensor
-from shared.lrp._transformers import RMS_NORMS
+from shared.lrp.engine import (
+    EMBEDS,
+    RMS_NORMS,
+    TOKENS,
+    AttentionTap,
+    Inputs,
+    last_positions,
+    output_tensor,
+    unsupported,
+)
 
 
 @dataclass(frozen=True)
@@ -124,7 +130,7 @@ def record(model: nn.Module, layout: Layout, x: Any, position: int | Tensor | No
     attended, mlps = ([f"{block}.{part}" for block in blocks] for part in (layout.projection, layout.mlp))
     last_only = position is None and "logits_to_keep" in inputs.accepts
     last_only = last_only and (inputs.mask is None or bool(inputs.mask[:, -1].all()))
-    tap = _Tap()
+    tap = AttentionTap()
     with (
         tap.watching(model, tap.weights),
         capture(model, blocks, at="input") as entering,

@@ -19,11 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from shared._checks import check_choice
+from shared.attribution._alti_models import Layout, LinearNorm, Record, layout_of, matrix, record, wide
 from shared.hooks import find_module
-from shared.lrp._alti_models import Layout, LinearNorm, Record, layout_of, matrix, record, wide
-from shared.lrp._composites import check_ready
-from shared.lrp._inputs import frozen
-from shared.lrp._targets import weights_of
+from shared.lrp.engine import check_ready, frozen, weights_of
 
 NORMS = (1, 2)
 

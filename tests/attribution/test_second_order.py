@@ -5,14 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from shared.lrp import (
-    AnyLinear,
-    Composite,
+from shared.attribution import (
     Ensemble,
-    Epsilon,
-    Gamma,
-    UnsupportedModule,
-    attribute,
     explain_members,
     explain_uncertainty,
     explain_variance,
@@ -20,6 +14,7 @@ from shared.lrp import (
     predictive_variance,
     second_order,
 )
+from shared.lrp import AnyLinear, Composite, Epsilon, Gamma, UnsupportedModule, attribute
 
 pytestmark = pytest.mark.filterwarnings("ignore:Input Tensor 0 did not already require gradients")  # captum's
 METHODS = ("lrp", "gi", "ig")

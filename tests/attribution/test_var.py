@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from shared.lrp import attribute, choose_classes, class_gradients, class_softmax, shared_map, var_map
+from shared.attribution import choose_classes, class_gradients, class_softmax, shared_map, var_map
+from shared.lrp import attribute
 from tests.lrp.conftest import ResidualNet, randomize_norms
 
 

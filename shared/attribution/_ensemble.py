@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from shared._checks import check_range
-from shared.lrp._errors import unsupported
-from shared.lrp._ops import StackedLinear
+from shared.lrp.engine import StackedLinear, unsupported
 
 ELEMENTWISE = (
     nn.ReLU,

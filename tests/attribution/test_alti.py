@@ -10,9 +10,10 @@ import torch
 import transformers as t
 from torch import nn
 
+from shared.attribution import alti_logit
+from shared.attribution._alti import mix
 from shared.hooks import attention_modules
-from shared.lrp import UnsupportedModule, alti_logit, attribute, contrast
-from shared.lrp._alti import mix
+from shared.lrp import UnsupportedModule, attribute, contrast
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "alti_gpt2.npz"
 SIZES = dict(vocab_size=40, hidden_size=24, num_hidden_layers=3, num_attention_heads=4, pad_token_id=0)

@@ -15,12 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from shared._checks import check_choice, check_finite, check_range, check_shape
-from shared.lrp._attribute import attribute
-from shared.lrp._composites import Composite, check_ready
-from shared.lrp._ensemble import Ensemble
-from shared.lrp._inputs import frozen, output_tensor
-from shared.lrp._ops import Convolution, Linear, linear_op
-from shared.lrp._rules import Epsilon, Gamma
+from shared.attribution._ensemble import Ensemble
+from shared.lrp import Composite, Convolution, Epsilon, Gamma, Linear, attribute
+from shared.lrp.engine import check_ready, frozen, linear_op, output_tensor
 
 FIRST_ORDER = ("lrp", "gi", "ig")
 Members = Ensemble | Sequence[nn.Module]
@@ -70,8 +67,8 @@ def second_order(explanations: Tensor, outputs: Tensor, *, ddof: int = 0) -> Sec
     """
     if explanations.ndim < 4:
         raise ValueError(f"explanations has shape {tuple(explanations.shape)}; expected (M, B, K, *features)")
-    check_shape("outputs", outputs, tuple(explanations.shape[:3]))
     check_finite("explanations", explanations)
+    check_shape("outputs", outputs, tuple(explanations.shape[:3]))
     divisor = _divisor(len(explanations), ddof)
     explanations = explanations.detach()
     centred = explanations - explanations.mean(0)

@@ -1,0 +1,50 @@
+"""What attention itself says, without a gradient: its weights, and their product over layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from shared._checks import check_choice, check_finite, check_range, check_shape
+from shared.lrp.engine import AttentionTap, check_found
+
+HEAD_REDUCTIONS = ("mean", "max", "min")
+
+
+def raw_attention(model: nn.Module, x: Any) -> Tensor:
+    """The attention weights of every layer, `(B, L, H, S, S)`; x as for `attribute`. No gradients."""
+    tap = AttentionTap()
+    with tap.watching(model, tap.weights), torch.no_grad():
+        if isinstance(x, Tensor):
+            model(x)
+        else:
+            model(**x)
+    check_found(tap.outputs)
+    return torch.stack([weights for weights, _ in tap.patterns.values()], dim=1)
+
+
+def rollout(attention: Tensor, *, residual: float = 0.5, heads: str = "mean") -> Tensor:
+    """Attention rollout (Abnar & Zuidema 2020): the product over layers of head-averaged attention with the residual.
+
+    Args:
+        attention: `(B, L, H, S, S)`, as `raw_attention` gives it.
+        residual: weight of the identity in each layer (0.5 in the paper).
+        heads: "mean", "max" or "min" over heads.
+
+    Returns:
+        `(B, S, S)`: how much each position (row) draws on each input token (column); rows sum to 1.
+    """
+    check_shape("attention", attention, ("B", "L", "H", "S", "S"))
+    check_finite("attention", attention)
+    check_range("residual", residual, 0.0, 1.0)
+    check_choice("heads", heads, HEAD_REDUCTIONS)
+    layers = attention.mean(2) if heads == "mean" else getattr(attention, f"a{heads}")(2)
+    eye = torch.eye(attention.shape[-1], dtype=attention.dtype, device=attention.device)
+    mixed = (1 - residual) * layers + residual * eye
+    mixed = mixed / mixed.sum(-1, keepdim=True)
+    flow = mixed[:, 0]
+    for layer in mixed.unbind(1)[1:]:
+        flow = layer @ flow
+    return flow

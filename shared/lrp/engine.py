@@ -1,0 +1,29 @@
+"""The engine's parts that other rooms build their methods on: a model's call, its logits, targets, linear layers.
+
+What a user of LRP needs stands in `shared.lrp`.
+"""
+
+from shared.lrp._attention import AttentionTap, check_found
+from shared.lrp._composites import check_ready
+from shared.lrp._errors import unsupported
+from shared.lrp._inputs import EMBEDS, TOKENS, Inputs, frozen, last_positions, output_tensor
+from shared.lrp._ops import StackedLinear, linear_op
+from shared.lrp._targets import weights_of
+from shared.lrp._transformers import RMS_NORMS
+
+__all__ = [
+    "EMBEDS",
+    "RMS_NORMS",
+    "TOKENS",
+    "AttentionTap",
+    "Inputs",
+    "StackedLinear",
+    "check_found",
+    "check_ready",
+    "frozen",
+    "last_positions",
+    "linear_op",
+    "output_tensor",
+    "unsupported",
+    "weights_of",
+]
