@@ -6,6 +6,7 @@
 0.616 [0.578, 0.654] at 95%
 """
 
+from shared.stats._centres import geometric_median
 from shared.stats._intervals import (
     Interval,
     difference_interval,
@@ -13,11 +14,22 @@ from shared.stats._intervals import (
     paired_interval,
     wilson_interval,
 )
+from shared.stats._ranks import CORRELATIONS, auroc, average_precision, pearson, rank_correlation
+from shared.stats._tests import STATISTICS, PermutationResult, permutation_test
 
 __all__ = [
+    "CORRELATIONS",
+    "STATISTICS",
     "Interval",
+    "PermutationResult",
+    "auroc",
+    "average_precision",
     "difference_interval",
+    "geometric_median",
     "mean_interval",
     "paired_interval",
+    "pearson",
+    "permutation_test",
+    "rank_correlation",
     "wilson_interval",
 ]
