@@ -36,15 +36,6 @@ from shared.embeddings._sphere import (
     tangents,
     to_lonlat,
 )
-from shared.embeddings._synth import (
-    ball_surface,
-    circle,
-    gaussian_clusters,
-    lift,
-    smiley,
-    two_view_clusters,
-    uniform_clusters,
-)
 
 __all__ = [
     "DTSNE",
@@ -59,9 +50,7 @@ __all__ = [
     "angle_errors",
     "angle_loss",
     "angles",
-    "ball_surface",
     "bandwidths",
-    "circle",
     "classical_scaling",
     "confetti",
     "denoise",
@@ -74,7 +63,6 @@ __all__ = [
     "exp_map",
     "face_on",
     "from_lonlat",
-    "gaussian_clusters",
     "global_corr",
     "jedi_objective",
     "js_divergence",
@@ -82,7 +70,6 @@ __all__ = [
     "kl_objective",
     "knn_recall",
     "label_distances",
-    "lift",
     "local_corr",
     "nearest",
     "neighbour_affinities",
@@ -99,11 +86,8 @@ __all__ = [
     "random_rotation",
     "retract",
     "rms_radii",
-    "smiley",
     "tangents",
     "to_lonlat",
     "triples",
     "trustworthiness",
-    "two_view_clusters",
-    "uniform_clusters",
 ]

@@ -13,7 +13,6 @@ training point supports the explained class.
 
 from shared.influence._base import Attributor, Random
 from shared.influence._classifier import Checkpoint, Classifier
-from shared.influence._controlled import add_mark, flip_labels, group_labels, mark_mask, random_subsets
 from shared.influence._dual import DualDA, RepresenterPoints
 from shared.influence._gradients import RandomProjection, TracIn, per_sample_gradients
 from shared.influence._ihvp import DivergenceError
@@ -29,6 +28,7 @@ from shared.influence._metrics import (
     topk_cardinality,
 )
 from shared.influence._similarity import Similarity
+from shared.influence._subsets import random_subsets
 from shared.influence._svm import CrammerSingerSVM
 from shared.influence._trak import TRAK
 from shared.influence._xda import PairMaps, class_map, explain_pairs
@@ -49,14 +49,10 @@ __all__ = [
     "Score",
     "Similarity",
     "TracIn",
-    "add_mark",
     "class_detection",
     "class_map",
     "explain_pairs",
-    "flip_labels",
-    "group_labels",
     "lds",
-    "mark_mask",
     "mislabelling_detection",
     "model_randomisation",
     "per_sample_gradients",

@@ -40,7 +40,6 @@ from shared.patterns._diffnaps_scores import (
     soft_f1_by_class,
 )
 from shared.patterns._diffnaps_step import diffnaps_gradients
-from shared.patterns._diffnaps_synth import PlantedData, class_patterns
 from shared.patterns._draw import draw_patterns
 from shared.patterns._fisher import log_fisher
 from shared.patterns._metrics import (
@@ -54,10 +53,8 @@ from shared.patterns._metrics import (
 )
 from shared.patterns._neighbours import nearest_items
 from shared.patterns._patterns import Pattern, pattern_text
-from shared.patterns._perturb import casualise, first_gender, swap_pronouns
 from shared.patterns._premise import Premise
 from shared.patterns._spotlight import Spotlight
-from shared.patterns._synthetic import Planted, plant_clauses, plant_conjunctions
 from shared.patterns._text import tokenize_words
 
 __all__ = [
@@ -67,8 +64,6 @@ __all__ = [
     "DiffNapsOutput",
     "Itemset",
     "Pattern",
-    "Planted",
-    "PlantedData",
     "Premise",
     "Score",
     "SoftF1",
@@ -78,8 +73,6 @@ __all__ = [
     "binary_linear",
     "binary_linear_transposed",
     "binomial_regret",
-    "casualise",
-    "class_patterns",
     "clause_accuracy",
     "code_length",
     "coverage_curve",
@@ -88,7 +81,6 @@ __all__ = [
     "diffnaps_loss",
     "draw_patterns",
     "exact_hits",
-    "first_gender",
     "frequent_itemsets",
     "gain",
     "gated_step",
@@ -104,15 +96,12 @@ __all__ = [
     "pattern_length",
     "pattern_table",
     "pattern_text",
-    "plant_clauses",
-    "plant_conjunctions",
     "premise_patterns",
     "significant_itemsets",
     "significant_patterns",
     "soft_f1",
     "soft_f1_by_class",
     "subgroups",
-    "swap_pronouns",
     "tokenize_words",
     "trap_violations",
     "tree_paths",

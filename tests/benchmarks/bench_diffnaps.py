@@ -23,11 +23,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from shared.patterns import (
     DiffNaps,
     DiffNapsNet,
-    class_patterns,
     diffnaps_gradients,
     premise_patterns,
     soft_f1_by_class,
 )
+from shared.worlds import plant_class_patterns
 
 Row = dict[str, Any]
 SECONDS, BYTES = 60, 4_000_000_000  # what FP-growth gets
@@ -103,7 +103,9 @@ def gpu_rows() -> list[Row]:
 
 
 def planted(d: int) -> tuple[np.ndarray, np.ndarray, dict]:
-    return class_patterns(d, rows_per_class=1000, patterns_per_class=10, background=20, rng=np.random.default_rng(0))
+    return plant_class_patterns(
+        d, rows_per_class=1000, patterns_per_class=10, background=20, generator=np.random.default_rng(0)
+    )
 
 
 def run_rows(quick: bool) -> list[Row]:

@@ -27,9 +27,10 @@ AIMS = {"openTSNE": 2.0}
 
 def _fit(method: str, n: int) -> None:
     """One fit of n points."""
-    from shared.embeddings import DTSNE, Mercat, gaussian_clusters
+    from shared.embeddings import DTSNE, Mercat
+    from shared.worlds import gaussian_clusters
 
-    X, _ = gaussian_clusters([n // 10] * 10, list(range(1, 11)), 50, np.random.default_rng(0))
+    X, _ = gaussian_clusters([n // 10] * 10, list(range(1, 11)), 50, generator=np.random.default_rng(0))
     if method in ("dtSNE", "t-SNE"):
         DTSNE(density=method == "dtSNE", method="approximate", random_state=0).fit(X)
     elif method == "Mercat":

@@ -14,20 +14,19 @@ from shared.embeddings import (
     classical_scaling,
     density_scale,
     distances,
-    gaussian_clusters,
     kl_objective,
     nos_area,
     nos_curve,
     rms_radii,
-    two_view_clusters,
 )
+from shared.worlds import gaussian_clusters, two_view_clusters
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "dtsnejedi.npz"
 
 
 @pytest.fixture(scope="module")
 def clusters():
-    return gaussian_clusters([60, 60, 60], [2, 4, 8], 20, np.random.default_rng(0))
+    return gaussian_clusters([60, 60, 60], [2, 4, 8], 20, generator=np.random.default_rng(0))
 
 
 def test_plain_tsne_step_by_step(clusters):
@@ -192,7 +191,7 @@ def test_divergence_is_an_error(clusters):
 
 @pytest.fixture(scope="module")
 def views():
-    X, a, b = two_view_clusters(150, np.random.default_rng(0))
+    X, a, b = two_view_clusters(150, generator=np.random.default_rng(0))
     return X, distances(X[:, :8]), a, b
 
 

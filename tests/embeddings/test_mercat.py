@@ -18,8 +18,6 @@ from shared.embeddings import (
     exp_map,
     face_on,
     from_lonlat,
-    gaussian_clusters,
-    lift,
     patch,
     project,
     random_rotation,
@@ -28,6 +26,7 @@ from shared.embeddings import (
     to_lonlat,
 )
 from shared.embeddings._mercat import _batches
+from shared.worlds import gaussian_clusters, lift_dimensions
 
 
 def unit(n, seed=0):
@@ -115,7 +114,7 @@ def test_coincident_and_antipodal_points_are_left_out():
 
 @pytest.fixture(scope="module")
 def clusters():
-    return gaussian_clusters([25] * 5, [2] * 5, 30, np.random.default_rng(0), extent=20)
+    return gaussian_clusters([25] * 5, [2] * 5, 30, generator=np.random.default_rng(0), extent=20)
 
 
 def test_fit_lowers_the_loss_and_raises_the_angles(clusters):
@@ -175,7 +174,7 @@ def test_auto_steps_are_linear_in_n():
 
 def test_denoise_finds_the_signal():
     rng = np.random.default_rng(9)
-    noisy = lift(5 * rng.standard_normal((200, 3)), 60, 0.3, rng)
+    noisy = lift_dimensions(5 * rng.standard_normal((200, 3)), 60, 0.3, generator=rng)
     assert denoise(noisy).shape == (200, 3)
     centred = noisy - noisy.mean(0)
     full = denoise(noisy, 60)
@@ -185,7 +184,7 @@ def test_denoise_finds_the_signal():
 def test_noise_biases_angles_and_denoising_helps():
     rng = np.random.default_rng(10)
     signal = 3 * rng.standard_normal((60, 2))
-    noisy = lift(signal, 1000, 0.5, rng)
+    noisy = lift_dimensions(signal, 1000, 0.5, generator=rng)
     from shared.embeddings import angles, triples
 
     at = triples(60, 5000, rng)

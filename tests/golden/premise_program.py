@@ -21,16 +21,20 @@ import numpy as np
 HERE = Path(__file__).parent
 
 
+def drawn(seed: int) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
 def cases() -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray | None, int]]:
     """Per case: dense X, labels, item vectors or None, number of neighbours."""
-    from shared.patterns import plant_clauses, plant_conjunctions
+    from shared.worlds import plant_clauses, plant_conjunctions
 
     made = {}
     for seed, (share, noise) in enumerate([(0.5, 0.0), (0.2, 0.1), (0.05, 0.1)]):
-        p = plant_conjunctions(np.random.default_rng(seed), n_rows=1000, n_items=100, minority=share, noise=noise)
+        p = plant_conjunctions(generator=drawn(seed), n_rows=1000, n_items=100, minority=share, noise=noise)
         made[f"planted_{seed}"] = (p.X.toarray(), p.y, None, 0)
     for seed in range(6):  # dense data with dependent columns: extensions, merges and replacements happen
-        rng = np.random.default_rng(100 + seed)
+        rng = drawn(100 + seed)
         y = (rng.random(400) < 0.4).astype(int)
         factors = rng.random((400, 6)) < 0.15 + 0.25 * (rng.random(6) < 0.5) * y[:, None]
         loads = rng.random((6, 24)) < 0.35
@@ -38,10 +42,10 @@ def cases() -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray | None, int]]:
         X[~X.any(1), 0] = True  # the program can't read empty rows
         made[f"dense_{seed}"] = (X, y, None, 0)
     for seed in range(3):
-        p = plant_clauses(np.random.default_rng(seed), n_rows=1500, n_items=200, background=0.008, n_patterns=6)
+        p = plant_clauses(generator=drawn(seed), n_rows=1500, n_items=200, background=0.008, n_patterns=6)
         made[f"clauses_{seed}"] = (p.X.toarray(), p.y, p.vectors, 4)
     for seed in range(3):
-        p = plant_clauses(np.random.default_rng(10 + seed), n_rows=800, n_items=60, background=0.02, n_patterns=4)
+        p = plant_clauses(generator=drawn(10 + seed), n_rows=800, n_items=60, background=0.02, n_patterns=4)
         made[f"crowded_{seed}"] = (p.X.toarray(), p.y, np.round(p.vectors, 6), 2)
     return made
 

@@ -11,12 +11,8 @@ import torch
 from scipy import stats
 
 from shared.influence import (
-    add_mark,
     class_detection,
-    flip_labels,
-    group_labels,
     lds,
-    mark_mask,
     mislabelling_detection,
     model_randomisation,
     random_subsets,
@@ -158,21 +154,7 @@ def test_agrees_with_quanda():
         assert result.score == pytest.approx(float(a[f"score_{name}"]), abs=1e-6), name
 
 
-def test_controlled_data():
-    y = torch.arange(200) % 10
-    wrong, flipped = flip_labels(y, 0.3, 10, rng())
-    assert int(flipped.sum()) == 60
-    assert torch.equal(wrong != y, flipped)
-    assert int(wrong.min()) >= 0
-    assert int(wrong.max()) <= 9
-    assert group_labels(y, [[0, 1], [2, 3], [4, 5], [6, 7], [8, 9]]).tolist() == (y // 2).tolist()
-    x = torch.rand(4, 3, 12, 10, generator=rng())
-    marked = add_mark(x, torch.tensor([True, False, True, False]), frame=1, square=4)
-    mask = mark_mask(12, 10, 1, 4)
-    assert int(mask.sum()) == 2 * 10 + 2 * 10 + 16
-    assert (marked[0][:, mask] == 1).all()
-    assert torch.equal(marked[1], x[1])
-    assert torch.equal(marked[2][:, ~mask], x[2][:, ~mask])
+def test_random_subsets():
     subsets = random_subsets(30, 8, 0.5, rng())
     assert (subsets.sum(1) == 15).all()
     assert len({tuple(s.tolist()) for s in subsets}) == 8
@@ -191,8 +173,6 @@ def test_bad_input(tau):
         (lambda: lds(tau, torch.ones(5, 40), torch.zeros(12, 5)), "outputs has shape"),
         (lambda: lds(tau, torch.ones(5, 40), torch.zeros(5, 12), "pearson"), "spearman, kendall"),
         (lambda: model_randomisation(tau, tau[:3]), "tau_random"),
-        (lambda: group_labels(labels, [[0, 1], [2]]), r"class \[3\]"),
-        (lambda: flip_labels(labels, 1.3, 4, rng()), "share=1.3"),
     ]:
         with pytest.raises(ValueError, match=message):
             call()

@@ -11,7 +11,6 @@ from scipy.stats import fisher_exact
 
 from shared.patterns import (
     TooManyPatternsError,
-    class_patterns,
     coverage_curve,
     holds,
     mean_log_odds,
@@ -22,65 +21,11 @@ from shared.patterns import (
     tree_patterns,
 )
 from shared.patterns._diffnaps_baselines import frequent_sets, supports
+from shared.worlds import plant_class_patterns
 
 
 def _rng(seed=0):
     return np.random.default_rng([seed, 23])
-
-
-# --- the generator --------------------------------------------------------------------------------------------
-def test_clean_rows_are_unions_of_patterns_of_their_class():
-    data = class_patterns(
-        80, rows_per_class=200, patterns_per_class=4, additive=0, destructive=0, keep_label=1, rng=_rng()
-    )
-    assert data.X.shape == (400, 80)
-    assert np.bincount(data.y).tolist() == [200, 200]
-    assert (np.diff(data.y) != 0).sum() > 100  # shuffled
-    for row, label in zip(data.X, data.y):
-        unions = [set().union(*three) for three in itertools.combinations(data.truth[label], 3)]
-        assert set(np.flatnonzero(row).tolist()) in unions
-
-
-def test_the_generators_noise_and_labels_have_their_rates():
-    options = dict(n_classes=3, rows_per_class=2000, patterns_per_class=5, keep_label=0.9)
-    clean = class_patterns(200, **options, additive=0, destructive=0, rng=_rng())
-    added = class_patterns(200, **options, additive=10, destructive=0, rng=_rng())
-    flipped = class_patterns(200, **options, additive=0, destructive=0.2, rng=_rng())
-    assert added.truth == clean.truth == flipped.truth
-    for c, patterns in clean.truth.items():
-        for pattern in patterns:
-            assert 5 <= len(pattern) <= 14
-            whole = clean.X[clean.y == c][:, pattern].all(1).mean()
-            assert whole == pytest.approx(0.6 * 0.9, abs=0.05)  # 3 of 5 patterns a row, 9 of 10 labels kept
-    more = added.X.mean() - clean.X.mean()
-    assert more == pytest.approx((1 - clean.X.mean()) * 10 / 200, rel=0.1)  # less what hits an item that is there
-    lost = 1 - flipped.X.sum() / clean.X.sum()
-    assert 0.15 < lost < 0.25
-
-
-def test_background_patterns_belong_to_no_class():
-    options = dict(rows_per_class=500, patterns_per_class=5, additive=0, destructive=0, keep_label=1)
-    plain = class_patterns(1000, **options, rng=_rng())
-    data = class_patterns(1000, **options, background=20, rng=_rng())
-    assert data.X.mean() - plain.X.mean() == pytest.approx(2 * 0.0175, abs=0.006)
-    outside = np.setdiff1d(np.arange(1000), [i for p in data.truth.values() for q in p for i in q])
-    by_class = [data.X[data.y == c][:, outside].mean() for c in (0, 1)]
-    assert by_class[0] == pytest.approx(by_class[1], abs=0.004)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"n_classes": 1}, "n_classes"),
-        ({"patterns_per_row": 11}, "patterns_per_row"),
-        ({"destructive": 1.5}, "destructive"),
-        ({"pattern_length": (5, 400)}, "pattern_length"),
-        ({"background": 1}, "background"),
-    ],
-)
-def test_bad_sizes_are_named(options, message):
-    with pytest.raises(ValueError, match=message):
-        class_patterns(100, **options, rng=_rng())
 
 
 # --- scores ---------------------------------------------------------------------------------------------------
@@ -166,7 +111,9 @@ def test_coverage_curve_against_loops(seed):
 
 # --- baselines ------------------------------------------------------------------------------------------------
 def _planted():
-    return class_patterns(40, rows_per_class=300, patterns_per_class=3, patterns_per_row=1, additive=2, rng=_rng())
+    return plant_class_patterns(
+        40, rows_per_class=300, patterns_per_class=3, patterns_per_row=1, additive=2, generator=_rng()
+    )
 
 
 def test_frequent_sets_against_all_subsets():
@@ -209,8 +156,8 @@ def test_premise_patterns_for_two_and_three_classes():
     found = premise_patterns(data.X, names)
     truth = {"u": data.truth[0], "v": data.truth[1]}
     assert soft_f1_by_class(found, truth).f1 > 0.5
-    three = class_patterns(
-        60, n_classes=3, rows_per_class=300, patterns_per_class=2, patterns_per_row=1, additive=2, rng=_rng(1)
+    three = plant_class_patterns(
+        60, n_classes=3, rows_per_class=300, patterns_per_class=2, patterns_per_row=1, additive=2, generator=_rng(1)
     )
     found = premise_patterns(pd.DataFrame(three.X), three.y)
     assert list(found) == [0, 1, 2]

@@ -18,14 +18,13 @@ from shared.patterns import (
     exact_hits,
     jaccard,
     log_fisher,
-    plant_clauses,
-    plant_conjunctions,
     soft_f1,
     trap_violations,
 )
 from shared.patterns._metrics import clause_accuracy, item_set
 from shared.patterns._neighbours import nearest_items, upper_quartile
 from shared.patterns._search import Search
+from shared.worlds import plant_clauses, plant_conjunctions
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 PROGRAM = json.loads((GOLDEN / "premise_program.json").read_text())
@@ -38,7 +37,7 @@ def found(model):
 
 @pytest.fixture(scope="module")
 def planted():
-    return plant_conjunctions(np.random.default_rng(0), n_rows=1500, n_items=150)
+    return plant_conjunctions(generator=np.random.default_rng(0), n_rows=1500, n_items=150)
 
 
 @pytest.mark.parametrize("case", PROGRAM)
@@ -63,7 +62,7 @@ def test_equals_the_authors_program(case):
 def test_recovers_planted_conjunctions(minority):
     scores = []
     for seed in range(3):
-        p = plant_conjunctions(np.random.default_rng(seed), minority=minority)
+        p = plant_conjunctions(generator=np.random.default_rng(seed), minority=minority)
         model = Premise().fit(p.X, p.y)
         scores.append(soft_f1(model.patterns_, p.patterns).f1)
     assert np.mean(scores) > 0.9
@@ -89,7 +88,7 @@ def test_shuffled_labels_give_next_to_nothing(planted):
 
 
 def test_planted_clauses_need_neighbours():
-    p = plant_clauses(np.random.default_rng(0), background=0.005)
+    p = plant_clauses(generator=np.random.default_rng(0), background=0.005)
     plain = Premise().fit(p.X, p.y)
     grown = Premise(n_neighbors=4).fit(p.X, p.y, p.vectors)
     assert soft_f1(grown.patterns_, p.patterns).f1 > soft_f1(plain.patterns_, p.patterns).f1 + 0.2
@@ -98,7 +97,7 @@ def test_planted_clauses_need_neighbours():
 
 
 def test_supports_of_clauses_recounted_over_raw_rows():
-    p = plant_clauses(np.random.default_rng(3), n_rows=1500, n_items=200)
+    p = plant_clauses(generator=np.random.default_rng(3), n_rows=1500, n_items=200)
     X = p.X.toarray().astype(bool)
     patterns = Premise(n_neighbors=4).fit(p.X, p.y, p.vectors).patterns_
     assert any(len(c) > 1 for q in patterns for c in q.clauses)
@@ -109,7 +108,7 @@ def test_supports_of_clauses_recounted_over_raw_rows():
 
 @pytest.mark.parametrize("k", [0, 4])
 def test_every_step_shortens_the_code_by_what_it_says(k):
-    p = plant_clauses(np.random.default_rng(1), n_rows=1500, n_items=150, background=0.02)
+    p = plant_clauses(generator=np.random.default_rng(1), n_rows=1500, n_items=150, background=0.02)
     data = TransactionSet.from_csr(p.X, p.y)
     model = Premise(n_neighbors=k).fit(data, item_vectors=p.vectors)
     lengths = [model.baseline_code_length_, *(t["code_length"] for t in model.trace_)]
@@ -222,7 +221,7 @@ def test_interrupted_search_keeps_what_it_has(planted, monkeypatch):
 
 
 def test_transform_says_which_rows_hold_which_pattern():
-    p = plant_clauses(np.random.default_rng(5), n_rows=1500, n_items=200)
+    p = plant_clauses(generator=np.random.default_rng(5), n_rows=1500, n_items=200)
     model = Premise(n_neighbors=3).fit(p.X, p.y, p.vectors)
     held = model.transform(p.X)
     assert held.shape == (1500, len(model.patterns_))

@@ -14,8 +14,6 @@ from shared.patterns import (
     jaccard,
     log_odds,
     matching_prf,
-    plant_clauses,
-    plant_conjunctions,
     significant_itemsets,
     soft_f1,
     subgroups,
@@ -120,21 +118,3 @@ def test_log_odds_point_to_the_group_with_more(data):
     z = (odds[0] - odds[1]) / sqrt(1 / (counts[0, 1] + prior) + 1 / (counts[1, 1] + prior))
     assert log_odds(data)[1] == pytest.approx(z)
     assert np.argmin(log_odds(data)) == 1  # item 1 was planted under label 1
-
-
-def test_planted_data_is_reproducible_and_as_described():
-    a, b = (plant_conjunctions(np.random.default_rng(4), minority=0.2) for _ in range(2))
-    assert (a.X != b.X).nnz == 0
-    assert a.y.mean() == pytest.approx(0.8, abs=0.03)
-    items = [i for p in a.patterns + a.decoys for c in p for i in c]
-    assert len(items) == len(set(items))
-    with pytest.raises(ValueError, match="n_items=10 is too small"):
-        plant_conjunctions(np.random.default_rng(0), n_items=10)
-
-
-def test_planted_synonyms_exclude_each_other_and_traps_do_not():
-    p = plant_clauses(np.random.default_rng(0), background=0.0)
-    X = p.X.toarray()
-    for clause in (c for q in p.patterns for c in q if len(c) > 1):
-        assert (X[:, clause].sum(1) <= 1).all()
-    assert all(set(X[:, t].sum(1)) == {0, 3} for t in p.traps)

@@ -1,0 +1,15 @@
+"""Random subsets of the training data, for the linear datamodeling score."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from shared._checks import check_range
+
+
+def random_subsets(n: int, m: int, share: float, generator: torch.Generator) -> Tensor:
+    """m random subsets of n points, each of `share` n: bool (m, n)."""
+    check_range("share", share, 0.0, 1.0)
+    order = torch.rand(m, n, generator=generator).argsort(1)
+    return torch.zeros(m, n, dtype=torch.bool).scatter_(1, order[:, : int(share * n)], True)

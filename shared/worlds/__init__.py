@@ -1,0 +1,45 @@
+"""Worlds whose truth is known: what a method should find was put there.
+
+>>> import numpy as np
+>>> table = plant_conjunctions(generator=np.random.default_rng(0), n_rows=500, n_items=100)
+>>> table.X.shape, len(table.patterns), table.directions[:2]
+((500, 100), 10, [0, 1])
+>>> swap_pronouns("He said his dog saw him.")
+('She said her dog saw her.', [('He', 'She'), ('his', 'her'), ('him', 'her')])
+"""
+
+from shared.worlds._clusters import (
+    circle_points,
+    gaussian_clusters,
+    lift_dimensions,
+    smiley_points,
+    sphere_points,
+    two_view_clusters,
+    uniform_clusters,
+)
+from shared.worlds._flaws import add_mark, flip_labels, group_labels, mark_mask
+from shared.worlds.tables._classes import PlantedClasses, plant_class_patterns
+from shared.worlds.tables._planted import PlantedTable, plant_clauses, plant_conjunctions
+from shared.worlds.text._edits import casualise, first_gender, swap_pronouns
+
+__all__ = [
+    "PlantedClasses",
+    "PlantedTable",
+    "add_mark",
+    "casualise",
+    "circle_points",
+    "first_gender",
+    "flip_labels",
+    "gaussian_clusters",
+    "group_labels",
+    "lift_dimensions",
+    "mark_mask",
+    "plant_class_patterns",
+    "plant_clauses",
+    "plant_conjunctions",
+    "smiley_points",
+    "sphere_points",
+    "swap_pronouns",
+    "two_view_clusters",
+    "uniform_clusters",
+]

@@ -1,0 +1,120 @@
+"""Data with a known flaw, so that there is a right answer: wrong labels, marks, groups of classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from shared._checks import check_array, check_range
+
+
+def flip_labels(y: Tensor, share: float, n_classes: int, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Replace a share of labels by another class at random.
+
+    Parameters
+    ----------
+    y : Tensor of int, shape (N,)
+    share : float in [0, 1]
+    n_classes : int
+    generator : torch.Generator
+
+    Returns
+    -------
+    labels : Tensor, shape (N,)
+    flipped : Tensor of bool, shape (N,)
+        Which were replaced.
+
+    Raises
+    ------
+    ValueError
+        For labels that aren't classes, and a share out of range.
+    """
+    _check_labels(y)
+    check_range("share", share, 0.0, 1.0)
+    check_range("n_classes", n_classes, 2)
+    rows = torch.randperm(len(y), generator=generator)[: round(share * len(y))]
+    flipped = torch.zeros(len(y), dtype=torch.bool)
+    flipped[rows] = True
+    other = torch.randint(1, n_classes, (len(y),), generator=generator)
+    return torch.where(flipped, (y + other) % n_classes, y), flipped
+
+
+def group_labels(y: Tensor, groups: Sequence[Sequence[int]]) -> Tensor:
+    """The number of the group that each label is in: several classes made one.
+
+    Parameters
+    ----------
+    y : Tensor of int, shape (N,)
+    groups : sequence of sequences of int
+        Classes of each group.
+
+    Returns
+    -------
+    Tensor of int64, shape (N,)
+
+    Raises
+    ------
+    ValueError
+        For a class that no group has.
+    """
+    _check_labels(y)
+    table = torch.full((int(y.max()) + 1,), -1)
+    for number, group in enumerate(groups):
+        table[[c for c in group if c < len(table)]] = number
+    if bool((table[y] < 0).any()):
+        raise ValueError(f"groups has no place for class {sorted(set(y[table[y] < 0].tolist()))}")
+    return table[y]
+
+
+def add_mark(x: Tensor, rows: Tensor, *, frame: int = 2, square: int = 6, value: float = 1.0) -> Tensor:
+    """Copy images with DualXDA's mark on some: a frame and a centre square.
+
+    Parameters
+    ----------
+    x : Tensor, shape (N, C, H, W)
+    rows : Tensor of bool, shape (N,)
+        Which images are marked.
+    frame, square : int
+        Width of the frame and side of the square, in pixels.
+    value : float
+        Of the marked pixels.
+
+    Returns
+    -------
+    Tensor, shape (N, C, H, W)
+    """
+    check_array("x", x, ("N", "C", "H", "W"))
+    check_array("rows", rows, (len(x),))
+    height, width = x.shape[-2:]
+    mask = mark_mask(height, width, frame=frame, square=square)
+    return torch.where(rows[:, None, None, None] & mask, value, x)
+
+
+def mark_mask(height: int, width: int, *, frame: int = 2, square: int = 6) -> Tensor:
+    """Where `add_mark` puts its mark.
+
+    Parameters
+    ----------
+    height, width : int
+    frame, square : int
+        Width of the frame and side of the square, in pixels.
+
+    Returns
+    -------
+    Tensor of bool, shape (height, width)
+    """
+    check_range("square", square, 0, min(height, width))
+    mask = torch.ones(height, width, dtype=torch.bool)
+    mask[frame : height - frame, frame : width - frame] = False
+    top = (height - square) // 2
+    left = (width - square) // 2
+    mask[top : top + square, left : left + square] = True
+    return mask
+
+
+def _check_labels(y: Tensor) -> None:
+    check_array("y", y, ("N",))
+    if y.is_floating_point() or y.is_complex() or bool((y < 0).any()):
+        raise ValueError(f"y has dtype {y.dtype} and least value {y.min().item()}; expected classes from 0, integers")

@@ -1,0 +1,1 @@
+"""Texts with known grammar and known edits."""

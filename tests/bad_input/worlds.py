@@ -1,0 +1,19 @@
+"""Arguments of `shared.worlds`' functions."""
+
+import torch
+
+from tests.bad_input.good import Calls, normal, rand, rng
+
+GOOD: Calls = {
+    "add_mark": lambda: {"x": rand(3, 1, 8, 8), "rows": torch.tensor([True, False, True])},
+    "flip_labels": lambda: {
+        **{"y": torch.arange(9) % 3, "share": 0.5, "n_classes": 3},
+        "generator": torch.Generator().manual_seed(0),
+    },
+    "gaussian_clusters": lambda: {
+        **{"sizes": [3, 4], "spreads": [1.0, 2.0], "d": 5},
+        **{"generator": rng(), "centres": normal(2, 5)},
+    },
+    "group_labels": lambda: {"y": torch.arange(9) % 3, "groups": [[0, 1], [2]]},
+    "lift_dimensions": lambda: {"X": normal(9, 2), "d": 4, "noise": 0.1, "generator": rng()},
+}
