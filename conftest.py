@@ -13,10 +13,10 @@ for library in ("OMP", "NUMBA"):  # two workers on two cores: threads beyond one
 
 
 def pytest_configure():
-    """nbval compares claims tables by `same_table`: a number's last digit depends on the processor."""
+    """nbval compares reports of claims by `same_table`: numbers depend on the processor, within their intervals."""
     from nbval.plugin import IPyNbCell
 
-    from shared.compendium.claims import same_table
+    from shared.compendium.report import same_table
 
     exact = IPyNbCell.compare_outputs
 

@@ -24,21 +24,24 @@ CARD = {
     "theme": "LRP & attribution",
     "summary": "Measures one number.",
     "reproduces": ["Figure 1"],
+    "methods": ["shared.hooks.capture"],
     "claims": [
         {
             "id": "high",
+            "kind": "paper",
             "statement": "The number is high.",
             "reported": {"value": 0.9, "source": "table 1"},
             "measures": "a number",
+            "unit": "seeds",
             "check": "> 0.5",
-            "control": "another number",
+            "null_version": "another number",
         }
     ],
     "budget": {"core_seconds": 10, "memory_gb": 1},
 }
 SET_UP = """from shared.compendium import Paper
-paper = Paper("{slug}", scale=scale, seed=seed, device=device, size=size)"""
-CLAIM = 'paper.claim("high", 0.8, control=0.1);'
+paper = Paper("{slug}", globals())"""
+CLAIM = 'paper.claim("high", [0.8, 0.81, 0.79], null=0.1);'
 FIGURE = """import matplotlib.pyplot as plt
 figure, axes = plt.subplots(figsize=(3, 2))
 axes.plot(range(size))

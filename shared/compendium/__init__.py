@@ -4,16 +4,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from shared.compendium.card import Card, CardError, ClaimCard, load_card, parse_card
-    from shared.compendium.claims import Check, ClaimError, Measurement
+    from shared.compendium.card import Card, CardError, ClaimCard, GateCard, load_card, parse_card
+    from shared.compendium.claims import Check, ClaimError, Gate, Measurement
     from shared.compendium.paper import Paper
     from shared.compendium.paths import SCALES, known_papers
     from shared.compendium.runinfo import resolve_device, seed_everything
 
 # Imported when first asked for: the tools behind `make` share this package and shouldn't wait for torch.
 _MODULES = {
-    "card": ("Card", "CardError", "ClaimCard", "load_card", "parse_card"),
-    "claims": ("Check", "ClaimError", "Measurement"),
+    "card": ("Card", "CardError", "ClaimCard", "GateCard", "load_card", "parse_card"),
+    "claims": ("Check", "ClaimError", "Gate", "Measurement"),
     "paper": ("Paper",),
     "paths": ("SCALES", "known_papers"),
     "runinfo": ("resolve_device", "seed_everything"),
@@ -34,6 +34,8 @@ __all__ = [
     "Check",
     "ClaimCard",
     "ClaimError",
+    "Gate",
+    "GateCard",
     "Measurement",
     "Paper",
     "known_papers",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,36 +25,95 @@ class CardError(ValueError):
 
 
 @dataclass(frozen=True)
-class ClaimCard:
-    """One claim as the card states it, before anything is measured."""
+class GateCard:
+    """A gate as the card states it: what must be so before a claim can be tested.
+
+    Parameters
+    ----------
+    id : its name, which claims give as their gate.
+    statement : what must be so.
+    measures : what its number is, with the unit.
+    check : what the whole interval must satisfy.
+    """
 
     id: str
+    statement: str
+    measures: str
+    check: Check
+
+
+@dataclass(frozen=True)
+class ClaimCard:
+    """One claim as the card states it, before anything is measured.
+
+    Parameters
+    ----------
+    id : its name.
+    kind : "paper", a statement of the paper, or "own", a question of ours.
+    statement, measures : what is said, and what the measured number is.
+    reported, source : the paper's number and where it stands; a dash for our own questions.
+    unit : the independent unit that gives one number (plural: "seeds").
+    check : what the mean must satisfy.
+    null, rival : the null version and the rivals, in words.
+    gates : names of the gates that must pass first.
+    post_hoc : what changed after the number was seen, and why.
+    only_at_paper_scale : why there is no test at small scale.
+    """
+
+    id: str
+    kind: str
     statement: str
     reported: str
     source: str
     measures: str
+    unit: str
     check: Check
-    control: str
-    digits: int = 2
-    only_at_paper_scale: str | None = None
+    null: str
+    rival: str = ""
+    gates: tuple[str, ...] = ()
+    post_hoc: str = ""
+    only_at_paper_scale: str = ""
 
 
 @dataclass(frozen=True)
 class Card:
-    """What `card.yml` says of a paper. `raw` keeps the whole mapping for the gallery."""
+    """What `card.yml` says of a paper.
+
+    Parameters
+    ----------
+    slug, title, theme : as in the card.
+    gates, claims : by id.
+    methods : dotted names in `shared` of what the paper's method is made of.
+    raw : the whole mapping, for the gallery.
+    """
 
     slug: str
     title: str
     theme: str
+    gates: dict[str, GateCard]
     claims: dict[str, ClaimCard]
+    methods: tuple[str, ...]
     raw: dict[str, Any] = field(repr=False)
 
 
-def load_card(slug: str, folder: Path = PAPERS) -> Card:
+def load_card(slug: str, *, folder: Path = PAPERS) -> Card:
     """Read and validate `papers/<slug>/card.yml`.
 
-    Raises `UnknownNameError` for a slug without a card (listing those that exist) and `CardError` for a card that
-    breaks the schema.
+    Parameters
+    ----------
+    slug : the paper's folder.
+    folder : where the papers are.
+
+    Returns
+    -------
+    The card.
+
+    Raises
+    ------
+    UnknownNameError
+        for a slug without a card; those that exist are listed.
+    CardError
+        for a card that breaks the schema.
     """
     check_choice("paper", slug, known_papers(folder))
     path = folder / slug / "card.yml"
@@ -61,41 +121,80 @@ def load_card(slug: str, folder: Path = PAPERS) -> Card:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise CardError(f"papers/{slug}/card.yml is not valid YAML: {error}") from error
-    return parse_card(raw, f"papers/{slug}/card.yml", slug)
+    return parse_card(raw, where=f"papers/{slug}/card.yml", slug=slug)
 
 
-def parse_card(raw: Any, where: str, slug: str | None = None) -> Card:
-    """Validate a card's mapping; `where` names its file in errors, `slug` is what its slug must be."""
+def parse_card(raw: Any, *, where: str, slug: str | None = None) -> Card:
+    """Validate a card's mapping.
+
+    Parameters
+    ----------
+    raw : what the file holds.
+    where : names the file in errors.
+    slug : what its slug must be.
+
+    Returns
+    -------
+    The card.
+
+    Raises
+    ------
+    CardError
+        where it breaks the schema: in which file, where, and what is accepted.
+    """
     errors = sorted(jsonschema.Draft202012Validator(_SCHEMA).iter_errors(raw), key=lambda e: list(map(str, e.path)))
     if errors:
         raise CardError("\n".join(f"{where}: {_location(raw, e)}: {e.message}" for e in errors))
     if slug is not None and raw["slug"] != slug:
         raise CardError(f"{where}: slug: {raw['slug']!r} differs from its folder's name {slug!r}")
-    claims: dict[str, ClaimCard] = {}
-    for claim in raw["claims"]:
-        if claim["id"] in claims:
-            raise CardError(f"{where}: claims: the id {claim['id']!r} stands there twice")
-        claims[claim["id"]] = _claim(claim, where)
-    return Card(raw["slug"], raw["title"], raw["theme"], claims, raw)
+    gates = {gate["id"]: _gate(gate, where) for gate in raw.get("gates", [])}
+    claims = {claim["id"]: _claim(claim, gates, where) for claim in raw["claims"]}
+    for kind in ("gates", "claims"):
+        ids = [entry["id"] for entry in raw.get(kind, [])]
+        if twice := sorted({id for id in ids if ids.count(id) > 1}):
+            raise CardError(f"{where}: {kind}: the id {twice[0]!r} stands there twice")
+    return Card(raw["slug"], raw["title"], raw["theme"], gates, claims, tuple(raw["methods"]), raw)
 
 
-def _claim(claim: dict[str, Any], where: str) -> ClaimCard:
-    try:
-        check = Check.parse(claim["check"])
-    except ValueError as error:
-        raise CardError(f"{where}: claims.{claim['id']}.check: {error}") from error
-    reported = claim["reported"]
+def _gate(gate: dict[str, Any], where: str) -> GateCard:
+    check = _check(gate["check"], f"{where}: gates.{gate['id']}.check")
+    if check.against_rival:
+        raise CardError(f"{where}: gates.{gate['id']}.check: a gate has no rival, only a number")
+    return GateCard(gate["id"], gate["statement"], gate["measures"], check)
+
+
+def _claim(claim: dict[str, Any], gates: Mapping[str, GateCard], where: str) -> ClaimCard:
+    at = f"{where}: claims.{claim['id']}"
+    check = _check(claim["check"], f"{at}.check")
+    if check.against_rival and "rival" not in claim:
+        raise CardError(f"{at}.check: {check.text!r} needs `rival`: say who it is")
+    named = claim.get("gate", [])
+    named = (named,) if isinstance(named, str) else tuple(named)
+    if unknown := [gate for gate in named if gate not in gates]:
+        raise CardError(f"{at}.gate: {unknown[0]!r} is no gate of the card; known: {', '.join(gates) or 'none'}")
+    reported = claim.get("reported", {"value": "–", "source": "–"})
     return ClaimCard(
         id=claim["id"],
+        kind=claim["kind"],
         statement=claim["statement"],
         reported=str(reported["value"]),
         source=reported["source"],
         measures=claim["measures"],
+        unit=claim["unit"],
         check=check,
-        control=claim["control"],
-        digits=claim.get("digits", 2),
-        only_at_paper_scale=claim.get("only_at_paper_scale"),
+        null=claim["null_version"],  # `null` alone is no key in YAML
+        rival=claim.get("rival", ""),
+        gates=named,
+        post_hoc=claim.get("post_hoc", ""),
+        only_at_paper_scale=claim.get("only_at_paper_scale", ""),
     )
+
+
+def _check(text: str, where: str) -> Check:
+    try:
+        return Check.parse(text)
+    except ValueError as error:
+        raise CardError(f"{where}: {error}") from error
 
 
 def _location(raw: Any, error: jsonschema.ValidationError) -> str:

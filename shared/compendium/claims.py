@@ -1,54 +1,90 @@
-"""Claims: a measured number, the check it must satisfy, and a control that must not satisfy it."""
+"""Claims: one number per independent unit, the check it must satisfy, a null, rivals, and the verdict that follows.
+
+Held: the whole 95 % interval of the mean satisfies the check, and the difference to the null excludes zero. Not
+reproduced: the whole interval fails the check. Otherwise open. See papers/README.md, "The claims".
+"""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import product
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from shared.compendium.card import ClaimCard
+    from numpy.typing import ArrayLike
+
+    from shared.compendium.card import ClaimCard, GateCard
 
 HELD = "held"
 NOT_REPRODUCED = "not reproduced"
-NOT_SHOWN = "not shown at this scale"
-VOID = "void: its control passes too"
+OPEN = "open"
+NO_TEST = "no test here"
+VOID = "void: its null passes too"
+ANSWERS = {HELD: "yes", NOT_REPRODUCED: "no", OPEN: "open", NO_TEST: NO_TEST, VOID: VOID}  # words of our own claims
+NEIGHBOURS = {OPEN: {HELD, NOT_REPRODUCED}, HELD: {OPEN}, NOT_REPRODUCED: {OPEN}}
+LEVEL = 0.95
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
-_COMPARISON = re.compile(rf"^\s*(<=|>=|<|>)\s*({_NUMBER})\s*$")
+_COMPARISON = re.compile(rf"^\s*(<=|>=|<|>)\s*(?:({_NUMBER})|rival(?:\s*([-+])\s*({_NUMBER}))?)\s*$")
 _INTERVAL = re.compile(rf"^\s*in\s*\[\s*({_NUMBER})\s*,\s*({_NUMBER})\s*\]\s*$")
+_FORMS = "'< x', '<= x', '> x', '>= x', 'in [low, high]', or against the best rival '> rival', '< rival - 0.1', …"
 
 
 class ClaimError(RuntimeError):
-    """A claim that can't stand: unknown, made twice, missing, or one whose control passes its check."""
+    """A claim that can't stand: unknown, made twice, missing, before its gate, or one whose null passes its check."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """A condition on one number, as a card writes it: `< x`, `<= x`, `> x`, `>= x` or `in [low, high]`."""
+    """A condition on one number, as a card writes it.
+
+    Parameters
+    ----------
+    text : the condition, e.g. `>= 0.7`.
+    low, high : its bounds; infinite where there is none.
+    strict : whether the bounds themselves fail.
+    against_rival : whether the bounds are meant for the difference to the best rival.
+    """
 
     text: str
     low: float = -math.inf
     high: float = math.inf
     strict: bool = False
+    against_rival: bool = False
 
     @classmethod
     def parse(cls, text: str) -> Check:
-        """Read a condition; `ValueError` says what is accepted."""
+        """Read a condition.
+
+        Parameters
+        ----------
+        text : `< x`, `<= x`, `> x`, `>= x`, `in [low, high]`, or `> rival`, `>= rival + 0.05`, `< rival`, ….
+
+        Returns
+        -------
+        The condition.
+
+        Raises
+        ------
+        ValueError
+            for any other text; it says what is accepted.
+        """
         if match := _COMPARISON.match(text):
-            sign, bound = match.group(1), float(match.group(2))
+            sign, number, plus, margin = match.groups()
+            bound = float(number) if number else float(f"{plus or ''}{margin or 0}")
             side = {"low": bound} if sign[0] == ">" else {"high": bound}
-            return cls(text.strip(), strict="=" not in sign, **side)
+            return cls(text.strip(), strict="=" not in sign, against_rival=number is None, **side)
         if match := _INTERVAL.match(text):
             low, high = float(match.group(1)), float(match.group(2))
             if low <= high:
                 return cls(text.strip(), low, high)
-        raise ValueError(f"{text!r} is no condition; accepted: '< x', '<= x', '> x', '>= x', 'in [low, high]'")
+        raise ValueError(f"{text!r} is no condition; accepted: {_FORMS}")
 
     def __call__(self, value: float) -> bool:
         """Whether `value` satisfies the condition; NaN never does."""
@@ -56,121 +92,293 @@ class Check:
             return self.low < value < self.high
         return self.low <= value <= self.high
 
+    def fails_throughout(self, low: float, high: float) -> bool:
+        """Whether no number from `low` to `high` satisfies the condition."""
+        if self.strict:
+            return high <= self.low or low >= self.high
+        return high < self.low or low > self.high
+
+    def merit(self, values: np.ndarray) -> np.ndarray:
+        """How well each value does, larger is better: itself, its negative, or minus its distance to the interval."""
+        if self.high == math.inf:
+            return values
+        if self.low == -math.inf:
+            return -values
+        return -np.maximum(np.maximum(self.low - values, values - self.high), 0)
+
 
 @dataclass(frozen=True)
-class Measurement:
-    """A claim with what was measured for it: one number per seed, whose means are checked."""
+class Estimate:
+    """A mean over units with its 95 % interval; without one (`low` is `high` is the mean) for a single number."""
 
-    card: ClaimCard
+    mean: float
+    low: float
+    high: float
+    n: int
+
+    @property
+    def width(self) -> float:
+        return self.high - self.low
+
+    @property
+    def step(self) -> float:
+        """What is printed as one unit of the last digit: two significant digits of the interval's width."""
+        scale = self.width if self.width > 0 else abs(self.mean)
+        return 10.0 ** (math.floor(math.log10(scale)) - 1) if math.isfinite(scale) and scale > 0 else 0.0
+
+    @property
+    def tolerance(self) -> float:
+        """How far an end may lie elsewhere on another processor: one printed unit, or a tenth of the width."""
+        return max(self.step, self.width / 10)
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """The mean of one number per unit and its interval (`shared.stats.mean_interval`)."""
+    mean = float(np.mean(values))
+    if len(values) == 1 or not np.isfinite(values).all():
+        return Estimate(mean, mean, mean, len(values))
+    from shared.stats import mean_interval  # here: the tools behind `make` shouldn't wait for torch
+
+    found = mean_interval(np.asarray(values), level=LEVEL)
+    return Estimate(mean, float(found.low), float(found.high), len(values))
+
+
+def _difference(values: np.ndarray, others: np.ndarray) -> Estimate:
+    """Mean of `values` less mean of `others`: unit by unit where there are as many, or one number that is known."""
+    if len(values) == len(others) or len(others) == 1:
+        return estimate(values - others)
+    from shared.stats import difference_interval
+
+    mean = float(values.mean() - others.mean())
+    if min(len(values), len(others)) < 2 or not np.isfinite([*values, *others]).all():
+        return Estimate(mean, mean, mean, min(len(values), len(others)))
+    found = difference_interval(values, others, level=LEVEL)
+    return Estimate(mean, float(found.low), float(found.high), min(len(values), len(others)))
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A gate of the card with what was measured for it: whether the phenomenon exists here."""
+
+    card: GateCard
     values: tuple[float, ...]
-    controls: tuple[float, ...]
-    note: str = ""
+
+    @cached_property
+    def measured(self) -> Estimate:
+        return estimate(self.values)
 
     @property
-    def value(self) -> float:
-        return float(np.mean(self.values)) if self.values else math.nan
+    def passes(self) -> bool:
+        """Whether the whole interval satisfies the gate's check."""
+        return self.card.check(self.measured.low) and self.card.check(self.measured.high)
 
-    @property
-    def control(self) -> float:
-        return float(np.mean(self.controls)) if self.controls else math.nan
-
-    @property
-    def verdict(self) -> str:
-        if not self.values:
-            return NOT_SHOWN
-        if self.card.check(self.control):
-            return VOID
-        return HELD if self.card.check(self.value) else NOT_REPRODUCED
-
-    def as_json(self) -> dict:
-        """The claim for results.json; numbers in full, NaN as null."""
+    def as_json(self) -> dict[str, Any]:
+        """The gate for results.json."""
         return {
             "id": self.card.id,
             "statement": self.card.statement,
-            "reported": self.card.reported,
-            "source": self.card.source,
             "measures": self.card.measures,
             "check": self.card.check.text,
-            "value": _finite(self.value),
-            "values": list(map(_finite, self.values)),
-            "control": self.card.control,
-            "control_value": _finite(self.control),
-            "control_values": list(map(_finite, self.controls)),
-            "verdict": self.verdict,
-            "note": self.note,
-            "digits": self.card.digits,
+            "values": list(map(finite, self.values)),
+            **_estimate_json(self.measured),
+            "passes": self.passes,
         }
 
 
-def per_seed(argument: str, value: float | Sequence[float] | np.ndarray) -> tuple[float, ...]:
-    """One number, or one per seed, as a tuple of floats; anything else is an error that names `argument`."""
+@dataclass(frozen=True)
+class Measurement:
+    """A claim of the card with what was measured for it.
+
+    Parameters
+    ----------
+    card : the claim as the card states it.
+    values : one number per independent unit; empty where there is no test here.
+    null : the same for the null version: as many (paired), one known number, or another count (unpaired).
+    rivals : the same for each rival, by name.
+    note : printed under the table.
+    no_test : why there is no test here: a closed gate, or a claim for the paper's own scale.
+    """
+
+    card: ClaimCard
+    values: tuple[float, ...]
+    null: tuple[float, ...] = ()
+    rivals: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    note: str = ""
+    no_test: str = ""
+
+    @cached_property
+    def measured(self) -> Estimate | None:
+        return estimate(self.values) if self.values else None
+
+    @cached_property
+    def null_measured(self) -> Estimate | None:
+        return estimate(self.null) if self.null else None
+
+    @property
+    def best_rival(self) -> str | None:
+        """The rival that does best by the claim's own check."""
+        merit = {name: self.card.check.merit(np.asarray(v)).mean() for name, v in self.rivals.items()}
+        return max(merit, key=merit.__getitem__) if merit else None
+
+    @cached_property
+    def over_rival(self) -> Estimate | None:
+        """The difference to the best rival."""
+        rival = self.best_rival
+        if rival is None or not self.values:
+            return None
+        return _difference(np.asarray(self.values), np.asarray(self.rivals[rival]))
+
+    @cached_property
+    def over_null(self) -> Estimate | None:
+        """How much better than the null, in the check's direction."""
+        if not (self.values and self.null):
+            return None
+        merit = self.card.check.merit
+        return _difference(merit(self._checked(self.values)), merit(self._checked(self.null)))
+
+    def _checked(self, values: tuple[float, ...]) -> np.ndarray:
+        """The numbers that the check is meant for: as they are, or less the best rival's."""
+        numbers = np.asarray(values, dtype=float)
+        if not self.card.check.against_rival:
+            return numbers
+        rival = np.asarray(self.rivals[self.best_rival])
+        return numbers - (rival if len(rival) in (1, len(numbers)) else rival.mean())
+
+    @property
+    def decisive(self) -> Estimate | None:
+        """The estimate that the check is held against."""
+        return self.over_rival if self.card.check.against_rival else self.measured
+
+    @cached_property
+    def verdict(self) -> str:
+        """`held`, `not reproduced`, `open`, `no test here` or void, in the paper's words also for our own claims."""
+        if self.no_test or not self.values:
+            return NO_TEST
+        if self.null and self._satisfies(estimate(self._checked(self.null))):
+            return VOID
+        return self._decide(self.decisive, self.over_null)
+
+    @property
+    def answer(self) -> str:
+        """The verdict in the words of the claim's kind."""
+        return ANSWERS[self.verdict] if self.card.kind == "own" else self.verdict
+
+    @cached_property
+    def near(self) -> bool:
+        """Whether a deciding end lies so near its bound that another processor may come to the neighbouring verdict."""
+        if self.verdict in (NO_TEST, VOID):
+            return False
+        return len({self._decide(*ends) for ends in self._nudged()}) > 1
+
+    def _nudged(self) -> Iterator[tuple[Estimate, Estimate | None]]:
+        for a, b, c in product((-1, 0, 1), repeat=3):
+            moved, apart = self.decisive, self.over_null
+            step = moved.tolerance
+            moved = Estimate(moved.mean, moved.low + a * step, moved.high + b * step, moved.n)
+            if apart is not None:
+                apart = Estimate(apart.mean, apart.low + c * apart.tolerance, apart.high, apart.n)
+            yield moved, apart
+
+    def _satisfies(self, found: Estimate) -> bool:
+        return self.card.check(found.low) and self.card.check(found.high)
+
+    def _decide(self, found: Estimate, apart: Estimate | None) -> str:
+        if found.n < 2 or not math.isfinite(found.mean):
+            return OPEN
+        if self.card.check.fails_throughout(found.low, found.high):
+            return NOT_REPRODUCED
+        if self._satisfies(found) and (apart is None or apart.low > 0):
+            return HELD
+        return OPEN
+
+    @property
+    def why_open(self) -> str:
+        """What keeps an open claim open."""
+        if self.verdict != OPEN:
+            return ""
+        if not np.isfinite(self.values).all():
+            return f"{int((~np.isfinite(self.values)).sum())} of {len(self.values)} numbers are not finite"
+        if self.decisive.n < 2:
+            return "one number has no interval"
+        if self._satisfies(self.decisive):
+            return "not apart from its null"
+        return "the interval contains the bound"
+
+    def as_json(self) -> dict[str, Any]:
+        """The claim for results.json; numbers in full, NaN as null."""
+        card = self.card
+        return {
+            "id": card.id,
+            "kind": card.kind,
+            "statement": card.statement,
+            "reported": card.reported,
+            "source": card.source,
+            "measures": card.measures,
+            "unit": card.unit,
+            "check": card.check.text,
+            "values": list(map(finite, self.values)),
+            **_estimate_json(self.measured),
+            "null": {"what": card.null, "values": list(map(finite, self.null)), **_estimate_json(self.null_measured)},
+            "over_null": _estimate_json(self.over_null),
+            "rivals": {name: list(map(finite, values)) for name, values in self.rivals.items()},
+            "best_rival": self.best_rival,
+            "over_rival": _estimate_json(self.over_rival),
+            "gates": list(card.gates),
+            "verdict": self.answer,
+            "near": self.near,
+            "why": self.no_test or self.why_open,
+            "post_hoc": card.post_hoc,
+            "note": self.note,
+        }
+
+
+def per_unit(argument: str, values: ArrayLike) -> tuple[float, ...]:
+    """One number, or one per unit, as a tuple of floats; anything else is an error that names `argument`."""
     try:
-        numbers = np.atleast_1d(np.asarray(value))
+        numbers = np.atleast_1d(np.asarray(values))
     except (TypeError, ValueError, RuntimeError) as error:  # ragged, or a tensor that needs grad or lies on a GPU
-        raise TypeError(f"{argument} must be a number or a sequence of numbers, one per seed; {error}") from error
+        raise TypeError(f"{argument} must be a number or a sequence of numbers, one per unit; {error}") from error
     if numbers.dtype.kind not in "biuf":
-        raise TypeError(f"{argument} must be a number or a sequence of numbers, one per seed; got {value!r}")
+        raise TypeError(f"{argument} must be a number or a sequence of numbers, one per unit; got {values!r}")
     if numbers.ndim != 1 or numbers.size == 0:
-        raise ValueError(
-            f"{argument} must be a number or a flat sequence, one number per seed; got shape {numbers.shape}"
-        )
+        raise ValueError(f"{argument} must be a number or a flat sequence, one per unit; got shape {numbers.shape}")
     return tuple(map(float, numbers))
 
 
-def table(measurements: Sequence[Measurement]) -> str:
-    """The claims as aligned text, free of timing and rounded to each claim's significant digits."""
-    rows = [("claim", "reported", "measured", "control", "check", "verdict")]
-    for m in measurements:
-        measured = "–" if not m.values else _rounded(m.value, m.card.digits)
-        control = "–" if not m.controls else _rounded(m.control, m.card.digits)
-        rows.append((m.card.id, m.card.reported, measured, control, m.card.check.text, m.verdict))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
-    lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join(lines)
+def measurement(
+    card: ClaimCard,
+    values: ArrayLike,
+    null: ArrayLike,
+    rival: ArrayLike | Mapping[str, ArrayLike] | None = None,
+    note: str = "",
+    no_test: str = "",
+) -> Measurement:
+    """A claim's measurement from arrays; see `Paper.claim`."""
+    rivals = rival if isinstance(rival, Mapping) else {} if rival is None else {"rival": rival}
+    by_name = {name: per_unit(f"rival[{name!r}]", numbers) for name, numbers in rivals.items()}
+    if card.check.against_rival and not by_name:
+        raise ValueError(f"claim {card.id!r} is checked against a rival ({card.check.text}); pass rival=")
+    if by_name and not card.rival:
+        raise ValueError(f"rival is given for claim {card.id!r}, whose card names none")
+    return Measurement(card, per_unit("values", values), per_unit("null", null), by_name, note, no_test)
 
 
-def same_table(one: str, other: str) -> bool:
-    """Whether two texts by `table` agree: claims, reports, checks and verdicts to the letter, numbers nearly.
-
-    Optimisers amplify rounding, so a measured number's last digit depends on the processor. It and its control may
-    differ by one unit in the last digit printed or by 2 % of what sets the two apart, whichever is more.
-    """
-    rows, others = _cells(one), _cells(other)
-    return len(rows) == len(others) and all(map(_same_row, rows, others))
-
-
-def _cells(text: str) -> list[list[str]]:
-    """The rows of a printed table, cut where its second line's dashes say."""
-    lines = text.splitlines()
-    if len(lines) < 2 or not re.fullmatch(r"(-+ *)+", lines[1]):
-        raise ValueError(f"text must be a table of claims, got {text[:80]!r}")
-    spans = [dashes.span() for dashes in re.finditer("-+", lines[1])]
-    return [[line[begin:end].strip() for begin, end in spans] for line in (lines[0], *lines[2:])]
+def count_verdicts(claims: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
+    """How often each verdict stands in the claims of a results.json, by kind: the papers' and our own apart."""
+    counts: dict[str, dict[str, int]] = {"paper": {}, "own": {}}
+    for claim in claims:
+        of_kind = counts[claim["kind"]]
+        of_kind[claim["verdict"]] = of_kind.get(claim["verdict"], 0) + 1
+    return counts
 
 
-def _same_row(row: list[str], other: list[str]) -> bool:
-    if row[:2] + row[4:] != other[:2] + other[4:]:
-        return False
-    if row[2:4] == other[2:4]:
-        return True
-    try:
-        (a, b), (c, d) = (tuple(map(Decimal, cells[2:4])) for cells in (row, other))
-    except InvalidOperation:  # "–": not measured here
-        return False
-    gap = abs(c - d) / 50
-    return all(abs(x - y) <= max(gap, _unit(x), _unit(y)) for x, y in ((a, c), (b, d)))
-
-
-def _unit(x: Decimal) -> Decimal:
-    """One unit in the last digit, or in the second where `%g` has dropped a zero there."""
-    return Decimal(1).scaleb(min(x.as_tuple().exponent, x.adjusted() - 1)) if x else Decimal(0)
-
-
-def _rounded(value: float, digits: int) -> str:
-    text = f"{value:.{digits}g}"
-    return "0" if float(text) == 0 else text  # no "-0"
-
-
-def _finite(value: float) -> float | None:
+def finite(value: float) -> float | None:
+    """`value`, or None for NaN and infinity, which JSON can't hold."""
     return value if math.isfinite(value) else None
+
+
+def _estimate_json(found: Estimate | None) -> dict[str, Any]:
+    if found is None:
+        return {"value": None, "interval": None}
+    interval = [finite(found.low), finite(found.high)] if found.n > 1 else None
+    return {"value": finite(found.mean), "interval": interval}

@@ -2,53 +2,64 @@
 
 from __future__ import annotations
 
-import ast
-import re
 from collections.abc import Iterator
-from typing import Any
+from importlib import import_module
+from pathlib import Path
 
 import nbformat
 import yaml
 
-from shared.compendium.card import load_card
+from shared.compendium.card import Card, load_card
+from shared.compendium.parameters import notebook_parameters
 from shared.compendium.paths import PAPERS
 
 LARGEST = 400_000  # bytes
+CODE_LINES, WORDS, CELL_LINES = 250, 1500, 25  # of the main notebook: twenty minutes to read
+PAPER_CLAIMS, OWN_CLAIMS = (3, 6), (0, 3)
 _COMPARED = "# NBVAL_CHECK_OUTPUT"
 
 
-def problems(slug: str, executed: bool = True) -> list[str]:
-    """What of the contract `papers/<slug>` breaks, one line each; `executed=False` allows a notebook without outputs.
+def problems(slug: str, *, executed: bool = True, twenty_minutes: bool = True) -> list[str]:
+    """What of the contract `papers/<slug>` breaks.
 
-    A card that breaks its schema raises `CardError`.
+    Parameters
+    ----------
+    slug : the paper's folder.
+    executed : False allows notebooks without outputs.
+    twenty_minutes : False allows a long notebook and any number of claims.
+
+    Returns
+    -------
+    One line for each problem. A card that breaks its schema raises `CardError`.
     """
     card = load_card(slug)
-    path = PAPERS / slug / f"{slug}.ipynb"
-    if not path.is_file():
+    main = PAPERS / slug / f"{slug}.ipynb"
+    if not main.is_file():
         return [f"papers/{slug}/{slug}.ipynb is missing"]
-    notebook = nbformat.read(path, as_version=4)
-    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    found = [*_text(notebook, code, slug), *_paper_scale(slug), *_names(code, card)]
-    if executed:
-        found += _outputs(code)
-    if path.stat().st_size > LARGEST:
-        found.append(f"the notebook has {path.stat().st_size} bytes; at most {LARGEST}")
+    more = sorted((PAPERS / slug).glob("more_*.ipynb"))
+    found = [*_paper_scale(slug), *_names([main, *more], card), *_methods(card), *_listed(more, card)]
+    for path in (main, *more):
+        found += [f"{path.name}: {problem}" for problem in _notebook(path, slug, executed)]
+    if twenty_minutes:
+        found += [*_length(main), *_claim_counts(card)]
     return [f"papers/{slug}: {problem}" for problem in found]
 
 
-def notebook_parameters(slug: str) -> dict[str, Any]:
-    """Names and values of the cell tagged `parameters`."""
-    notebook = nbformat.read(PAPERS / slug / f"{slug}.ipynb", as_version=4)
-    cells = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
-    values: dict[str, Any] = {}
-    for node in ast.parse("\n".join(cell.source for cell in cells)).body:
-        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
-            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
-            values[ast.unparse(target)] = ast.literal_eval(node.value)
-    return values
+def _notebook(path: Path, slug: str, executed: bool) -> Iterator[str]:
+    notebook = nbformat.read(path, as_version=4)
+    code = _code(notebook)
+    yield from _text(notebook, code, slug if path.stem == slug else f"{slug}/{path.stem}")
+    if executed:
+        yield from _outputs(code)
+    if path.stat().st_size > LARGEST:
+        yield f"it has {path.stat().st_size} bytes; at most {LARGEST}"
 
 
-def _text(notebook: nbformat.NotebookNode, code: list[nbformat.NotebookNode], slug: str) -> Iterator[str]:
+def _code(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def _text(notebook: nbformat.NotebookNode, code: list[nbformat.NotebookNode], name: str) -> Iterator[str]:
     first, prose = notebook.cells[0], "\n".join(c.source for c in notebook.cells if c.cell_type == "markdown")
     if first.cell_type != "markdown" or not first.source.startswith("# "):
         yield "the first cell is no title (`# …`)"
@@ -57,15 +68,15 @@ def _text(notebook: nbformat.NotebookNode, code: list[nbformat.NotebookNode], sl
         yield f"{tags.count('parameters')} cells are tagged `parameters`; exactly one must be"
     if "injected-parameters" in tags:
         yield "it holds papermill's injected parameters; store it with `make store`"
-    if not re.search(rf'Paper\(\s*"{slug}"', "\n".join(cell.source for cell in code)):
-        yield f'no cell makes `Paper("{slug}", …)`'
+    if f'Paper("{name}", globals())' not in "\n".join(cell.source for cell in code):
+        yield f'no cell makes `Paper("{name}", globals())`'
     compared = [cell.source for cell in code if _COMPARED in cell.source]
     if [source.split() for source in compared] != [[*_COMPARED.split(), "paper.report()"]]:
         yield f"exactly one cell must be `{_COMPARED}` and `paper.report()`, nothing else compared"
-    for heading in ("Limits", "Exercises"):
+    for heading in ("Limits", "Exercises") if "/" not in name else ():
         if not any(line.startswith("#") and heading in line for line in prose.splitlines()):
             yield f"no heading says {heading!r}"
-    if "<details>" not in prose:
+    if "<details>" not in prose and "/" not in name:
         yield "no solution in `<details>`"
 
 
@@ -84,14 +95,55 @@ def _paper_scale(slug: str) -> Iterator[str]:
             yield f"the parameters cell must say `{name} = {value!r}`"
 
 
-def _names(code: list[nbformat.NotebookNode], card: Any) -> Iterator[str]:
-    source = "\n".join(cell.source for cell in code)
-    for claim in card.claims:
-        if claim not in source:
-            yield f"claim {claim!r} of the card appears in no code cell"
+def _names(paths: list[Path], card: Card) -> Iterator[str]:
+    source = "\n".join(cell.source for path in paths for cell in _code(nbformat.read(path, as_version=4)))
+    for kind, ids in (("claim", card.claims), ("gate", card.gates)):
+        for id in ids:
+            if id not in source:
+                yield f"{kind} {id!r} of the card appears in no code cell"
     thumbnail = card.raw.get("thumbnail")
     if thumbnail and thumbnail not in source:
         yield f"thumbnail {thumbnail!r} of the card is no figure of the notebook"
+
+
+def _methods(card: Card) -> Iterator[str]:
+    for name in card.methods:
+        module, _, attribute = name.rpartition(".")
+        try:
+            public = getattr(import_module(module), "__all__", ())
+        except ModuleNotFoundError:
+            public = ()
+        if attribute not in public:
+            yield f"card.yml: methods: {name} is no public name of `shared`"
+
+
+def _listed(more: list[Path], card: Card) -> Iterator[str]:
+    listed, there = set(card.raw.get("more", {})), {path.stem for path in more}
+    if listed != there:
+        names = [", ".join(sorted(found)) or "none" for found in (listed, there)]
+        yield f"card.yml: more lists {names[0]}; there are {names[1]}"
+
+
+def _length(path: Path) -> Iterator[str]:
+    notebook = nbformat.read(path, as_version=4)
+    shown = [cell for cell in _code(notebook) if "hide-input" not in cell.metadata.get("tags", [])]
+    lines = sum(len(cell.source.splitlines()) for cell in shown)
+    words = sum(len(cell.source.split()) for cell in notebook.cells if cell.cell_type == "markdown")
+    if lines > CODE_LINES:
+        yield f"{lines} lines of code outside cells tagged hide-input; at most {CODE_LINES}, the rest in a more_*.ipynb"
+    if words > WORDS:
+        yield f"{words} words; at most {WORDS}"
+    for cell in shown:
+        tags = {"lesson", "parameters"} & set(cell.metadata.get("tags", []))
+        if not tags and len(cell.source.splitlines()) > CELL_LINES:
+            yield f"cell [{cell.execution_count}] has over {CELL_LINES} lines; shorten it or tag it `lesson`"
+
+
+def _claim_counts(card: Card) -> Iterator[str]:
+    for kind, (least, most) in {"paper": PAPER_CLAIMS, "own": OWN_CLAIMS}.items():
+        count = sum(claim.kind == kind for claim in card.claims.values())
+        if not least <= count <= most:
+            yield f"card.yml: {count} claims of kind {kind}; {least} to {most} are asked for"
 
 
 def _outputs(code: list[nbformat.NotebookNode]) -> Iterator[str]:

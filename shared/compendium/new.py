@@ -7,29 +7,48 @@ import sys
 import tempfile
 from pathlib import Path
 
-from shared.compendium.paths import PAPERS
+from shared.compendium.paths import PAPERS, ROOT, atomic_path
 
 TEMPLATE = Path(__file__).parent / "template"
+STAND_INS = ROOT / "tests" / "papers" / "stand_ins"
 
 
 def new(slug: str) -> Path:
-    """Create `papers/<slug>` with a notebook, a card and a paper.yml that already run; returns the folder.
+    """Create `papers/<slug>` with a notebook, a card and a paper.yml that already run, and its stand-in.
 
-    `ValueError` for a bad slug, `FileExistsError` for one that is taken. The folder appears whole or not at all.
+    Parameters
+    ----------
+    slug : the folder's name: a-z, 0-9 and _, a letter first.
+
+    Returns
+    -------
+    The folder; it appears whole or not at all.
+
+    Raises
+    ------
+    ValueError
+        for a bad slug.
+    FileExistsError
+        for one that is taken.
     """
     if not re.fullmatch(r"[a-z][a-z0-9_]*", slug):
         raise ValueError(f"P={slug!r} is no slug; it must consist of a-z, 0-9 and _, and start with a letter")
-    folder = PAPERS / slug
-    if folder.exists():
-        raise FileExistsError(f"papers/{slug} exists already")
+    folder, stand_in = PAPERS / slug, STAND_INS / f"{slug}.py"
+    if taken := [path for path in (folder, stand_in) if path.exists()]:
+        raise FileExistsError(f"{taken[0].relative_to(ROOT).as_posix()} exists already")
     with tempfile.TemporaryDirectory(dir=PAPERS, prefix=".new-") as temporary:
         made = Path(temporary) / slug
         made.mkdir()
-        for name in TEMPLATE.iterdir():
-            text = name.read_text(encoding="utf-8").replace("SLUG", slug)
-            (made / name.name.replace("notebook", slug)).write_text(text, encoding="utf-8")
+        for name in ("notebook.ipynb", "card.yml", "paper.yml"):
+            (made / name.replace("notebook", slug)).write_text(_filled(name, slug), encoding="utf-8")
         made.rename(folder)
+    with atomic_path(stand_in) as path:
+        path.write_text(_filled("stand_in.py", slug), encoding="utf-8")
     return folder
+
+
+def _filled(name: str, slug: str) -> str:
+    return (TEMPLATE / name).read_text(encoding="utf-8").replace("SLUG", slug)
 
 
 if __name__ == "__main__":
@@ -40,4 +59,4 @@ if __name__ == "__main__":
     except (ValueError, OSError) as error:
         sys.exit(str(error))
     print(f"papers/{sys.argv[1]} is there; fill in its card first, then: make paper P={sys.argv[1]}")
-    print(f"it also needs tests/papers/stand_ins/{sys.argv[1]}.py (build, PARAMETERS) for its dry run")
+    print(f"tests/papers/stand_ins/{sys.argv[1]}.py builds the tiny models and data of its dry run")

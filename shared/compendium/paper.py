@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
@@ -16,9 +16,14 @@ from matplotlib.figure import Figure
 
 from shared._checks import check_choice
 from shared.compendium.card import load_card
-from shared.compendium.claims import VOID, ClaimError, Measurement, per_seed, table
-from shared.compendium.paths import SCALES, atomic_path, run_dir
+from shared.compendium.claims import VOID, ClaimError, Gate, Measurement, measurement, per_unit
+from shared.compendium.parameters import recorded
+from shared.compendium.paths import SCALES, atomic_path, output_dir
+from shared.compendium.report import report
 from shared.compendium.runinfo import Meter, git_state, resolve_device, seed_everything, versions
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 
 class Paper:
@@ -26,30 +31,36 @@ class Paper:
 
     Parameters
     ----------
-    slug : name of the folder under `papers/`.
-    scale : "small" (two cores, no network) or "paper" (the paper's own sizes).
-    seed : seeds python, numpy and torch; kernels are deterministic where torch has such.
-    device : "auto", "cpu", or any device torch can use here.
-    parameters : the notebook's further parameters, recorded in results.json.
+    notebook : the folder under `papers/`; for a further notebook of the paper `slug/more_topic`.
+    namespace : the notebook's `globals()`. What its parameters cell assigns is recorded in results.json; `scale`
+        ("small", "paper"), `seed` (python, numpy and torch are seeded with it; kernels are deterministic where torch
+        has such) and `device` ("auto", "cpu", or any device that torch can use here) are among them.
 
-    Figures and results.json go to `figures/<slug>/` (at paper scale to `figures/<slug>/paper/`). With the environment
-    variable REPRISE_DRY_RUN set, numbers mean nothing (random weights), so a void claim is recorded and not raised.
+    Raises
+    ------
+    UnknownNameError
+        for an unknown paper, scale or device, and for a parameter that papermill was given and the notebook lacks.
+
+    Notes
+    -----
+    Figures and results.json go to `figures/<slug>/` when the runner (`make figures`) runs the notebook with its own
+    parameters, else to `figures/<slug>/runs/<hash of the parameters>/`. With the environment variable REPRISE_DRY_RUN
+    set, numbers mean nothing (random weights), so a void claim is recorded and not raised.
     """
 
-    def __init__(
-        self, slug: str, *, scale: str = "small", seed: int = 0, device: str = "auto", **parameters: Any
-    ) -> None:
+    def __init__(self, notebook: str, namespace: Mapping[str, Any]) -> None:
         self._meter = Meter()
-        self.card = load_card(slug)
-        self.scale = check_choice("scale", scale, SCALES)
-        self.seed = seed
-        seed_everything(seed)
-        self.device = resolve_device(device)
+        self.notebook = notebook
+        self.card = load_card(notebook.partition("/")[0])
+        self.parameters = recorded(notebook, namespace)
+        self.scale = check_choice("scale", self.parameters["scale"], SCALES)
+        self.seed = self.parameters["seed"]
+        seed_everything(self.seed)
+        self.device = resolve_device(self.parameters["device"])
         self.dry_run = bool(os.environ.get("REPRISE_DRY_RUN"))
-        self.parameters = {"scale": scale, "seed": seed, "device": device, **parameters}
-        json.dumps(self.parameters)  # fails here, not at the end of a long run, on what results.json can't hold
-        self.folder = run_dir(slug, scale)
+        self.folder = output_dir(notebook, self.scale, self.parameters)
         self._figures: dict[str, str] = {}
+        self._gates: dict[str, Gate] = {}
         self._claims: dict[str, Measurement] = {}
 
     def __repr__(self) -> str:
@@ -88,50 +99,101 @@ class Paper:
         self._figures[name] = caption
         return figure
 
+    def gate(self, id: str, values: ArrayLike) -> bool:
+        """Record whether the phenomenon that a claim is about exists here.
+
+        Parameters
+        ----------
+        id : a gate of the card.
+        values : one number per unit, measured on other seeds than the claims behind it.
+
+        Returns
+        -------
+        Whether the whole interval satisfies the gate's check. Claims behind a gate that doesn't pass get the verdict
+        *no test here*.
+        """
+        check_choice("gate", id, self.card.gates)
+        if id in self._gates:
+            raise ClaimError(f"gate {id!r} was already measured in this run")
+        self._gates[id] = Gate(self.card.gates[id], per_unit("values", values))
+        return self._gates[id].passes
+
     def claim(
         self,
         id: str,
-        value: float | Sequence[float] | np.ndarray,
+        values: ArrayLike,
         *,
-        control: float | Sequence[float] | np.ndarray,
+        null: ArrayLike,
+        rival: ArrayLike | Mapping[str, ArrayLike] | None = None,
         note: str = "",
     ) -> str:
         """Record what was measured for a claim of the card, and return the verdict.
 
-        `value` and `control` are a number or one number per seed; the means are held against the card's check. The
-        control is the same number for a null version of the method and must fail the check, or `report` raises.
+        Parameters
+        ----------
+        id : a claim of the card.
+        values : (n,) one number per independent unit, in the card's measure.
+        null : the same for the null version of the method: (n,) for the same units, which are then compared in pairs;
+            one number that is known, such as a chance level; or another count of units.
+        rival : the same for each rival by name, or of the only one. A check like `> rival` is held against the paired
+            difference to the best of them.
+        note : kept in results.json.
+
+        Returns
+        -------
+        "held": the whole 95 % interval of the mean satisfies the check and the difference to the null excludes zero;
+        "not reproduced": the whole interval fails the check; else "open"; "no test here" behind a closed gate. For our
+        own claims "yes", "no", "open". A null that satisfies the check itself makes `report` raise.
+
+        Raises
+        ------
+        ClaimError
+            for a claim made twice, or before its gate was measured.
         """
-        check_choice("claim", id, self.card.claims)
+        card = self.card.claims[check_choice("claim", id, self.card.claims)]
         if id in self._claims:
             raise ClaimError(f"claim {id!r} was already made in this run")
-        made = Measurement(self.card.claims[id], per_seed("value", value), per_seed("control", control), note)
-        self._claims[id] = made
-        return made.verdict
+        if early := [gate for gate in card.gates if gate not in self._gates]:
+            raise ClaimError(f"claim {id!r} comes before its gate {early[0]!r}; call paper.gate first")
+        closed = [gate for gate in card.gates if not self._gates[gate].passes]
+        no_test = f"gate {', '.join(closed)} did not pass" if closed else ""
+        self._claims[id] = measurement(card, values, null, rival, note, no_test)
+        return self._claims[id].answer
 
     def report(self) -> None:
-        """Write results.json and print the table of claims.
+        """Write results.json and print the gates, the paper's claims and our own questions.
 
-        Raises `ClaimError` for a claim of the card that was due at this scale and not made, and (after writing and
-        printing) for a claim whose control passes its check.
+        Raises
+        ------
+        ClaimError
+            for a claim of the card that was due and not made, and (after writing and printing) for a claim whose null
+            satisfies its check. In a further notebook (`more_*`) only the claims made there are reported.
         """
-        measurements = [self._claims.get(id) or self._not_made(id) for id in self.card.claims]
+        main = "/" not in self.notebook
+        due = self.card.claims if main else self._claims
+        measurements = [self._claims.get(id) or self._not_made(id) for id in due]
         self._write(measurements)
-        print(table(measurements))
+        print(report(list(self._gates.values()), measurements))
         void = [m.card.id for m in measurements if m.verdict == VOID]
         if void and not self.dry_run:
-            raise ClaimError(f"{', '.join(void)}: the control passes the check, so the claim shows nothing")
+            raise ClaimError(f"{', '.join(void)}: the null satisfies the check, so the claim shows nothing")
 
     def _not_made(self, id: str) -> Measurement:
         card = self.card.claims[id]
+        closed = [gate for gate in card.gates if gate in self._gates and not self._gates[gate].passes]
         if self.small and card.only_at_paper_scale:
-            return Measurement(card, (), (), card.only_at_paper_scale)
+            return Measurement(card, (), no_test=card.only_at_paper_scale)
+        if closed:
+            return Measurement(card, (), no_test=f"gate {', '.join(closed)} did not pass")
         raise ClaimError(f"claim {id!r} of papers/{self.card.slug}/card.yml was not made in this run")
 
     def _write(self, measurements: Sequence[Measurement]) -> None:
         results = {
             "slug": self.card.slug,
+            "notebook": self.notebook,
             "title": self.card.title,
             "parameters": self.parameters,
+            "key": os.environ.get("REPRISE_KEY"),
             "device": str(self.device),
             "dry_run": self.dry_run,
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -139,6 +201,7 @@ class Paper:
             "versions": versions(),
             "git": git_state(),
             "figures": self._figures,
+            "gates": [gate.as_json() for gate in self._gates.values()],
             "claims": [m.as_json() for m in measurements],
         }
         with atomic_path(self.folder / "results.json") as path:

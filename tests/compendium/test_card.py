@@ -24,11 +24,27 @@ def changed(**changes):
 
 
 def test_reads_a_valid_card():
-    card = parse_card(CARD, "here")
+    card = parse_card(CARD, where="here")
     assert (card.slug, card.title, card.theme) == ("tiny", "A tiny paper", "LRP & attribution")
     claim = card.claims["high"]
-    assert (claim.reported, claim.source, claim.check.text, claim.digits) == ("0.9", "table 1", "> 0.5", 2)
-    assert claim.only_at_paper_scale is None
+    assert (claim.reported, claim.source, claim.check.text, claim.unit) == ("0.9", "table 1", "> 0.5", "seeds")
+    assert (claim.kind, claim.null, claim.rival, claim.gates) == ("paper", "another number", "", ())
+    assert claim.only_at_paper_scale == claim.post_hoc == ""
+    assert card.methods == ("shared.hooks.capture",)
+
+
+def test_our_own_claims_need_no_report():
+    claim = parse_card(changed(claim_kind="own", claim_reported=None), where="here").claims["high"]
+    assert (claim.reported, claim.source) == ("–", "–")
+
+
+GATE = {"id": "works", "statement": "The model works.", "measures": "accuracy", "check": ">= 0.8"}
+
+
+def test_a_claim_names_its_gates():
+    card = parse_card(changed(gates=[GATE], claim_gate="works"), where="here")
+    assert card.claims["high"].gates == ("works",)
+    assert card.gates["works"].check.text == ">= 0.8"
 
 
 @pytest.mark.parametrize(
@@ -41,8 +57,16 @@ def test_reads_a_valid_card():
         (changed(claims=[]), "claims", "[] should be non-empty"),
         (changed(budget={"core_seconds": 500, "memory_gb": 1}), "budget.core_seconds", "500 is greater than"),
         (changed(claim_note="x"), "claims.high", "'note' was unexpected"),
-        (changed(claim_control=None), "claims.high", "'control' is a required property"),
-        (changed(claim_control=""), "claims.high.control", "'' should be non-empty"),
+        (changed(claim_null_version=None), "claims.high", "'null_version' is a required property"),
+        (changed(claim_null_version=""), "claims.high.null_version", "'' should be non-empty"),
+        (changed(claim_unit=None), "claims.high", "'unit' is a required property"),
+        (changed(claim_kind="theirs"), "claims.high.kind", "'theirs' is not one of"),
+        (changed(claim_reported=None), "claims.high", "'reported' is a required property"),
+        (changed(claim_check="> rival"), "claims.high.check", "'> rival' needs `rival`"),
+        (changed(claim_gate="works"), "claims.high.gate", "'works' is no gate of the card; known: none"),
+        (changed(gates=[{**GATE, "check": "> rival"}]), "gates.works.check", "a gate has no rival"),
+        (changed(gates=[GATE, GATE]), "gates", "the id 'works' stands there twice"),
+        (changed(methods=["AttnLRP"]), "methods.0", "'AttnLRP' does not match"),
         (changed(claim_reported={"value": 1}), "claims.high.reported", "'source' is a required property"),
         (changed(claim_reported={"value": 1, "source": ""}), "claims.high.reported.source", "should be non-empty"),
         (changed(claim_check="about 3"), "claims.high.check", "'about 3' is no condition; accepted: '< x'"),
@@ -53,7 +77,7 @@ def test_reads_a_valid_card():
 )
 def test_says_where_a_card_is_wrong(card, where, what):
     with pytest.raises(CardError) as raised:
-        parse_card(card, "papers/tiny/card.yml")
+        parse_card(card, where="papers/tiny/card.yml")
     message = str(raised.value)
     assert message.startswith(f"papers/tiny/card.yml: {where}: ")
     assert what in message
@@ -62,7 +86,7 @@ def test_says_where_a_card_is_wrong(card, where, what):
 
 def test_lists_every_fault():
     with pytest.raises(CardError) as raised:
-        parse_card(changed(colour="red", claim_control=None), "here")
+        parse_card(changed(colour="red", claim_null_version=None), where="here")
     assert len(str(raised.value).splitlines()) == 2
 
 
@@ -75,9 +99,9 @@ def test_loads_from_a_folder_and_lists_what_exists(tmp_path):
     write(tmp_path, "tiny", yaml.safe_dump(CARD))
     (tmp_path / "draft").mkdir()
     assert known_papers(tmp_path) == ["tiny"]
-    assert load_card("tiny", tmp_path).slug == "tiny"
+    assert load_card("tiny", folder=tmp_path).slug == "tiny"
     with pytest.raises(UnknownNameError, match="paper='tin' is unknown; did you mean 'tiny'"):
-        load_card("tin", tmp_path)
+        load_card("tin", folder=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -91,5 +115,5 @@ def test_loads_from_a_folder_and_lists_what_exists(tmp_path):
 def test_refuses_a_file_that_is_no_card_of_its_folder(tmp_path, text, what):
     write(tmp_path, "tiny", text)
     with pytest.raises(CardError, match=r"papers/tiny/card\.yml") as raised:
-        load_card("tiny", tmp_path)
+        load_card("tiny", folder=tmp_path)
     assert what in str(raised.value)

@@ -6,23 +6,25 @@ import io
 import nbformat
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from shared.compendium import card as card_module
-from shared.compendium import contract, known_papers, notebook
+from shared.compendium import contract, known_papers, notebook, parameters
 from shared.compendium.notebook import _lighten
 from tests.checkout import CLAIM, FIGURE
 
+GATE = {"id": "works", "statement": "It works.", "measures": "a share", "check": ">= 0.8"}
 ENDING = "## Limits\n\nSmall.\n\n## Exercises\n\n<details><summary>Solution</summary>1</details>"
 
 
 @pytest.fixture
 def paper(checkout, monkeypatch):
     """A paper that keeps the contract except that it wasn't executed; notebook and contract look at its checkout."""
-    for module in (contract, notebook):
+    for module in (contract, notebook, parameters):
         monkeypatch.setattr(module, "PAPERS", checkout.root / "papers")
-    for function in (known_papers, card_module.load_card):
-        monkeypatch.setattr(function, "__defaults__", (checkout.root / "papers",))
+    monkeypatch.setattr(known_papers, "__defaults__", (checkout.root / "papers",))
+    monkeypatch.setattr(card_module.load_card, "__kwdefaults__", {"folder": checkout.root / "papers"})
     folder = checkout.add("tiny", FIGURE, CLAIM, thumbnail="fig1")
     edit(folder, lambda cells: cells.append(nbformat.v4.new_markdown_cell(ENDING)))
     return folder
@@ -39,7 +41,7 @@ def test_stores_outputs_light_and_executed_in_order(paper, checkout):
     code, output = checkout.run("tiny", module="shared.compendium.notebook")
     assert code == 0
     assert output.endswith("papers/tiny/tiny.ipynb\n")
-    assert contract.problems("tiny") == []
+    assert problems() == []
     content = nbformat.read(paper / "tiny.ipynb", 4)
     code_cells = [cell for cell in content.cells if cell.cell_type == "code"]
     assert "held" in code_cells[-1].outputs[0].text
@@ -75,6 +77,11 @@ def test_progress_bars_and_warnings_are_dropped():
     assert _lighten(kept) == kept
 
 
+def problems(**options):
+    """What of the contract the paper breaks, but for its single claim."""
+    return [line for line in contract.problems("tiny", **options) if "claims of kind" not in line]
+
+
 def source(index, text):
     return lambda cells: cells[index].update(source=text)
 
@@ -87,7 +94,7 @@ def source(index, text):
         (lambda cells: cells[2].metadata.update(tags=["injected-parameters"]), "injected parameters"),
         (source(1, 'scale = "paper"\nseed = 0\ndevice = "auto"\nsize = 3'), "must say `scale = 'small'`"),
         (source(1, 'scale = "small"\nseed = 0\ndevice = "auto"'), "paper.yml names size"),
-        (source(2, "1"), 'no cell makes `Paper("tiny", …)`'),
+        (source(2, "1"), 'no cell makes `Paper("tiny", globals())`'),
         (source(3, "1"), "thumbnail 'fig1' of the card is no figure"),
         (source(4, "1"), "claim 'high' of the card appears in no code cell"),
         (source(5, "paper.report()"), "exactly one cell must be `# NBVAL_CHECK_OUTPUT`"),
@@ -95,18 +102,22 @@ def source(index, text):
         (source(6, ENDING.replace("## Limits", "")), "no heading says 'Limits'"),
         (source(6, ENDING.replace("details", "p")), "no solution in `<details>`"),
         (source(6, ENDING + "x" * 400_000), "at most 400000"),
+        (source(6, ENDING + " word" * 1500), "words; at most 1500"),
+        (source(4, CLAIM + "\n1" * 26), "has over 25 lines"),
+        (source(4, CLAIM + "\n1" * 250), "lines of code outside cells tagged hide-input; at most 250"),
+        (source(4, CLAIM.replace("high", "low")), "claim 'high' of the card appears in no code cell"),
     ],
 )
 def test_says_what_of_the_contract_is_broken(paper, change, problem):
-    assert contract.problems("tiny", executed=False) == []
+    assert problems(executed=False) == []
     edit(paper, change)
-    found = contract.problems("tiny", executed=False)
+    found = problems(executed=False)
     assert [line for line in found if problem in line], found
     assert all(line.startswith("papers/tiny: ") for line in found)
 
 
 def test_a_notebook_must_be_executed_in_order_without_errors(paper):
-    assert "wasn't executed top to bottom" in contract.problems("tiny")[0]
+    assert "wasn't executed top to bottom" in problems()[0]
 
     def failed(cells):
         for count, cell in enumerate((c for c in cells if c.cell_type == "code"), start=1):
@@ -115,13 +126,29 @@ def test_a_notebook_must_be_executed_in_order_without_errors(paper):
         cells[3].outputs = [nbformat.v4.new_output("stream", name="stderr", text="warning")]
 
     edit(paper, failed)
-    error, stderr = contract.problems("tiny")
+    error, stderr = problems()
     assert "cell 2 is stored with an error: ValueError" in error
     assert "cell 3 is stored with stderr output" in stderr
 
 
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"methods": ["shared.hooks.nothing"]}, "methods: shared.hooks.nothing is no public name"),
+        ({"methods": ["shared.nowhere.nothing"]}, "methods: shared.nowhere.nothing is no public name"),
+        ({"more": {"more_sizes": "other sizes"}}, "more lists more_sizes; there are none"),
+        ({"gates": [GATE]}, "gate 'works' of the card appears in no code cell"),
+        ({}, "1 claims of kind paper; 3 to 6 are asked for"),
+    ],
+)
+def test_says_what_of_the_card_is_broken(paper, change, problem):
+    path = paper / "card.yml"
+    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), **change}))
+    assert [line for line in contract.problems("tiny", executed=False) if problem in line]
+
+
 def test_missing_files_are_named(paper):
     (paper / "paper.yml").unlink()
-    assert contract.problems("tiny", executed=False) == ["papers/tiny: paper.yml is missing"]
+    assert problems(executed=False) == ["papers/tiny: paper.yml is missing"]
     (paper / "tiny.ipynb").unlink()
-    assert contract.problems("tiny") == ["papers/tiny/tiny.ipynb is missing"]
+    assert problems() == ["papers/tiny/tiny.ipynb is missing"]

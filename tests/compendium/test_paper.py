@@ -4,28 +4,57 @@ import json
 import random
 
 import matplotlib.pyplot as plt
+import nbformat
 import numpy as np
 import pytest
 import torch
 import yaml
 
 from shared._checks import UnknownNameError
-from shared.compendium import ClaimError, Paper, paths, resolve_device, runinfo, seed_everything
+from shared.compendium import ClaimError, Paper, parameters, paths, resolve_device, runinfo, seed_everything
 from shared.compendium import card as card_module
 from tests.checkout import CARD
 
 LATER = {**CARD["claims"][0], "id": "later", "only_at_paper_scale": "needs a large model"}
+GATED = {**CARD["claims"][0], "id": "gated", "kind": "own", "gate": "works", "check": "> rival", "rival": "another"}
+GATE = {"id": "works", "statement": "It works.", "measures": "a share", "check": ">= 0.8"}
+HIGH = [0.8, 0.9, 0.85]
+PARAMETERS = {"scale": "small", "seed": 0, "device": "auto", "size": 3}
+
+
+def write(folder, *claims, **card):
+    """A paper of a card and a notebook that consists of its parameters."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "card.yml").write_text(yaml.safe_dump({**CARD, "claims": [*CARD["claims"], *claims], **card}))
+    source = "\n".join(f"{name} = {value!r}" for name, value in PARAMETERS.items())
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+    notebook.cells[0].metadata.tags = ["parameters"]
+    for name in ("tiny", "more_sizes"):
+        nbformat.write(notebook, folder / f"{name}.ipynb")
 
 
 @pytest.fixture
-def make(tmp_path, monkeypatch):
-    """Makes papers of a card with the claims `high` (> 0.5) and `later` (at paper scale only)."""
-    folder = tmp_path / "papers" / "tiny"
-    folder.mkdir(parents=True)
-    (folder / "card.yml").write_text(yaml.safe_dump({**CARD, "claims": [*CARD["claims"], LATER]}))
-    monkeypatch.setattr(card_module.load_card, "__defaults__", (tmp_path / "papers",))
+def folder(tmp_path, monkeypatch):
+    """The folder of the paper `tiny`."""
+    monkeypatch.setattr(card_module.load_card, "__kwdefaults__", {"folder": tmp_path / "papers"})
+    monkeypatch.setattr(paths.known_papers, "__defaults__", (tmp_path / "papers",))
+    monkeypatch.setattr(parameters, "PAPERS", tmp_path / "papers")
     monkeypatch.setenv("REPRISE_FIGURES", str(tmp_path / "figures"))
-    return lambda **options: Paper("tiny", **options)
+    return tmp_path / "papers" / "tiny"
+
+
+@pytest.fixture
+def make(folder):
+    """Makes papers of a card with the claims `high` (> 0.5) and `later` (at paper scale only)."""
+    write(folder, LATER)
+    return lambda notebook="tiny", **changes: Paper(notebook, {**PARAMETERS, **changes})
+
+
+@pytest.fixture
+def gated(folder):
+    """A paper of a card with the claims `high` and `gated`, behind the gate `works`."""
+    write(folder, GATED, gates=[GATE])
+    return Paper("tiny", PARAMETERS)
 
 
 def results(paper):
@@ -41,18 +70,19 @@ def draw():
 
 def test_report_writes_what_a_run_was(make, capsys):
     paper = make(seed=3, size=7)
-    assert paper.claim("high", [0.8, 0.9], control=0.1, note="two seeds") == "held"
+    assert paper.claim("high", HIGH, null=0.1, note="three seeds") == "held"
     paper.figure(draw(), "fig1", "A line.")
     paper.report()
     written = results(paper)
     assert written["parameters"] == {"scale": "small", "seed": 3, "device": "auto", "size": 7}
+    assert written["key"] is None
     assert written["figures"] == {"fig1": "A line."}
     assert written["dry_run"] is False
     high, later = written["claims"]
     assert high["value"] == pytest.approx(0.85)
-    assert (high["values"], high["verdict"], high["note"]) == ([0.8, 0.9], "held", "two seeds")
-    assert (later["value"], later["verdict"]) == (None, "not shown at this scale")
-    assert later["note"] == "needs a large model"
+    assert (high["values"], high["verdict"], high["note"]) == (HIGH, "held", "three seeds")
+    assert (later["value"], later["verdict"]) == (None, "no test here")
+    assert later["why"] == "needs a large model"
     assert written["cost"]["cpu_seconds"] >= 0
     assert written["cost"]["peak_rss_mb"] > 1
     assert written["versions"]["torch"] == torch.__version__
@@ -64,8 +94,8 @@ def test_report_writes_what_a_run_was(make, capsys):
 
 def test_a_void_claim_raises_after_everything_was_written(make, capsys):
     paper = make()
-    paper.claim("high", 0.9, control=0.8)
-    with pytest.raises(ClaimError, match="high: the control passes the check"):
+    paper.claim("high", 0.9, null=0.8)
+    with pytest.raises(ClaimError, match="high: the null satisfies the check"):
         paper.report()
     assert results(paper)["claims"][0]["verdict"].startswith("void")
     assert "void" in capsys.readouterr().out
@@ -74,14 +104,14 @@ def test_a_void_claim_raises_after_everything_was_written(make, capsys):
 def test_a_void_claim_of_a_dry_run_is_only_recorded(make, monkeypatch):
     monkeypatch.setenv("REPRISE_DRY_RUN", "1")
     paper = make()
-    paper.claim("high", 0.9, control=0.8)
+    paper.claim("high", 0.9, null=0.8)
     paper.report()
     assert results(paper)["dry_run"] is True
 
 
 def test_what_did_not_reproduce_is_reported(make):
     paper = make()
-    assert paper.claim("high", 0.2, control=0.1) == "not reproduced"
+    assert paper.claim("high", [0.2, 0.21, 0.22], null=0.1) == "not reproduced"
     paper.report()
     assert results(paper)["claims"][0]["verdict"] == "not reproduced"
 
@@ -89,26 +119,91 @@ def test_what_did_not_reproduce_is_reported(make):
 def test_claims_are_made_once_and_only_those_of_the_card(make):
     paper = make()
     with pytest.raises(UnknownNameError, match="claim='hihg' is unknown; did you mean 'high'"):
-        paper.claim("hihg", 1.0, control=0.0)
-    paper.claim("high", 1.0, control=0.0)
+        paper.claim("hihg", 1.0, null=0.0)
+    paper.claim("high", 1.0, null=0.0)
     with pytest.raises(ClaimError, match="'high' was already made"):
-        paper.claim("high", 1.0, control=0.0)
+        paper.claim("high", 1.0, null=0.0)
 
 
 def test_a_claim_that_is_due_must_be_made(make):
     with pytest.raises(ClaimError, match=r"'high' of papers/tiny/card\.yml was not made"):
         make().report()
     at_paper_scale = make(scale="paper")
-    at_paper_scale.claim("high", 1.0, control=0.0)
+    at_paper_scale.claim("high", 1.0, null=0.0)
     with pytest.raises(ClaimError, match="'later'"):
         at_paper_scale.report()
     assert not (at_paper_scale.folder / "results.json").exists()
 
 
-def test_paper_scale_has_a_folder_of_its_own(make):
-    assert make(scale="paper").folder == make().folder / "paper"
+def test_behind_a_gate_that_did_not_pass_there_is_no_test(gated, capsys):
+    assert gated.gate("works", [0.5, 0.51, 0.52]) is False
+    assert gated.claim("gated", HIGH, null=0.1, rival={"another": [0.2, 0.3, 0.25]}) == "no test here"
+    gated.claim("high", HIGH, null=0.1)
+    gated.report()
+    claim = results(gated)["claims"][1]
+    assert (claim["verdict"], claim["why"], claim["kind"]) == ("no test here", "gate works did not pass", "own")
+    assert claim["values"] == HIGH
+    assert results(gated)["gates"][0]["passes"] is False
+    assert capsys.readouterr().out.startswith("gate ")
+
+
+def test_behind_a_closed_gate_a_claim_need_not_be_made(gated):
+    gated.gate("works", 0.1)
+    gated.claim("high", HIGH, null=0.1)
+    gated.report()
+    assert results(gated)["claims"][1]["verdict"] == "no test here"
+
+
+def test_an_open_gate_lets_a_claim_be_made(gated):
+    with pytest.raises(ClaimError, match="claim 'gated' comes before its gate 'works'"):
+        gated.claim("gated", HIGH, null=0.1, rival=0.2)
+    assert gated.gate("works", [0.9, 0.91, 0.92]) is True
+    with pytest.raises(ClaimError, match="gate 'works' was already measured"):
+        gated.gate("works", 0.9)
+    assert gated.claim("gated", HIGH, null=0.1, rival=0.2) == "yes"
+    with pytest.raises(UnknownNameError, match="gate='wroks' is unknown; did you mean 'works'"):
+        gated.gate("wroks", 0.9)
+
+
+def test_a_run_by_hand_has_a_folder_of_its_own(make, tmp_path, monkeypatch):
+    runs = tmp_path / "figures" / "tiny" / "runs"
+    folders = {make().folder, make(seed=1).folder, make(scale="paper").folder, make(size=4).folder}
+    assert len(folders) == 4
+    assert {folder.parent for folder in folders} == {runs}
+    assert make().folder == make().folder
     assert make().small
     assert not make(scale="paper").small
+    monkeypatch.setenv("REPRISE_RUN", str(tmp_path / "official"))
+    monkeypatch.setenv("REPRISE_KEY", "abc")
+    paper = make()
+    paper.claim("high", HIGH, null=0.1)
+    paper.report()
+    assert paper.folder == tmp_path / "official"
+    assert results(paper)["key"] == "abc"
+
+
+def test_a_further_notebook_reports_its_own_claims(make):
+    paper = make("tiny/more_sizes")
+    paper.claim("high", HIGH, null=0.1)
+    paper.report()
+    assert [claim["id"] for claim in results(paper)["claims"]] == ["high"]
+    assert results(paper)["notebook"] == "tiny/more_sizes"
+    with pytest.raises(
+        UnknownNameError, match=r"'tiny/more_nothing' is no file of papers/tiny; known: more_sizes, tiny"
+    ):
+        make("tiny/more_nothing")
+
+
+def test_what_the_parameters_cell_names_is_recorded_and_nothing_else(make):
+    assert make(size=7, other=object()).parameters == {**PARAMETERS, "size": 7}
+    with pytest.raises(ValueError, match="namespace lacks size, which the parameters cell of tiny defines"):
+        Paper("tiny", {name: value for name, value in PARAMETERS.items() if name != "size"})
+
+
+def test_a_mistyped_parameter_of_papermill_is_refused(make):
+    with pytest.raises(UnknownNameError, match="parameter 'sise' is unknown; did you mean 'size'"):
+        make(In=["", "size = 3", "# Parameters\nsise = 5\n"])
+    assert make(In=["", "# Parameters\nsize = 5\n"], size=5).parameters["size"] == 5
 
 
 def test_a_figure_of_the_same_run_has_the_same_bytes(make):
@@ -141,7 +236,7 @@ def test_bad_figure_names_and_captions(make):
         ({"seed": 2**32}, ValueError, "seed=4294967296 is out of range"),
         ({"seed": 0.5}, TypeError, "seed must be an integer; got 0.5"),
         ({"seed": True}, TypeError, "seed must be an integer; got True"),
-        ({"model": object()}, TypeError, "not JSON serializable"),
+        ({"size": object()}, TypeError, "not JSON serializable"),
     ],
 )
 def test_bad_parameters_are_refused_at_the_start(make, options, error, message):
@@ -151,7 +246,7 @@ def test_bad_parameters_are_refused_at_the_start(make, options, error, message):
 
 def test_an_unknown_paper_lists_those_that_exist(make):
     with pytest.raises(UnknownNameError, match="paper='nope' is unknown; known: tiny"):
-        Paper("nope")
+        Paper("nope", PARAMETERS)
 
 
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="needs a machine without accelerator")

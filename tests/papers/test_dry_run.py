@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from shared.compendium import known_papers
-from shared.compendium.contract import notebook_parameters
+from shared.compendium.parameters import notebook_parameters
 from shared.compendium.paths import PAPERS
 
 STAND_INS = Path(__file__).parent / "stand_ins"

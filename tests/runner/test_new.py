@@ -1,5 +1,7 @@
 """`make new`: a paper that runs and keeps the contract from its first minute."""
 
+import json
+
 import pytest
 
 NEW = "shared.compendium.new"
@@ -17,6 +19,7 @@ def test_makes_three_files(made):
     assert {path.name for path in folder.iterdir()} == {"my_paper.ipynb", "card.yml", "paper.yml"}
     assert not any("SLUG" in path.read_text() for path in folder.iterdir())
     assert not list(folder.parent.glob(".new-*"))
+    assert (made.root / "tests" / "papers" / "stand_ins" / "my_paper.py").is_file()
 
 
 @pytest.mark.slow
@@ -25,7 +28,9 @@ def test_runs_and_keeps_the_contract(made):
     assert code == 0, output
     script = "from shared.compendium.contract import problems; print(problems('my_paper'))"
     assert made.python(script) == "[]\n"
-    assert made.results("my_paper")["claims"][0]["verdict"] == "held"
+    (ran,) = (made.figures / "my_paper" / "runs").iterdir()
+    verdicts = [claim["verdict"] for claim in json.loads((ran / "results.json").read_text())["claims"]]
+    assert verdicts == ["held", "held", "held", "yes"]
 
 
 @pytest.mark.parametrize(
