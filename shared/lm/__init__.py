@@ -1,30 +1,18 @@
-"""Language models: texts with a known reason for the next word.
+"""Language models: sentences with a known reason for the next word as batches, hidden states of texts.
 
-sentences = agreement_sentences(200, rng=rng)          # "The keys near the cabinet" -> "are", not "is"
-for batch in agreement_batches(tokenizer, sentences):  # one batch per length; .truth: the subject's tokens
-    attribute(model, batch.ids, contrast(batch.right, batch.wrong), position=batch.position)
+>>> from tokenizers import Tokenizer, models, pre_tokenizers
+>>> from transformers import PreTrainedTokenizerFast
+>>> from shared.worlds import AgreementSentence
+>>> words = {word: i for i, word in enumerate("? The keys near the cabinet is are".split())}
+>>> by_word = Tokenizer(models.WordLevel(words, unk_token="?"))
+>>> by_word.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+>>> sentence = AgreementSentence("The keys near the cabinet", subject=(4, 8), verb="are", foil="is")
+>>> (batch,) = agreement_batches(PreTrainedTokenizerFast(tokenizer_object=by_word), [sentence])
+>>> batch.truth.int().tolist(), batch.right.tolist(), batch.wrong.tolist()
+([[0, 1, 0, 0, 0]], [7], [6])
 """
 
-from shared.lm._agreement import (
-    AGREEMENT_KINDS,
-    AgreementBatch,
-    AgreementSentence,
-    agreement_batches,
-    agreement_sentences,
-    read_agreement,
-    single_token,
-)
-from shared.lm._concepts import TEXT_CONCEPTS, concept_sentences, mean_states
+from shared.lm._agreement import AgreementBatch, agreement_batches, single_token
+from shared.lm._states import mean_states
 
-__all__ = [
-    "AGREEMENT_KINDS",
-    "TEXT_CONCEPTS",
-    "AgreementBatch",
-    "AgreementSentence",
-    "agreement_batches",
-    "agreement_sentences",
-    "concept_sentences",
-    "mean_states",
-    "read_agreement",
-    "single_token",
-]
+__all__ = ["AgreementBatch", "agreement_batches", "mean_states", "single_token"]

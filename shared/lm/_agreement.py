@@ -1,57 +1,36 @@
-"""Subject-verb agreement: sentences whose verb form one known word decides, with a noun of the other number in between.
-
-The task of Arras et al. 2025 (arXiv 2502.15886). Their natural sentences are annotated by a parser; ours are written
-from templates, so the subject is known by construction.
-"""
+"""Agreement sentences as batches of token ids, with the subject's tokens as the truth (Arras et al. 2025)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from shared._checks import check_choice, check_range
-
-AGREEMENT_KINDS = ("preposition", "clause")
-VERBS = (("is", "are"), ("was", "were"))  # singular, plural
-SUBJECTS = "key author pilot teacher doctor book farmer student writer driver player report".split()
-THINGS = "cabinet car house garden table door river road".split()
-PEOPLE = "guard friend lawyer king mother girl boy nurse".split()
-PREPOSITIONS = "near behind beside by".split()
-SEEN = "saw knew found liked".split()  # past forms don't agree
-SUFFIX = " here."  # after a masked verb
-
-
-@dataclass(frozen=True)
-class AgreementSentence:
-    """A sentence up to its verb, and what follows. `subject` and `attractor` are ranges of characters in `prefix`."""
-
-    prefix: str
-    subject: tuple[int, int]
-    verb: str
-    foil: str
-    attractor: tuple[int, int] | None = None
-    suffix: str = SUFFIX
-    kind: str = ""
+from shared._checks import check_array, check_range
+from shared.worlds import AgreementSentence
 
 
 @dataclass(frozen=True)
 class AgreementBatch:
     """Sentences of equally many tokens.
 
-    Attributes:
-        ids: token ids `(B, S)`.
-        position: where the verb is predicted `(B,)`: the last token, or the mask.
-        right, wrong: ids of the verb form that agrees and of the other one `(B,)`.
-        truth: the subject's tokens `(B, S)`.
-        attractor: tokens of the noun of the other number `(B, S)`, if the sentences name one.
-        words: all but the tokenizer's special tokens `(B, S)`: what is ranked.
-        sentences: the B sentences.
+    Attributes
+    ----------
+    ids : Tensor of int64, shape (B, S)
+    position : Tensor of int64, shape (B,)
+        Where the verb is predicted: the last token, or the mask.
+    right, wrong : Tensor of int64, shape (B,)
+        Ids of the verb form that agrees and of the other one.
+    truth : Tensor of bool, shape (B, S)
+        The subject's tokens.
+    attractor : Tensor of bool, shape (B, S)
+        Tokens of the noun of the other number, if the sentences name one.
+    words : Tensor of bool, shape (B, S)
+        All but the tokenizer's special tokens: what is ranked.
+    sentences : tuple of AgreementSentence
     """
 
     ids: Tensor
@@ -71,91 +50,67 @@ class AgreementBatch:
         return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
 
     def to(self, device: torch.device | str) -> AgreementBatch:
-        """The batch on another device."""
+        """The batch on another device.
+
+        Parameters
+        ----------
+        device : torch.device or str
+
+        Returns
+        -------
+        AgreementBatch
+        """
         return replace(self, **{name: value.to(device) for name, value in self.tensors().items()})
 
     def select(self, kept: Tensor) -> AgreementBatch:
-        """The rows where `kept` (B,) is true."""
+        """Some of the rows.
+
+        Parameters
+        ----------
+        kept : Tensor of bool, shape (B,)
+
+        Returns
+        -------
+        AgreementBatch
+        """
+        check_array("kept", kept, (len(self),))
         chosen = tuple(s for s, keep in zip(self.sentences, kept.tolist(), strict=True) if keep)
         kept = kept.to(self.ids.device)
         return replace(self, sentences=chosen, **{name: value[kept] for name, value in self.tensors().items()})
 
     def split(self, size: int) -> list[AgreementBatch]:
-        """Batches of at most `size` rows, in order."""
+        """Batches of at most `size` rows, in order.
+
+        Parameters
+        ----------
+        size : int
+
+        Returns
+        -------
+        list of AgreementBatch
+        """
         check_range("size", size, 1)
-        rows = torch.arange(len(self)).split(size)
-        return [self.select((torch.arange(len(self)) >= r[0]) & (torch.arange(len(self)) <= r[-1])) for r in rows]
-
-
-def agreement_sentences(
-    n: int, *, rng: np.random.Generator, kinds: Sequence[str] = AGREEMENT_KINDS
-) -> list[AgreementSentence]:
-    """`n` different sentences from templates, equally many of each kind (up to one), drawn by `rng`.
-
-    Args:
-        kinds: "preposition" ("The keys near the cabinet"), "clause" ("The key that the girls found").
-
-    Half of the pool has a plural subject; the noun in between always has the other number.
-    """
-    pools = [_pool(check_choice("kinds", kind, AGREEMENT_KINDS)) for kind in kinds]
-    if not pools:
-        raise ValueError(f"kinds is empty; choose from {', '.join(AGREEMENT_KINDS)}")
-    check_range("n", n, 1, len(pools) * min(len(pool) for pool in pools))
-    sentences = []
-    for kind, pool, part in zip(kinds, pools, np.array_split(np.arange(n), len(pools))):
-        chosen = rng.choice(len(pool), len(part), replace=False)
-        verbs = rng.integers(len(VERBS), size=len(part))
-        sentences += [_sentence(kind, *pool[i], VERBS[verb]) for i, verb in zip(chosen, verbs)]
-    return sentences
-
-
-def _pool(kind: str) -> list[tuple[str, str, str, str, bool]]:
-    """Every text of a kind: subject, what links it to the noun, noun, what follows, whether the subject is plural."""
-    if kind == "preposition":
-        parts = product(SUBJECTS, PREPOSITIONS, THINGS, (False, True))
-        return [(subject, f" {link} the ", noun, "", plural) for subject, link, noun, plural in parts]
-    parts = product(SUBJECTS, SEEN, PEOPLE, (False, True))
-    return [(subject, " that the ", noun, f" {seen}", plural) for subject, seen, noun, plural in parts]
-
-
-def _sentence(
-    kind: str, subject: str, link: str, noun: str, end: str, plural: bool, verbs: tuple[str, str]
-) -> AgreementSentence:
-    subject, noun = (subject + "s", noun) if plural else (subject, noun + "s")
-    start = len("The ")
-    behind = start + len(subject) + len(link)
-    return AgreementSentence(
-        prefix=f"The {subject}{link}{noun}{end}",
-        subject=(start, start + len(subject)),
-        verb=verbs[plural],
-        foil=verbs[not plural],
-        attractor=(behind, behind + len(noun)),
-        kind=kind,
-    )
-
-
-def read_agreement(rows: Iterable[Mapping[str, Any]]) -> list[AgreementSentence]:
-    """Sentences from a table with the columns prefix, subject_start, subject_end, verb, foil and perhaps suffix.
-
-    `subject_start` and `subject_end` count characters of the prefix. Raises `ValueError` for a missing column and for a
-    range that is no part of the prefix.
-    """
-    needed = ("prefix", "subject_start", "subject_end", "verb", "foil")
-    sentences = []
-    for number, row in enumerate(rows):
-        missing = [name for name in needed if name not in row]
-        if missing:
-            raise ValueError(f"row {number} has no {', '.join(missing)}; needed: {', '.join(needed)}")
-        start, end = int(row["subject_start"]), int(row["subject_end"])
-        if not 0 <= start < end <= len(row["prefix"]):
-            raise ValueError(f"row {number}: subject {start}:{end} is no range of the prefix {row['prefix']!r}")
-        suffix = str(row.get("suffix", SUFFIX))
-        sentences.append(AgreementSentence(row["prefix"], (start, end), row["verb"], row["foil"], suffix=suffix))
-    return sentences
+        number = torch.arange(len(self)) // size
+        return [self.select(number == part) for part in number.unique()]
 
 
 def single_token(tokenizer: Any, word: str) -> int:
-    """The id of `word` in the middle of a sentence; `ValueError` if the tokenizer splits it."""
+    """The id of a word in the middle of a sentence.
+
+    Parameters
+    ----------
+    tokenizer : of transformers
+    word : str
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    ValueError
+        If the tokenizer splits the word.
+    """
     before = tokenizer("The", add_special_tokens=False).input_ids
     ids = tokenizer(f"The {word}", add_special_tokens=False).input_ids[len(before) :]
     if len(ids) != 1:
@@ -169,13 +124,23 @@ def agreement_batches(
 ) -> list[AgreementBatch]:
     """Sentences as token ids, one batch per number of tokens, shortest first.
 
-    Args:
-        tokenizer: one of transformers' fast tokenizers.
-        masked: put the tokenizer's mask for the verb and the suffix behind it (BERT); else the prefix alone.
+    Parameters
+    ----------
+    tokenizer : one of transformers' fast tokenizers
+    sentences : sequence of shared.worlds.AgreementSentence
+    masked : bool
+        Put the tokenizer's mask for the verb and the suffix behind it (BERT); else the prefix alone.
 
-    Raises:
-        ValueError: a verb form that isn't one token, equal verb and foil, no sentences, a tokenizer without a mask.
-        TypeError: a slow tokenizer, which can't say where its tokens stand in the text.
+    Returns
+    -------
+    list of AgreementBatch
+
+    Raises
+    ------
+    ValueError
+        For a verb form that isn't one token, equal verb and foil, no sentences, a tokenizer without a mask.
+    TypeError
+        For a slow tokenizer, which can't say where its tokens stand in the text.
     """
     if not sentences:
         raise ValueError("sentences is empty; at least one is needed")

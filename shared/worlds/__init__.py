@@ -20,14 +20,26 @@ from shared.worlds._clusters import (
 from shared.worlds._flaws import add_mark, flip_labels, group_labels, mark_mask
 from shared.worlds.tables._classes import PlantedClasses, plant_class_patterns
 from shared.worlds.tables._planted import PlantedTable, plant_clauses, plant_conjunctions
+from shared.worlds.text._agreement import (
+    AGREEMENT_KINDS,
+    AgreementSentence,
+    agreement_sentences,
+    read_agreement,
+)
 from shared.worlds.text._edits import casualise, first_gender, swap_pronouns
+from shared.worlds.text._sentences import TEXT_CONCEPTS, concept_sentences
 
 __all__ = [
+    "AGREEMENT_KINDS",
+    "TEXT_CONCEPTS",
+    "AgreementSentence",
     "PlantedClasses",
     "PlantedTable",
     "add_mark",
+    "agreement_sentences",
     "casualise",
     "circle_points",
+    "concept_sentences",
     "first_gender",
     "flip_labels",
     "gaussian_clusters",
@@ -37,6 +49,7 @@ __all__ = [
     "plant_class_patterns",
     "plant_clauses",
     "plant_conjunctions",
+    "read_agreement",
     "smiley_points",
     "sphere_points",
     "swap_pronouns",

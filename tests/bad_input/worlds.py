@@ -1,11 +1,13 @@
 """Arguments of `shared.worlds`' functions."""
 
+import numpy as np
 import torch
 
 from tests.bad_input.good import Calls, normal, rand, rng
 
 GOOD: Calls = {
     "add_mark": lambda: {"x": rand(3, 1, 8, 8), "rows": torch.tensor([True, False, True])},
+    "concept_sentences": lambda: {"Y": np.eye(6, dtype=int), "generator": rng()},
     "flip_labels": lambda: {
         **{"y": torch.arange(9) % 3, "share": 0.5, "n_classes": 3},
         "generator": torch.Generator().manual_seed(0),

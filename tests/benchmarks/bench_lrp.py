@@ -104,14 +104,15 @@ def agreement_rows(quick: bool) -> list[Row]:
     from captum.attr import InputXGradient, IntegratedGradients, Saliency
 
     from shared import zoo
-    from shared.lm import agreement_batches, agreement_sentences
+    from shared.lm import agreement_batches
+    from shared.worlds import agreement_sentences
 
     try:
         loaded = zoo.load_model("smollm2-135m")
     except zoo.AssetError as error:
         return [row("agreement sentences, SmolLM2-135M", float("nan"), str(error), None, None)]
     model = loaded.model.requires_grad_(False)
-    sentences = agreement_sentences(8 if quick else 32, rng=np.random.default_rng(0), kinds=["preposition"])
+    sentences = agreement_sentences(8 if quick else 32, generator=np.random.default_rng(0), kinds=["preposition"])
     batch = agreement_batches(loaded.tokenizer, sentences)[0]
     embeds = model.get_input_embeddings()(batch.ids).detach()
     target = contrast(batch.right, batch.wrong)

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from shared.lm import agreement_batches, agreement_sentences, read_agreement, single_token
+from shared.lm import agreement_batches, single_token
+from shared.worlds import agreement_sentences
 from tests.papers.hub import WORDS, tiny_tokenizer, tiny_wordpiece_tokenizer
-
-PLURAL = {"are", "were"}
 
 
 @pytest.fixture
@@ -22,27 +21,8 @@ def bpe(tmp_path):
     return tiny_tokenizer(tmp_path)
 
 
-def test_sentences_differ_and_the_noun_between_has_the_other_number(rng):
-    sentences = agreement_sentences(201, rng=rng)
-    assert len({s.prefix for s in sentences}) == 201
-    assert [s.kind for s in sentences].count("clause") == 100
-    for s in sentences:
-        subject, noun = s.prefix[slice(*s.subject)], s.prefix[slice(*s.attractor)]
-        assert subject.endswith("s") == (s.verb in PLURAL) == (s.foil not in PLURAL) == (not noun.endswith("s"))
-        assert s.prefix.startswith(f"The {subject} ")
-        assert " the " + noun in s.prefix
-    plural = [s.verb in PLURAL for s in sentences]
-    assert 60 < sum(plural) < 140
-    assert {s.verb for s in sentences} == {"is", "are", "was", "were"}
-
-
-def test_same_generator_same_sentences():
-    draws = [agreement_sentences(9, rng=np.random.default_rng(3), kinds=["clause"]) for _ in range(2)]
-    assert draws[0] == draws[1]
-
-
 def test_subject_tokens_also_when_the_word_is_split(bpe, rng):
-    sentences = agreement_sentences(60, rng=rng)
+    sentences = agreement_sentences(60, generator=rng)
     batches = agreement_batches(bpe, sentences)
     assert sum(len(b) for b in batches) == 60
     assert [b.ids.shape[1] for b in batches] == sorted({b.ids.shape[1] for b in batches})
@@ -59,7 +39,7 @@ def test_subject_tokens_also_when_the_word_is_split(bpe, rng):
 
 def test_masked_sentences(tmp_path, rng):
     tokenizer = tiny_wordpiece_tokenizer(tmp_path)
-    for b in agreement_batches(tokenizer, agreement_sentences(30, rng=rng), masked=True):
+    for b in agreement_batches(tokenizer, agreement_sentences(30, generator=rng), masked=True):
         at = b.ids.gather(1, b.position[:, None]).flatten()
         assert (at == tokenizer.mask_token_id).all()
         assert not b.words[torch.arange(len(b)), b.position].any()
@@ -70,7 +50,7 @@ def test_masked_sentences(tmp_path, rng):
 
 
 def test_select_and_device(bpe, rng):
-    batch = agreement_batches(bpe, agreement_sentences(40, rng=rng))[0].to("cpu")
+    batch = agreement_batches(bpe, agreement_sentences(40, generator=rng))[0].to("cpu")
     kept = torch.arange(len(batch)) % 2 == 0
     half = batch.select(kept)
     assert len(half) == int(kept.sum()) == len(half.ids)
@@ -82,23 +62,15 @@ def test_select_and_device(bpe, rng):
     assert pieces[1].sentences == batch.sentences[-1:]
     with pytest.raises(ValueError, match="size=0 is out of range"):
         batch.split(0)
-
-
-def test_table():
-    row = {"prefix": "The big dog", "subject_start": 8, "subject_end": 11, "verb": "was", "foil": "were"}
-    (sentence,) = read_agreement([row])
-    assert sentence.prefix[slice(*sentence.subject)] == "dog"
-    with pytest.raises(ValueError, match=r"row 0 has no foil"):
-        read_agreement([{k: v for k, v in row.items() if k != "foil"}])
-    with pytest.raises(ValueError, match="subject 8:99 is no range"):
-        read_agreement([{**row, "subject_end": 99}])
+    with pytest.raises(ValueError, match="kept has shape"):
+        batch.select(kept[:-1])
 
 
 def test_bad_input(bpe, tmp_path, rng):
     with pytest.raises(ValueError, match=r"verb 'walks' is \d tokens .*must be one"):
         single_token(bpe, "walks")
     assert bpe.convert_ids_to_tokens(single_token(bpe, "are")) == "Ġare"
-    sentence = agreement_sentences(1, rng=rng)[0]
+    sentence = agreement_sentences(1, generator=rng)[0]
     walk = type(sentence)(sentence.prefix, sentence.subject, "walks", "walk")
     with pytest.raises(ValueError, match="verb 'walks'"):
         agreement_batches(bpe, [walk])
@@ -111,8 +83,4 @@ def test_bad_input(bpe, tmp_path, rng):
         agreement_batches(bpe, [])
     with pytest.raises(TypeError, match="must be a fast one"):
         agreement_batches(object(), [sentence])
-    with pytest.raises(ValueError, match="did you mean 'clause'"):
-        agreement_sentences(3, rng=rng, kinds=["clauses"])
-    with pytest.raises(ValueError, match="n=5000 is out of range"):
-        agreement_sentences(5000, rng=rng)
     assert "walks" not in WORDS

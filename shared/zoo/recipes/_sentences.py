@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from shared.compendium.paths import DATA, atomic_path
-from shared.lm import TEXT_CONCEPTS, concept_sentences, mean_states
+from shared.lm import mean_states
+from shared.worlds import TEXT_CONCEPTS, concept_sentences
 from shared.zoo.recipes._train import one_thread
 
 NAME = "concept-sentences"
@@ -23,11 +24,11 @@ def make_sentences(target: Path = DATA / f"{NAME}.npz") -> None:
 
     Y = np.array([[i >> bit & 1 for bit in range(len(TEXT_CONCEPTS))] for i in range(2 ** len(TEXT_CONCEPTS))])
     Y = np.repeat(Y, PER_COMBINATION, axis=0)
-    texts = concept_sentences(Y, rng=np.random.default_rng(SEED))
+    texts = concept_sentences(Y, generator=np.random.default_rng(SEED))
     loaded = load_model(MODEL)
     loaded.model.model.layers = loaded.model.model.layers[: int(LAYER.split(".")[-1]) + 1]  # the rest isn't needed
     with one_thread(), torch.no_grad():
-        states = mean_states(loaded, texts, LAYER).double().numpy()
+        states = mean_states(loaded, LAYER, texts).double().numpy()
     mean = states.mean(0)
     scale = np.abs(states - mean).max(0) / 127
     with atomic_path(target) as path, open(path, "wb") as file:
