@@ -17,8 +17,18 @@ from shared.lrp._activations import identity_forward, needs_identity
 from shared.lrp._canonizers import MergeBatchNorm, MergedPair, in_data_flow
 from shared.lrp._errors import unsupported
 from shared.lrp._mha import mha_forward
-from shared.lrp._ops import AnyLinear, AvgPool, Convolution, Linear, is_hf_conv1d, is_plain, linear_op, pad_input
-from shared.lrp._rules import AlphaBeta, Epsilon, Flat, Gamma, Norm, Pass, Rule, ZBox, ZPlus, attach_stabilizer
+from shared.lrp._ops import (
+    AnyLinear,
+    AvgPool,
+    Convolution,
+    Linear,
+    ModuleOp,
+    is_hf_conv1d,
+    is_plain,
+    linear_op,
+    pad_input,
+)
+from shared.lrp._rules import AlphaBeta, Epsilon, Flat, Gamma, Norm, Rule, ZBox, ZPlus
 
 LayerMap = Sequence[tuple[Any, Rule]]
 NameMap = Sequence[tuple[Iterable[str], Rule]]
@@ -166,12 +176,10 @@ class Applied:
                     "a forward of its own", module, name, ("Linear", "Conv1d/2d/3d", "ConvTranspose1d/2d/3d")
                 )
             return self._linear_forward(module, rule, pair)
-        if isinstance(rule, Norm | Epsilon):
-            return _stabilized(module.forward, rule.epsilon)
-        if isinstance(rule, Pass) or (rule is None and needs_identity(module)):
-            return identity_forward(module, module.forward)
         if rule is not None:
-            raise ValueError(f"{type(rule).__name__} is a rule for linear layers; {name!r} is {type(module).__name__}")
+            return _ruled(module, name, rule)
+        if needs_identity(module):
+            return identity_forward(module, module.forward)
         if _transformers.clip_forward(module) is not None:
             return _transformers.clip_forward(module)
         if isinstance(module, nn.MultiheadAttention) and self.composite.transformer is not None:
@@ -202,8 +210,12 @@ class Applied:
         return forward
 
 
-def _stabilized(forward: Callable[[Tensor], Tensor], epsilon: float) -> Callable[[Tensor], Tensor]:
-    return lambda x: attach_stabilizer(forward(x), epsilon)
+def _ruled(module: nn.Module, name: str, rule: Rule) -> Callable[[Tensor], Tensor]:
+    """The forward of a module that isn't linear, with its rule."""
+    if rule.needs_weights:
+        raise ValueError(f"{type(rule).__name__} is a rule for linear layers; {name!r} is {type(module).__name__}")
+    op = ModuleOp(module, module.forward)
+    return lambda x: rule.apply(op, x, None, None)
 
 
 def _constant(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:

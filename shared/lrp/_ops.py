@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Size, Tensor, nn
+
+from shared.lrp._activations import identity_forward
+from shared.lrp._functions import IdentityActivation
 
 Convolution = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 Linear = (nn.Linear,)
@@ -47,6 +50,23 @@ class LinearOp:
 
     def broadcast(self, bias: Tensor, output: Tensor) -> Tensor:
         return bias
+
+    def identity(self, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+        """`apply` under the identity rule."""
+        return IdentityActivation.apply(x, lambda v: self.apply(v, weight, bias), 0.0)
+
+
+class ModuleOp(LinearOp):
+    """Any module without weights of its own in a rule: activations, pooling."""
+
+    def __init__(self, module: nn.Module, forward: Callable[[Tensor], Tensor]) -> None:
+        self.forward, self._identity = forward, identity_forward(module, forward)
+
+    def apply(self, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+        return self.forward(x)
+
+    def identity(self, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+        return self._identity(x)
 
 
 class TransposedLinearOp(LinearOp):

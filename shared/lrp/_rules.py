@@ -7,6 +7,7 @@ Explicit rules (Flat, WSquare, ZBox) send the relevance itself: they belong to t
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -20,13 +21,45 @@ from shared.lrp._ops import LinearOp
 
 
 @dataclass(frozen=True, eq=False)
-class Rule:
-    """Base of all rules. `zero_params=("bias",)` leaves biases out of the denominators.
+class Rule(ABC):
+    """How a layer hands relevance down to its input; base of all rules.
 
-    Attributes:
-        explicit: the rule sends relevance instead of a coefficient, which only the input layer may do.
+    Parameters
+    ----------
+    zero_params : `("bias",)` leaves biases out of the denominators.
+
+    Attributes
+    ----------
+    needs_weights : the rule works on linear layers only.
+    explicit : what it sends is relevance instead of a coefficient, which only the input layer may do.
+
+    Notes
+    -----
+    **How to write a rule.** The backward pass carries coefficients: a tensor `x` with coefficient `c` has relevance
+    `x * c`. A layer computes `z = op.apply(x, weight, bias)`, gets `c` for z and owes one for x. Subclass, as a frozen
+    dataclass whose fields are the rule's parameters, what fits:
+
+    - `LinearRule` for linear and convolution layers: `forward` returns the true z and the tensors that backward needs;
+      `backward` turns c into the coefficient of x by transposed products `op.vjp(weight, s, shape)`. Neither knows
+      whether the layer is dense or a convolution.
+    - `ElementwiseRule` for modules that keep the shape: `ratio` gives `c_x / c_y` at every element.
+    - `Rule` itself where autograd already carries the right thing up to a factor: `apply` returns z with hooks on it
+      (see `Epsilon`).
+
+    Shares in proportion to squared contributions, `R_j = sum_k (x_j w_kj)^2 / sum_i (x_i w_ki)^2 R_k`:
+
+    >>> @dataclass(frozen=True, eq=False)
+    ... class Squared(LinearRule):
+    ...     def forward(self, op, x, weight, bias):
+    ...         z = op.apply(x, weight, bias)
+    ...         return z, [x, z / stabilize(op.apply(x**2, weight**2, None), 1e-9)]
+    ...     def backward(self, op, shape, weight, saved, c):
+    ...         return saved[0] * op.vjp(weight**2, c * saved[1], shape)
+
+    A composite then gives it to layers: `Composite([(AnyLinear, Squared())])`.
     """
 
+    needs_weights: ClassVar[bool] = False
     explicit: ClassVar[bool] = False
     zero_params: tuple[str, ...] = field(default=(), kw_only=True)
 
@@ -38,9 +71,21 @@ class Rule:
             if hasattr(self, name):
                 check_range(name, getattr(self, name), 0.0)
 
-    def apply(self, op: LinearOp, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """The layer's true output `z`, with this rule attached to its backward pass."""
-        return _Propagate.apply(x, self, op, weight, bias)
+    @abstractmethod
+    def apply(self, op: LinearOp, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+        """The layer's output with this rule attached to its backward pass.
+
+        Parameters
+        ----------
+        op : what the layer computes, `op.apply(x, weight, bias)`; a module that isn't linear ignores the last two.
+        x : the layer's input `(B, ...)`.
+        weight : the layer's weight; None without.
+        bias : the layer's bias; None without.
+
+        Returns
+        -------
+        The true output, unchanged by the rule.
+        """
 
     def _denominator_bias(self, op: LinearOp, bias: Tensor | None, z: Tensor) -> Tensor:
         if bias is None or "bias" in self.zero_params:
@@ -50,6 +95,56 @@ class Rule:
 
 def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str) else (value or ())
+
+
+@dataclass(frozen=True, eq=False)
+class LinearRule(Rule):
+    """Base of rules with a backward pass of their own, for linear and convolution layers.
+
+    Parameters
+    ----------
+    zero_params : as in `Rule`.
+    """
+
+    needs_weights: ClassVar[bool] = True
+
+    def apply(self, op: LinearOp, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+        return _Propagate.apply(x, self, op, weight, bias)
+
+    @abstractmethod
+    def forward(self, op: LinearOp, x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, list[Tensor]]:
+        """The true output `z` and the tensors that `backward` needs; called without a graph."""
+
+    @abstractmethod
+    def backward(self, op: LinearOp, shape: Size, weight: Tensor, saved: list[Tensor], c: Tensor) -> Tensor:
+        """Coefficient of x (relevance of x if the rule is `explicit`) from that of z, `c`; `shape` is that of x."""
+
+
+@dataclass(frozen=True, eq=False)
+class ElementwiseRule(Rule):
+    """Base of rules for modules that keep the shape and mix no elements: `c_x = ratio(x, y) c_y`.
+
+    Parameters
+    ----------
+    zero_params : as in `Rule`; without effect.
+    """
+
+    def apply(self, op: LinearOp, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+        return _Scale.apply(x, self, op, weight, bias)
+
+    @abstractmethod
+    def ratio(self, x: Tensor, y: Tensor) -> Tensor:
+        """What the coefficient is multiplied by on its way from the output to the input.
+
+        Parameters
+        ----------
+        x : the module's input.
+        y : its output, of the same shape.
+
+        Returns
+        -------
+        The factor at every element.
+        """
 
 
 class _Propagate(torch.autograd.Function):
@@ -68,13 +163,36 @@ class _Propagate(torch.autograd.Function):
         return ctx.rule.backward(ctx.op, ctx.shape, weight, saved, c), None, None, None, None
 
 
+class _Scale(torch.autograd.Function):
+    """Multiplies the coefficient by a rule's `ratio`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, rule: Any, op: LinearOp, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+        y = op.apply(x, weight, bias)
+        ctx.save_for_backward(rule.ratio(x, y))
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, c: Tensor) -> tuple[Tensor, None, None, None, None]:
+        (ratio,) = ctx.saved_tensors
+        return c * ratio, None, None, None, None
+
+
 @dataclass(frozen=True, eq=False)
 class Epsilon(Rule):
-    """`c_x = V(W, R / st(z))` (Bach et al. 2015, eq. 58); `epsilon=0` is LRP-0. Also keeps weight gradients."""
+    """Shares in proportion to contributions, `c_x = V(W, R / st(z))` (Bach et al. 2015, eq. 58); any layer.
+
+    Small outputs are damped by the stabilizer. Keeps weight gradients, and so serves `weight_relevance`.
+
+    Parameters
+    ----------
+    epsilon : stabilizer, >= 0; 0 is LRP-0.
+    zero_params : `("bias",)` lets the inputs share what the bias would keep.
+    """
 
     epsilon: float = 1e-6
 
-    def apply(self, op: LinearOp, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def apply(self, op: LinearOp, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
         z = op.apply(x, weight, bias)
         if bias is None or "bias" not in self.zero_params:
             return attach_stabilizer(z, self.epsilon)
@@ -101,25 +219,46 @@ def _safe_ratio(numerator: Tensor, denominator: Tensor, into: Tensor | None = No
 
 
 @dataclass(frozen=True, eq=False)
-class Norm(Rule):
-    """Epsilon on a parameter-free sum such as average pooling; scales the coefficient by `z / st(z)`."""
+class Norm(Epsilon):
+    """`Epsilon` by the name it has on parameter-free sums such as average pooling.
 
-    epsilon: float = 1e-6
+    Parameters
+    ----------
+    epsilon : stabilizer, >= 0.
+    zero_params : as in `Epsilon`.
+    """
 
 
 @dataclass(frozen=True, eq=False)
-class Pass(Rule):
-    """`R_x = R_y` elementwise: the identity rule, for modules that keep the shape."""
+class Pass(ElementwiseRule):
+    """`R_x = R_y` elementwise: the identity rule, for modules that keep the shape.
+
+    Parameters
+    ----------
+    zero_params : without effect.
+    """
+
+    def apply(self, op: LinearOp, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+        return op.identity(x, weight, bias)  # knows the limit at 0
+
+    def ratio(self, x: Tensor, y: Tensor) -> Tensor:
+        return _safe_ratio(y, x)
 
 
 @dataclass(frozen=True, eq=False)
-class Gamma(Rule):
+class Gamma(LinearRule):
     """Favours positive contributions by gamma (Montavon et al. 2019), generalised to inputs of either sign.
 
     With `W^ = W + gamma W+`, `W_ = W + gamma W-`: outputs above 0 distribute in proportion to `W^ x+ + W_ x-`, outputs
     below 0 in proportion to `W_ x+ + W^ x-`. Both follow from `W x` and `|W| |x|`: the denominator is
-    `(1 + gamma/2) z + sgn(z) gamma/2 (|W| |x| + |b|)`, so two products each way do for any sign of x. `gamma=0` is
-    Epsilon; `gamma -> inf` approaches ZPlus for outputs above 0.
+    `(1 + gamma/2) z + sgn(z) gamma/2 (|W| |x| + |b|)`, so two products each way do for any sign of x.
+
+    Parameters
+    ----------
+    gamma : how much contributions of the output's own sign are favoured, >= 0: 0 is `Epsilon`, large values approach
+        `ZPlus` for outputs above 0. 0.25 in convolutions and up to 0.1 in a transformer's dense layers are usual.
+    epsilon : stabilizer of the denominator, >= 0.
+    zero_params : `("bias",)` leaves the bias out of the denominator.
     """
 
     gamma: float = 0.25
@@ -148,18 +287,12 @@ class Gamma(Rule):
         return plain.add_(extra) if sign.numel() == 0 else plain.addcmul_(sign, extra)
 
 
-@dataclass(frozen=True, eq=False)
-class AlphaBeta(Rule):
-    """`alpha` times positive minus `beta` times negative contributions, `alpha - beta = 1` (Bach 2015, eq. 60)."""
+class _TwoSided(LinearRule):
+    """`alpha` times positive minus `beta` times negative contributions, each over its own sum."""
 
-    alpha: float = 2.0
-    beta: float = 1.0
-    epsilon: float = 1e-6
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if abs(self.alpha - self.beta - 1) > 1e-9:
-            raise ValueError(f"alpha={self.alpha}, beta={self.beta}: alpha - beta must be 1")
+    alpha: float
+    beta: float
+    epsilon: float
 
     def forward(self, op: LinearOp, x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, list[Tensor]]:
         up, down = weight.clamp(min=0), weight.clamp(max=0)
@@ -209,21 +342,57 @@ def _sum(tensors: Iterable[Tensor]) -> Tensor:
     return first
 
 
-class ZPlus(AlphaBeta):
-    """Only positive contributions: `AlphaBeta(1, 0)` (Montavon et al. 2017)."""
+@dataclass(frozen=True, eq=False)
+class AlphaBeta(_TwoSided):
+    """`alpha` times positive minus `beta` times negative contributions (Bach et al. 2015, eq. 60).
 
-    def __init__(self, epsilon: float = 1e-6, zero_params: tuple[str, ...] = ()) -> None:
-        super().__init__(zero_params=zero_params, alpha=1.0, beta=0.0, epsilon=epsilon)
+    Parameters
+    ----------
+    alpha : weight of the positive contributions; `alpha - beta = 1`, so that relevance is conserved.
+    beta : weight of the negative contributions, >= 0.
+    epsilon : stabilizer of both denominators, >= 0.
+    zero_params : `("bias",)` leaves the bias out of the denominators.
+    """
+
+    alpha: float = 2.0
+    beta: float = 1.0
+    epsilon: float = 1e-6
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if abs(self.alpha - self.beta - 1) > 1e-9:
+            raise ValueError(f"alpha={self.alpha}, beta={self.beta}: alpha - beta must be 1")
 
 
 @dataclass(frozen=True, eq=False)
-class _InputRule(Rule):
+class ZPlus(_TwoSided):
+    """Only positive contributions: `AlphaBeta(1, 0)` (Montavon et al. 2017).
+
+    Parameters
+    ----------
+    epsilon : stabilizer, >= 0.
+    zero_params : `("bias",)` leaves the bias out of the denominator.
+    """
+
+    alpha: ClassVar[float] = 1.0
+    beta: ClassVar[float] = 0.0
+    epsilon: float = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class _InputRule(LinearRule):
     explicit: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, eq=False)
 class Flat(_InputRule):
-    """Equal shares over the receptive field: Epsilon with `x := 1, W := 1, b := 0`. Input layer only."""
+    """Equal shares over the receptive field: Epsilon with `x := 1, W := 1, b := 0`. Input layer only.
+
+    Parameters
+    ----------
+    epsilon : stabilizer, >= 0.
+    zero_params : without effect.
+    """
 
     epsilon: float = 1e-6
 
@@ -243,7 +412,13 @@ class Flat(_InputRule):
 
 @dataclass(frozen=True, eq=False)
 class WSquare(Flat):
-    """Shares in proportion to squared weights: `x := 1, W := W^2, b := b^2`. Input layer only."""
+    """Shares in proportion to squared weights: `x := 1, W := W^2, b := b^2`. Input layer only.
+
+    Parameters
+    ----------
+    epsilon : stabilizer, >= 0.
+    zero_params : `("bias",)` takes b = 0.
+    """
 
     def _stand_in(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
         keep = bias is not None and "bias" not in self.zero_params
@@ -252,10 +427,14 @@ class WSquare(Flat):
 
 @dataclass(frozen=True, eq=False)
 class ZBox(_InputRule):
-    """z^B for pixels in `[low, high]` (Montavon et al. 2017); bounds in the model's normalised units. Input layer only.
+    """z^B for pixels in `[low, high]` (Montavon et al. 2017). Input layer only.
 
-    Args:
-        low, high: scalars or tensors that broadcast to the input, e.g. `(1, C, 1, 1)`; low <= high.
+    Parameters
+    ----------
+    low, high : bounds in the model's normalised units, scalars or tensors that broadcast to the input, such as
+        `(1, C, 1, 1)`; low <= high.
+    epsilon : stabilizer, >= 0.
+    zero_params : without effect.
     """
 
     low: float | Tensor = 0.0
