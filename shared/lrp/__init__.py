@@ -14,24 +14,27 @@ Relevance of a tensor is `x * c`; the rules change the coefficient `c` that the 
 other rooms build on.
 """
 
-from shared.lrp._attention import attention_relevance, head_relevance
 from shared.lrp._attribute import Attribution, attribute, default_composite
-from shared.lrp._canonizers import MergeBatchNorm
-from shared.lrp._composites import (
+from shared.lrp._errors import UnsupportedModule
+from shared.lrp._targets import contrast, zero_mean
+from shared.lrp._weights import conservation_report, weight_relevance
+from shared.lrp.rules._base import ElementwiseRule, LinearRule, Rule
+from shared.lrp.rules._canonizers import MergeBatchNorm
+from shared.lrp.rules._composite import Composite
+from shared.lrp.rules._functions import stabilize
+from shared.lrp.rules._input import Flat, WSquare, ZBox
+from shared.lrp.rules._linear import AlphaBeta, Epsilon, Gamma, Norm, Pass, ZPlus
+from shared.lrp.rules._ops import AnyLinear, AvgPool, BatchNorm, Convolution, Linear
+from shared.lrp.rules._presets import (
     CPLRP,
     AttnLRP,
-    Composite,
     EpsilonAlpha2Beta1,
     EpsilonAlpha2Beta1Flat,
     EpsilonGammaBox,
     EpsilonPlus,
     EpsilonPlusFlat,
 )
-from shared.lrp._errors import UnsupportedModule
-from shared.lrp._ops import AnyLinear, AvgPool, BatchNorm, Convolution, Linear
-from shared.lrp._rules import AlphaBeta, Epsilon, Flat, Gamma, Norm, Pass, Rule, WSquare, ZBox, ZPlus
-from shared.lrp._targets import contrast, zero_mean
-from shared.lrp._weights import conservation_report, weight_relevance
+from shared.lrp.transformers._heads import attention_relevance, head_relevance
 
 __all__ = [
     "CPLRP",
@@ -43,6 +46,7 @@ __all__ = [
     "BatchNorm",
     "Composite",
     "Convolution",
+    "ElementwiseRule",
     "Epsilon",
     "EpsilonAlpha2Beta1",
     "EpsilonAlpha2Beta1Flat",
@@ -52,6 +56,7 @@ __all__ = [
     "Flat",
     "Gamma",
     "Linear",
+    "LinearRule",
     "MergeBatchNorm",
     "Norm",
     "Pass",
@@ -66,6 +71,7 @@ __all__ = [
     "contrast",
     "default_composite",
     "head_relevance",
+    "stabilize",
     "weight_relevance",
     "zero_mean",
 ]

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from shared.hooks import attention_modules
-from shared.lrp._composites import Applied, AttnLRP, Composite, EpsilonPlus
 from shared.lrp._graph import check_graph, check_input_layer, check_merged, first_offender
 from shared.lrp._inputs import Inputs, frozen, last_positions, output_tensor
 from shared.lrp._probes import Condition, Probes, times
 from shared.lrp._targets import seed
+from shared.lrp.rules._composite import Applied, Composite
+from shared.lrp.rules._presets import AttnLRP, EpsilonPlus
 
 
 @dataclass

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from shared._checks import UnknownNameError, check_choice
 from shared.hooks import edit, find_module
 from shared.lrp._attribute import _forward, attribute, default_composite
-from shared.lrp._composites import Composite
 from shared.lrp._inputs import Inputs, frozen
 from shared.lrp._probes import times
 from shared.lrp._targets import seed
+from shared.lrp.rules._composite import Composite
 
 REDUCTIONS = ("mean", "mean_abs", "abs_mean")
 

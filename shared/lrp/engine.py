@@ -3,13 +3,13 @@
 What a user of LRP needs stands in `shared.lrp`.
 """
 
-from shared.lrp._attention import AttentionTap, check_found
-from shared.lrp._composites import check_ready
 from shared.lrp._errors import unsupported
 from shared.lrp._inputs import EMBEDS, TOKENS, Inputs, frozen, last_positions, output_tensor
-from shared.lrp._ops import StackedLinear, linear_op
 from shared.lrp._targets import weights_of
-from shared.lrp._transformers import RMS_NORMS
+from shared.lrp.rules._composite import check_ready
+from shared.lrp.rules._ops import StackedLinear, linear_op
+from shared.lrp.transformers._heads import AttentionTap, check_found
+from shared.lrp.transformers._modules import RMS_NORMS
 
 __all__ = [
     "EMBEDS",

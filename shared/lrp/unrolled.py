@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from shared._checks import check_choice, check_finite
-from shared.lrp._canonizers import MergedPair
 from shared.lrp._errors import unsupported
-from shared.lrp._ops import AvgPool, BatchNorm, LinearOp, linear_op, pad_input
+from shared.lrp.rules._canonizers import MergedPair
+from shared.lrp.rules._ops import AvgPool, BatchNorm, LinearOp, linear_op, pad_input
 
 RULES = ("epsilon", "zplus")
 FIRST = (None, "flat", "w2", "zbox")

@@ -28,8 +28,8 @@ from shared.lrp import (
     ZPlus,
     attribute,
 )
-from shared.lrp._functions import UniformProduct, scale_gradient
-from shared.lrp._transformers import norm_forward
+from shared.lrp.rules._functions import UniformProduct, scale_gradient
+from shared.lrp.transformers._modules import norm_forward
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 EPS = 1e-12

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from shared.lrp import CPLRP, AttnLRP, Composite, Gamma, attribute
-from shared.lrp._functions import IdentityActivation, UniformProduct, scale_gradient, slope_at_zero
+from shared.lrp.rules._functions import IdentityActivation, UniformProduct, scale_gradient, slope_at_zero
 
 EPS = 1e-15
 

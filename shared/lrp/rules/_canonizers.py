@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from shared.hooks import find_module, first_tensor
 from shared.lrp._graph import count_consumers
-from shared.lrp._ops import BatchNorm, LinearOp, linear_op
+from shared.lrp.rules._ops import BatchNorm, LinearOp, linear_op
 
 
 class MergeBatchNorm:

@@ -7,7 +7,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from shared.lrp._functions import IdentityActivation, SwishActivation, slope_at_zero
+from shared.lrp.rules._functions import IdentityActivation, SwishActivation, slope_at_zero
 
 HOMOGENEOUS = (nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.Identity)  # f(x) / x = f'(x): the gradient is the rule
 IDENTITY = (

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from shared.hooks import wrap_attention
 from shared.lrp._attribute import attribute, default_composite
-from shared.lrp._composites import Composite
 from shared.lrp._errors import UnsupportedModule
 from shared.lrp._probes import times
+from shared.lrp.rules._composite import Composite
 
 
 class AttentionTap:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from shared._checks import check_choice
 from shared.lrp._errors import unsupported
-from shared.lrp._functions import UniformProduct, scale_gradient
+from shared.lrp.rules._functions import UniformProduct, scale_gradient
 
 MODES = ("attnlrp", "cp")
 RMS_NORMS = (

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Size, Tensor, nn
 
-from shared.lrp._activations import identity_forward
-from shared.lrp._functions import IdentityActivation
+from shared.lrp.rules._activations import identity_forward
+from shared.lrp.rules._functions import IdentityActivation
 
 Convolution = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 Linear = (nn.Linear,)

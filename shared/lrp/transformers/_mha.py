@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from shared.lrp._errors import unsupported
-from shared.lrp._functions import scale_gradient
-from shared.lrp._ops import LinearOp
-from shared.lrp._rules import Rule
+from shared.lrp.rules._base import Rule
+from shared.lrp.rules._functions import scale_gradient
+from shared.lrp.rules._ops import LinearOp
 
 
 def mha_forward(module: nn.MultiheadAttention, name: str, mode: str, rule: Rule | None) -> Callable[..., Any]:

@@ -1,0 +1,116 @@
+"""The field's named composites; names and defaults as in zennit and lxt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from shared.lrp.rules._base import Rule
+from shared.lrp.rules._composite import Composite, LayerMap, NameMap
+from shared.lrp.rules._input import Flat, ZBox
+from shared.lrp.rules._linear import AlphaBeta, Epsilon, Gamma, Norm, ZPlus
+from shared.lrp.rules._ops import AnyLinear, AvgPool, Convolution, Linear
+
+ZeroParams = Sequence[str] | str
+
+
+def _rules(epsilon: float, convolution: Rule, zero_params: ZeroParams) -> list[tuple[Any, Rule]]:
+    dense = Epsilon(epsilon, zero_params=zero_params)
+    return [(AvgPool, Norm(epsilon)), (Convolution, convolution), (Linear, dense)]
+
+
+class _Preset(Composite):
+    """`layer_map`, `name_map`, `first_map` given by the user come before the preset's own."""
+
+    def __init__(
+        self,
+        rules: LayerMap,
+        first: LayerMap = (),
+        *,
+        layer_map: LayerMap = (),
+        name_map: NameMap = (),
+        first_map: LayerMap = (),
+        **options: Any,
+    ) -> None:
+        super().__init__([*layer_map, *rules], name_map, [*first_map, *first], **options)
+
+
+class EpsilonPlus(_Preset):
+    """ZPlus in convolutions, Epsilon in dense layers.
+
+    Args:
+        epsilon: stabilizer of every rule.
+        zero_params: "bias" leaves biases out of the denominators, so that they keep no relevance (deep nets).
+        maps: further arguments of `Composite`; their rules come first.
+    """
+
+    def __init__(self, *, epsilon: float = 1e-6, zero_params: ZeroParams = (), **maps: Any) -> None:
+        rules = _rules(epsilon, ZPlus(epsilon, zero_params=zero_params), zero_params)
+        super().__init__(rules, **maps)
+
+
+class EpsilonPlusFlat(_Preset):
+    """`EpsilonPlus` with Flat at the input layer."""
+
+    def __init__(self, *, epsilon: float = 1e-6, zero_params: ZeroParams = (), **maps: Any) -> None:
+        rules = _rules(epsilon, ZPlus(epsilon, zero_params=zero_params), zero_params)
+        super().__init__(rules, [(AnyLinear, Flat(epsilon))], **maps)
+
+
+class EpsilonGammaBox(_Preset):
+    """Gamma in convolutions, Epsilon in dense layers, ZBox at the input layer; `low`, `high` in normalised units."""
+
+    def __init__(
+        self,
+        low: float | Tensor,
+        high: float | Tensor,
+        gamma: float = 0.25,
+        *,
+        epsilon: float = 1e-6,
+        zero_params: ZeroParams = (),
+        **maps: Any,
+    ) -> None:
+        rules = _rules(epsilon, Gamma(gamma, epsilon, zero_params=zero_params), zero_params)
+        super().__init__(rules, [(Convolution, ZBox(low, high, epsilon))], **maps)
+
+
+class EpsilonAlpha2Beta1(_Preset):
+    """AlphaBeta(2, 1) in convolutions, Epsilon in dense layers."""
+
+    def __init__(self, *, epsilon: float = 1e-6, zero_params: ZeroParams = (), **maps: Any) -> None:
+        rules = _rules(epsilon, AlphaBeta(2, 1, epsilon, zero_params=zero_params), zero_params)
+        super().__init__(rules, **maps)
+
+
+class EpsilonAlpha2Beta1Flat(_Preset):
+    """`EpsilonAlpha2Beta1` with Flat at the input layer."""
+
+    def __init__(self, *, epsilon: float = 1e-6, zero_params: ZeroParams = (), **maps: Any) -> None:
+        rules = _rules(epsilon, AlphaBeta(2, 1, epsilon, zero_params=zero_params), zero_params)
+        super().__init__(rules, [(AnyLinear, Flat(epsilon))], **maps)
+
+
+def _gamma_rules(gamma_linear: float, gamma_conv: float) -> list[tuple[Any, Rule]]:
+    conv = [(Convolution, Gamma(gamma_conv))] if gamma_conv else []
+    return conv + ([(Linear, Gamma(gamma_linear))] if gamma_linear else [])
+
+
+class AttnLRP(_Preset):
+    """AttnLRP for transformers (Achtibat et al. 2024): halves at products, softmax by its own rule, norms constant.
+
+    Args:
+        gamma_linear, gamma_conv: gamma of the Gamma rule in dense and patch-embedding layers; 0 is LRP-0. For ViTs the
+            authors search conv in {0.1, 0.25, 100}, linear in {0, 0.01, 0.05, 0.1, 1}.
+    """
+
+    def __init__(self, gamma_linear: float = 0.0, gamma_conv: float = 0.0, **maps: Any) -> None:
+        super().__init__(_gamma_rules(gamma_linear, gamma_conv), **{"transformer": "attnlrp", **maps})
+
+
+class CPLRP(_Preset):
+    """CP-LRP (Ali et al. 2022): attention pattern and gates are constants. With gammas, the choice for ViTs."""
+
+    def __init__(self, gamma_linear: float = 0.0, gamma_conv: float = 0.0, **maps: Any) -> None:
+        super().__init__(_gamma_rules(gamma_linear, gamma_conv), **{"transformer": "cp", **maps})
