@@ -61,7 +61,9 @@ class Ensemble(nn.Module):
         self.train(members[0].training)
 
     @classmethod
-    def from_dropout(cls, model: nn.Module, n_members: int = 10, generator: torch.Generator | None = None) -> Ensemble:
+    def from_dropout(
+        cls, model: nn.Module, *, n_members: int = 10, generator: torch.Generator | None = None
+    ) -> Ensemble:
         """MC dropout as an ensemble: every member is `model` with dropout masks of its own, drawn here once.
 
         A member's mask is the same for every row and every call, so that the function that is explained is the one

@@ -89,8 +89,8 @@ def predictive_variance(outputs: Tensor, *, ddof: int = 0) -> Tensor:
 def explain_uncertainty(
     members: Members,
     x: Tensor,
-    method: str = "lrp",
     *,
+    method: str = "lrp",
     ddof: int = 0,
     composite: Rules = None,
     steps: int = 50,
@@ -101,15 +101,15 @@ def explain_uncertainty(
     ensemble = Ensemble(networks)                       # or Ensemble.from_dropout(network, 10)
     explain_uncertainty(ensemble, x).diagonal           # CovLRP; "gi" and "ig" give CovGI and CovIG
     """
-    explained = explain_members(members, x, method, composite=composite, steps=steps, baseline=baseline)
+    explained = explain_members(members, x, method=method, composite=composite, steps=steps, baseline=baseline)
     return second_order(*explained, ddof=ddof)
 
 
 def explain_members(
     members: Members,
     x: Tensor,
-    method: str = "lrp",
     *,
+    method: str = "lrp",
     composite: Rules = None,
     steps: int = 50,
     baseline: float | Tensor = 0.0,
@@ -145,8 +145,8 @@ def explain_members(
 def explain_variance(
     members: Members,
     x: Tensor,
-    method: str = "lrp",
     *,
+    method: str = "lrp",
     ddof: int = 0,
     composite: Rules = None,
     steps: int = 50,
@@ -180,13 +180,13 @@ def explain_variance(
     return _path(variance, x, _start(baseline if method == "ig" else 0.0, x), steps, method == "ig")
 
 
-def gamma_except_last(model: nn.Module, gamma: float = 0.2) -> Composite:
+def gamma_except_last(model: nn.Module, *, gamma: float = 0.2) -> Composite:
     """The paper's rules: Gamma in dense layers, twice that in convolutions, LRP-0 (stabilised) in the last layer."""
     names = [name for name, module in model.named_modules() if linear_op(module) is not None]
     if not names:
         raise ValueError(f"{type(model).__name__} has no linear layer to give a rule to")
     rules = [(Convolution, Gamma(2 * gamma)), (Linear, Gamma(gamma))]
-    return Composite(rules, [(names[-1:], Epsilon())])
+    return Composite(rules, name_map=[(names[-1:], Epsilon())])
 
 
 def _divisor(n: int, ddof: int) -> int:
@@ -244,7 +244,7 @@ def _one_output_each(outputs: Tensor, leaf: Tensor) -> Tensor:
 
 def _relevance(model: nn.Module, leaf: Tensor, targets: list[Tensor], composite: Any) -> Tensor:
     rules = composite if isinstance(composite, Composite) else (composite or gamma_except_last)(model)
-    return attribute(model, leaf, targets, rules, output=_flat).relevance
+    return attribute(model, leaf, targets, composite=rules, output=_flat).relevance
 
 
 def _start(baseline: float | Tensor, x: Tensor) -> Tensor:

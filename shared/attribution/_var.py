@@ -19,7 +19,7 @@ SCALES = ("none", "max", "p99")
 
 
 def class_softmax(
-    maps: Tensor, temperature: float = 10.0, *, use_abs: bool = True, scale: str = "none", channels: str = "each"
+    maps: Tensor, *, temperature: float = 10.0, use_abs: bool = True, scale: str = "none", channels: str = "each"
 ) -> Tensor:
     """Distribution over the K classes at every location: softmax of `temperature` times the maps' magnitudes.
 
@@ -52,9 +52,9 @@ def class_softmax(
 def var_map(
     maps: Tensor,
     target: int | Tensor,
+    *,
     tau: float = 0.01,
     temperature: float = 10.0,
-    *,
     use_abs: bool = True,
     scale: str = "none",
     channels: str = "each",
@@ -69,14 +69,14 @@ def var_map(
 
     Raises `ValueError` for fewer than two maps, a target out of range, or values that aren't finite.
     """
-    shares = class_softmax(maps, temperature, use_abs=use_abs, scale=scale, channels=channels)
+    shares = class_softmax(maps, temperature=temperature, use_abs=use_abs, scale=scale, channels=channels)
     index = _check_target("target", target, maps)
     own, share = _pick(maps.detach(), index), _pick(shares, index)
     return own * share * (share - 1 / len(maps) > tau)
 
 
 def shared_map(
-    maps: Tensor, first: int, second: int, tau: float = 0.1, temperature: float = 10.0, *, scale: str = "none"
+    maps: Tensor, first: int, second: int, *, tau: float = 0.1, temperature: float = 10.0, scale: str = "none"
 ) -> Tensor:
     """What two classes have in common: the smaller of their magnitudes where neither owns the location, `(B, ...)`.
 
@@ -87,11 +87,11 @@ def shared_map(
     pair = torch.stack([_pick(maps.detach(), _check_target(n, i, maps)) for n, i in _named(first, second)])
     if first == second:
         raise ValueError(f"first and second are both {first}; two different maps are needed")
-    share = class_softmax(pair, temperature, scale=scale)[0]
+    share = class_softmax(pair, temperature=temperature, scale=scale)[0]
     return pair.abs().amin(0) * ((share - 0.5).abs() <= tau)
 
 
-def choose_classes(logits: Tensor, k: int = 2, target: int | Tensor | None = None) -> Tensor:
+def choose_classes(logits: Tensor, target: int | Tensor | None = None, *, k: int = 2) -> Tensor:
     """Classes to compare, `(B, k + 1)`: each row's k most probable and, last, its least probable one.
 
     A `target` (int or LongTensor `(B,)`) that isn't among them takes the place of the k-th. No class comes twice.

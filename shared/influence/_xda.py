@@ -76,7 +76,7 @@ def _explainable(method: DualDA) -> Classifier:
 
 
 def _maps(net: Classifier, x: Tensor, weights: Tensor, composite: Composite | None) -> Tensor:
-    return attribute(feature_model(net), x, weights, composite or EpsilonPlus()).relevance
+    return attribute(feature_model(net), x, weights, composite=composite or EpsilonPlus()).relevance
 
 
 def feature_model(net: Classifier) -> nn.Module:

@@ -54,8 +54,8 @@ def attribute(
     model: nn.Module,
     x: Any,
     target: Any = None,
-    composite: Composite | None = None,
     *,
+    composite: Composite | None = None,
     init: str = "logit",
     embed: bool = False,
     record: Iterable[str] | str = (),
@@ -99,7 +99,7 @@ def attribute(
     probes = Probes(model, record, wanted)
     with ExitStack() as stack:
         stack.enter_context(frozen(model))
-        applied = stack.enter_context(composite.context(model, inputs.run))
+        applied = stack.enter_context(composite.context(model, run=inputs.run))
         with probes.attached():
             logits = _forward(inputs, output, position)
         probes.open = False
@@ -200,7 +200,7 @@ def _first_not_finite(
 
     with ExitStack() as stack:
         stack.enter_context(frozen(model))
-        stack.enter_context(composite.context(model, inputs.run))
+        stack.enter_context(composite.context(model, run=inputs.run))
         for name, module in model.named_modules():
             stack.callback(module.register_forward_hook(tap(name)).remove)
         logits = _forward(inputs, output, position)

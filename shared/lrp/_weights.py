@@ -23,11 +23,11 @@ REDUCTIONS = ("mean", "mean_abs", "abs_mean")
 
 def weight_relevance(
     model: nn.Module,
-    batches: Iterable[Any],
-    target: Any,
     names: Sequence[str] | str,
-    composite: Composite | None = None,
+    batches: Iterable[Any],
+    target: Any = None,
     *,
+    composite: Composite | None = None,
     reduce: str = "mean",
     init: str = "logit",
     position: int | Tensor | None = None,
@@ -123,7 +123,7 @@ def _row(start: Tensor, n: int) -> Tensor:
 
 
 def conservation_report(
-    model: nn.Module, x: Any, target: Any = None, composite: Composite | None = None, **options: Any
+    model: nn.Module, x: Any, target: Any = None, *, composite: Composite | None = None, **options: Any
 ) -> pd.DataFrame:
     """What every leaf module's output carries: where relevance is kept, lost or gained.
 
@@ -151,7 +151,7 @@ def conservation_report(
     with ExitStack() as stack:
         stack.callback(model.register_forward_pre_hook(lambda *_: sums.clear()).remove)  # each forward starts afresh
         stack.enter_context(edit(model, watched))
-        result = attribute(model, x, target, composite, **options)
+        result = attribute(model, x, target, composite=composite, **options)
     batch = len(result.output)
     explained = times(result.output, result.seed).sum().item() / batch
     rows = [("input", "Tensor", result.relevance.sum().item() / batch)]

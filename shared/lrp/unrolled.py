@@ -48,18 +48,23 @@ class UnrolledLRP:
     """
 
     def __init__(
-        self, model: nn.Module | Sequence[nn.Module], rule: str = "zplus", first: str | None = None, bn: str = "merge"
+        self,
+        model: nn.Module | Sequence[nn.Module],
+        *,
+        rule: str = "zplus",
+        first: str | None = None,
+        bn: str = "merge",
     ) -> None:
         self.rule, self.first = check_choice("rule", rule, RULES), check_choice("first", first, FIRST)
         self.merge = check_choice("bn", bn, ("merge", "detach")) == "merge"
         self.steps = _steps(list(_flatten(model)), self.merge)
 
-    def __call__(self, x: Tensor, classes: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
+    def __call__(self, x: Tensor, *, classes: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
         """Logits `(B, C)` and heatmaps summed over channels `(B, K, H, W)`, K classes (default all)."""
-        logits, relevance = self.relevance(x, classes)
+        logits, relevance = self.relevance(x, classes=classes)
         return logits, relevance.sum(2) if relevance.ndim > 3 else relevance
 
-    def relevance(self, x: Tensor, classes: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
+    def relevance(self, x: Tensor, *, classes: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
         """Logits `(B, C)` and relevance `(B, K, *x.shape[1:])` of each class's own logit."""
         check_finite("x", x)
         activations = [x]

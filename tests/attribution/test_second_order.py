@@ -63,7 +63,7 @@ def test_linear_ensemble_in_closed_form(method, x):
     members = [nn.Sequential(nn.Linear(5, 1, bias=False)).double() for _ in range(7)]
     w = np.stack([m[0].weight.detach().numpy()[0] for m in members])
     want = torch.einsum("bi,bj,ij->bij", x, x, torch.from_numpy(np.cov(w, rowvar=False, bias=True)))
-    found = explain_uncertainty(Ensemble(members), x, method, composite=PLAIN)
+    found = explain_uncertainty(Ensemble(members), x, method=method, composite=PLAIN)
     close(found.matrix(), want)
     close(found.total, found.uncertainty)
 
@@ -71,7 +71,7 @@ def test_linear_ensemble_in_closed_form(method, x):
 def test_covariance_of_gradients_is_half_the_hessian_product_for_relu_nets(x):
     """Where the net is piecewise linear, CovGI is x_i x_j / 2 times the Hessian of the variance."""
     members = networks()
-    found = explain_uncertainty(Ensemble(members), x, "gi").matrix()
+    found = explain_uncertainty(Ensemble(members), x, method="gi").matrix()
     for b in range(3):
         hessian = torch.autograd.functional.hessian(
             lambda z: predictive_variance(torch.stack([m(z[None]) for m in members])).sum(), x[b]
@@ -88,7 +88,9 @@ def test_the_stack_equals_its_members_one_by_one(method, activation, x):
     members = networks(activation=activation)
     together, alone = Ensemble(members), Ensemble(members)
     close(together(x), torch.stack([m(x) for m in members], 1))
-    for a, b in zip(explain_members(together, x, method, steps=5), explain_members(members, x, method, steps=5)):
+    for a, b in zip(
+        explain_members(together, x, method=method, steps=5), explain_members(members, x, method=method, steps=5)
+    ):
         close(a, b)
     for m in range(4):
         close(alone.member(m)(x), members[m](x))
@@ -104,7 +106,7 @@ def test_any_composite_explains_the_stack(composite, x):
     maps, outputs = explain_members(Ensemble(members), x, composite=rules)
     for m, member in enumerate(members):
         for k in range(2):
-            close(maps[m, :, k], attribute(member, x, k, rules or composite(member)).relevance)
+            close(maps[m, :, k], attribute(member, x, k, composite=rules or composite(member)).relevance)
     close(outputs, torch.stack([m(x) for m in members]))
 
 
@@ -131,8 +133,8 @@ def test_training_the_stack_trains_its_members(x):
 def test_first_order_maps_agree_with_captum(x):
     captum = pytest.importorskip("captum.attr")
     members = networks()
-    gi, _ = explain_members(Ensemble(members), x, "gi")
-    ig, _ = explain_members(Ensemble(members), x, "ig", steps=8, baseline=0.3)
+    gi, _ = explain_members(Ensemble(members), x, method="gi")
+    ig, _ = explain_members(Ensemble(members), x, method="ig", steps=8, baseline=0.3)
     for m, member in enumerate(members):
         for k in range(2):
             close(gi[m, :, k], captum.InputXGradient(member).attribute(x, target=k).detach())
@@ -150,9 +152,9 @@ def test_maps_of_the_variance_agree_with_captum(x):
     ig = captum.IntegratedGradients(variance).attribute(x, n_steps=8, method="riemann_middle")
     gradient = captum.Saliency(variance).attribute(x, abs=False)
     for ensemble in (members, Ensemble(members)):
-        close(explain_variance(ensemble, x, "gi"), gradient * x)
-        close(explain_variance(ensemble, x, "sensitivity"), gradient**2)
-        close(explain_variance(ensemble, x, "ig", steps=8), ig.detach())
+        close(explain_variance(ensemble, x, method="gi"), gradient * x)
+        close(explain_variance(ensemble, x, method="sensitivity"), gradient**2)
+        close(explain_variance(ensemble, x, method="ig", steps=8), ig.detach())
 
 
 def test_members_of_any_architecture_are_explained_one_by_one():
@@ -160,13 +162,13 @@ def test_members_of_any_architecture_are_explained_one_by_one():
     members = [
         nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(48, 2)).double().eval() for _ in range(3)
     ]
-    found = explain_uncertainty(members, images, "gi")
+    found = explain_uncertainty(members, images, method="gi")
     assert found.diagonal.shape == images.shape
     assert found.matrix().shape == (3, 36, 36)
     assert explain_variance(members, images).shape == images.shape
     captum = pytest.importorskip("captum.attr")
     maps = torch.stack([captum.InputXGradient(m).attribute(images, target=1).detach() for m in members])
-    close(explain_members(members, images, "gi")[0][:, :, 1], maps)
+    close(explain_members(members, images, method="gi")[0][:, :, 1], maps)
 
 
 # --- invariants
@@ -175,12 +177,12 @@ def test_members_of_any_architecture_are_explained_one_by_one():
 @pytest.mark.parametrize("method", METHODS)
 def test_conservation(method, x):
     """The sum over pairs is the variance of the summed maps; without biases that is the predictive variance."""
-    found = explain_uncertainty(Ensemble(networks()), x, method, steps=4)
+    found = explain_uncertainty(Ensemble(networks()), x, method=method, steps=4)
     close(found.matrix().sum((1, 2)), found.total)
     close(found.marginal.sum(1), found.total)
     close(found.matrix().sum(2), found.marginal)
     assert (found.gap.abs() > 1e-3 * found.uncertainty).any()  # biases keep some of it
-    without = explain_uncertainty(Ensemble(networks(bias=False)), x, method, composite=PLAIN)
+    without = explain_uncertainty(Ensemble(networks(bias=False)), x, method=method, composite=PLAIN)
     close(without.total, without.uncertainty)
 
 
@@ -193,7 +195,7 @@ def test_the_map_of_the_variance_sums_to_it_without_biases(x):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_symmetric_positive_semidefinite_of_low_rank(method, x):
-    matrix = explain_uncertainty(Ensemble(networks(3, k=1)), x, method).matrix()
+    matrix = explain_uncertainty(Ensemble(networks(3, k=1)), x, method=method).matrix()
     assert torch.equal(matrix, matrix.transpose(1, 2))
     values = torch.linalg.eigvalsh(matrix)
     assert (values > -1e-12 * values[:, -1:]).all()
@@ -205,19 +207,19 @@ def test_scaling_duplicating_unused_features_and_constants(x):
     with torch.no_grad():
         for member in members:
             member[0].weight[:, 2] = 0.0  # nobody looks at feature 2
-    before = explain_uncertainty(Ensemble(members), x, "gi")
+    before = explain_uncertainty(Ensemble(members), x, method="gi")
     assert (before.matrix()[:, 2] == 0).all()
-    close(explain_uncertainty(Ensemble(members * 2), x, "gi").matrix(), before.matrix())
+    close(explain_uncertainty(Ensemble(members * 2), x, method="gi").matrix(), before.matrix())
     with torch.no_grad():
         for shift, member in enumerate(members):
             member[-1].bias += shift  # members now differ by a constant that no feature explains
-    shifted = explain_uncertainty(Ensemble(members), x, "gi")
+    shifted = explain_uncertainty(Ensemble(members), x, method="gi")
     close(shifted.matrix(), before.matrix())
     assert (shifted.uncertainty != before.uncertainty).all()
     with torch.no_grad():
         for member in members:
             member[-1].weight *= 3.0
-    close(explain_uncertainty(Ensemble(members), x, "gi").matrix(), 9 * before.matrix())
+    close(explain_uncertainty(Ensemble(members), x, method="gi").matrix(), 9 * before.matrix())
 
 
 def test_rows_do_not_mix(x):
@@ -230,7 +232,7 @@ def test_rows_do_not_mix(x):
 
 def test_dropout_members_keep_their_masks(x):
     model = network(dropout=0.4).eval()
-    ensemble = Ensemble.from_dropout(model, 5, torch.Generator().manual_seed(1))
+    ensemble = Ensemble.from_dropout(model, n_members=5, generator=torch.Generator().manual_seed(1))
     assert torch.equal(ensemble(x), ensemble(x))
     masks = ensemble.layers[2].masks
     assert masks.shape == (5, 16)
@@ -239,14 +241,14 @@ def test_dropout_members_keep_their_masks(x):
     for m in range(5):  # the definition, and the member on its own
         close(ensemble(x)[:, m], nn.Sequential(*model[3:])(hidden * masks[m]))
         close(ensemble.member(m)(x), ensemble(x)[:, m])
-    again = Ensemble.from_dropout(model, 5, torch.Generator().manual_seed(1))
+    again = Ensemble.from_dropout(model, n_members=5, generator=torch.Generator().manual_seed(1))
     assert torch.equal(masks, again.layers[2].masks)
     assert explain_uncertainty(ensemble, x).diagonal.shape == x.shape
 
 
 def test_masks_drop_their_share():
     model = nn.Sequential(nn.Dropout(0.3), nn.Linear(50, 1)).eval()
-    masks = Ensemble.from_dropout(model, 400, torch.Generator().manual_seed(0)).layers[0].masks
+    masks = Ensemble.from_dropout(model, n_members=400, generator=torch.Generator().manual_seed(0)).layers[0].masks
     assert masks.shape == (400, 50)  # dropout before the first layer is drawn over the inputs
     assert (masks == 0).float().mean().item() == pytest.approx(0.3, abs=0.015)
     assert masks.mean().item() == pytest.approx(1, abs=0.02)
@@ -265,13 +267,13 @@ def bad_calls():
     yield "two widths", lambda: Ensemble([network(d=5), network(d=6)]), ValueError, "layer 0"
     yield "two depths", lambda: Ensemble([network(), network()[:3]]), ValueError, "3 and 6 layers"
     yield "convolution", lambda: Ensemble([nn.Conv1d(1, 1, 1)] * 2), UnsupportedModule, "Conv1d"
-    yield "method", lambda: explain_uncertainty(ok, row, "lpr"), ValueError, "lrp"
-    yield "method of the variance", lambda: explain_variance(ok, row, "hessian"), ValueError, "sensitivity"
+    yield "method", lambda: explain_uncertainty(ok, row, method="lpr"), ValueError, "lrp"
+    yield "method of the variance", lambda: explain_variance(ok, row, method="hessian"), ValueError, "sensitivity"
     yield "width of x", lambda: explain_uncertainty(Ensemble(ok), row[:, :3]), ValueError, "expected"
     yield "nan in x", lambda: explain_uncertainty(ok, row * torch.nan), ValueError, "NaN"
     yield "dtype of x", lambda: explain_uncertainty(ok, row.long()), ValueError, "floating"
-    yield "steps", lambda: explain_uncertainty(ok, row, "ig", steps=0), ValueError, "steps"
-    yield "baseline", lambda: explain_members(ok, row, "ig", baseline=torch.zeros(3)), ValueError, "broadcast"
+    yield "steps", lambda: explain_uncertainty(ok, row, method="ig", steps=0), ValueError, "steps"
+    yield "baseline", lambda: explain_members(ok, row, method="ig", baseline=torch.zeros(3)), ValueError, "broadcast"
     yield "no dropout", lambda: Ensemble.from_dropout(network()), ValueError, "no dropout"
     yield "train mode", lambda: explain_uncertainty(Ensemble([network(dropout=0.1)] * 2), row), RuntimeError, "eval"
     yield "shape of maps", lambda: second_order(maps[0], out), ValueError, "features"

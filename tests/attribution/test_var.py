@@ -26,7 +26,7 @@ def by_hand(values, target, tau, temperature):
 @pytest.mark.parametrize(("tau", "temperature"), [(0.01, 10.0), (0.1, 10.0), (0.3, 2.0), (-1.0, 0.0)])
 def test_equation_location_by_location(maps, tau, temperature):
     target = torch.tensor([2, 0, 3])
-    got = var_map(maps, target, tau, temperature)
+    got = var_map(maps, target, tau=tau, temperature=temperature)
     for (b, c, i, j), value in zip(torch.cartesian_prod(*map(torch.arange, got.shape)).tolist(), got.flatten()):
         want = by_hand(maps[:, b, c, i, j].tolist(), int(target[b]), tau, temperature)
         assert value.item() == pytest.approx(want, abs=1e-12)
@@ -155,7 +155,7 @@ def test_takes_the_maps_of_attribute(net):
         (lambda m: var_map(m, 0.5), "target must be an int"),
         (lambda m: var_map(m * torch.nan, 0), "maps has 720 NaN"),
         (lambda m: var_map(m[0, 0, 0], 0), r"expected \(K, B, ...\)"),
-        (lambda m: class_softmax(m, -1.0), "temperature=-1.0 is out of range"),
+        (lambda m: class_softmax(m, temperature=-1.0), "temperature=-1.0 is out of range"),
         (lambda m: class_softmax(m, scale="sum"), "scale='sum' is unknown"),
         (lambda m: shared_map(m, 1, 1), "both 1"),
         (lambda m: shared_map(m, 0, 9), "second=9 is out of range"),

@@ -79,8 +79,8 @@ def language_rows(quick: bool) -> list[Row]:
     ids = torch.randint(100, 40_000, (batch, length), generator=torch.Generator().manual_seed(0))
     target = torch.arange(batch)
     jobs: dict[str, Job] = {
-        "attnlrp": lambda: attribute(model, ids, target, AttnLRP()),
-        "cp": lambda: attribute(model, ids, target, CPLRP()),
+        "attnlrp": lambda: attribute(model, ids, target, composite=AttnLRP()),
+        "cp": lambda: attribute(model, ids, target, composite=CPLRP()),
         "alti": lambda: alti_logit(model, ids, target),
         "frozen": lambda: plain_language(model, ids, target, parameters=False),
         "parameters": lambda: plain_language(model, ids, target, parameters=True),
@@ -128,8 +128,8 @@ def agreement_rows(quick: bool) -> list[Row]:
     jobs: dict[str, Job] = {
         "frozen": gradient,
         "ALTI-Logit": lambda: alti_logit(model, batch.ids, target),
-        "AttnLRP": lambda: attribute(model, batch.ids, target, AttnLRP()),
-        "CP-LRP": lambda: attribute(model, batch.ids, target, CPLRP()),
+        "AttnLRP": lambda: attribute(model, batch.ids, target, composite=AttnLRP()),
+        "CP-LRP": lambda: attribute(model, batch.ids, target, composite=CPLRP()),
         "gradient": lambda: Saliency(difference).attribute(embeds.clone().requires_grad_()),
         "gradient x input": lambda: InputXGradient(difference).attribute(embeds.clone().requires_grad_()),
         "integrated gradients, 5 steps": lambda: IntegratedGradients(difference).attribute(
@@ -227,7 +227,7 @@ def cnn_rows(quick: bool) -> list[Row]:
     rows = []
     for name, (composite, aim) in contestants.items():
         jobs: dict[str, Job] = {
-            "ours": lambda composite=composite: attribute(model, x, 1, composite),
+            "ours": lambda composite=composite: attribute(model, x, 1, composite=composite),
             "frozen": lambda: plain_cnn(model, x, parameters=False),
             "parameters": lambda: plain_cnn(model, x, parameters=True),
         }

@@ -41,8 +41,8 @@ def run(quick: bool = False) -> list[Row]:
         "plain": lambda: plain(ensemble, x),
         "CovLRP": lambda: explain_uncertainty(ensemble, x, composite=gamma_except_last(ensemble)),
         "CovLRP one": lambda: explain_uncertainty(members, x),
-        "CovGI": lambda: explain_uncertainty(ensemble, x, "gi"),
-        "CovIG": lambda: explain_uncertainty(ensemble, x, "ig", steps=10),
+        "CovGI": lambda: explain_uncertainty(ensemble, x, method="gi"),
+        "CovIG": lambda: explain_uncertainty(ensemble, x, method="ig", steps=10),
         "CovLRP (epsilon)": lambda: explain_uncertainty(ensemble, x, composite=epsilon),
         **captum_jobs(members, x, n_outputs),
     }

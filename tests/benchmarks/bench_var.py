@@ -37,7 +37,7 @@ def map_rows(batch: int, rounds: int) -> list[Row]:
     model = vgg_like()
     x = torch.rand(batch, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        classes = choose_classes(model(x), CLASSES)
+        classes = choose_classes(model(x), k=CLASSES)
     one_by_one = list(classes.T)
 
     def var(maps: Tensor) -> Tensor:
@@ -47,7 +47,7 @@ def map_rows(batch: int, rounds: int) -> list[Row]:
         "plain": lambda: [plain_cnn(model, x, parameters=False) for _ in one_by_one],
         "input x gradient": lambda: var(x * class_gradients(model, x, classes)),
         "integrated gradients": lambda: var(x * class_gradients(model, x, classes, steps=STEPS)),
-        "LRP": lambda: var(attribute(model, x, one_by_one, EpsilonPlus()).relevance),
+        "LRP": lambda: var(attribute(model, x, one_by_one, composite=EpsilonPlus()).relevance),
     }
     if importlib.util.find_spec("captum"):
         from captum.attr import InputXGradient, IntegratedGradients

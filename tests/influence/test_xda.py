@@ -44,7 +44,7 @@ def test_plain_rule_is_gradient_times_input(unbiased):
     """With LRP-0 in a ReLU network without biases, the map is input × gradient of α ⟨f(x), f(x_i)⟩."""
     net, method = unbiased
     i = int(method.support_[0])
-    pairs = explain_pairs(method, net.x[1], torch.tensor([i]), 0, Composite())
+    pairs = explain_pairs(method, net.x[1], torch.tensor([i]), 0, Composite([]))
     body = net.model.body
     for mine, here, there in ((pairs.train[0], net.x[i], net.x[1]), (pairs.test[0], net.x[1], net.x[i])):
         leaf = here[None].clone().requires_grad_()
@@ -59,7 +59,7 @@ def test_pairs_add_up_to_the_class_map(conv):
     pairs = explain_pairs(method, x, torch.arange(len(conv)), 1)
     whole = class_map(method, x, 1)
     torch.testing.assert_close(pairs.test.sum(0), whole, rtol=1e-6, atol=1e-9)
-    direct = attribute(feature_model(conv), x[None], method.svm.coef_[1][None], EpsilonPlus()).relevance[0]
+    direct = attribute(feature_model(conv), x[None], method.svm.coef_[1][None], composite=EpsilonPlus()).relevance[0]
     torch.testing.assert_close(whole, direct)
 
 

@@ -23,7 +23,7 @@ from shared.lrp import (
 )
 
 CNN_COMPOSITES = {
-    "lrp0": Composite(),
+    "lrp0": Composite([]),
     "plus": EpsilonPlus(),
     "plus_flat": EpsilonPlusFlat(),
     "box": EpsilonGammaBox(-3.0, 3.0),
@@ -55,7 +55,7 @@ def assert_untouched(model, before):
 def test_forward_is_unchanged_and_everything_is_undone(composite, net, images, request):
     model = request.getfixturevalue(net)
     before, plain = snapshot(model), model(images)
-    result = attribute(model, images, 1, composite, record=[next(n for n, m in model.named_modules() if n)])
+    result = attribute(model, images, 1, composite=composite, record=[next(n for n, m in model.named_modules() if n)])
     assert (result.output - plain).abs().max() < 1e-10
     assert result.relevance.shape == images.shape
     assert_untouched(model, before)
@@ -66,7 +66,7 @@ def test_forward_is_unchanged_and_everything_is_undone(composite, net, images, r
 def test_llama_forward_is_unchanged_and_everything_is_undone(composite, make_llama, token_ids):
     model = make_llama()
     before, plain = snapshot(model), model(token_ids).logits[:, -1]
-    result = attribute(model, token_ids, 1, composite)
+    result = attribute(model, token_ids, 1, composite=composite)
     assert (result.output - plain).abs().max() < 1e-5
     assert result.relevance.shape == (3, 7, 32)
     assert_untouched(model, before)
@@ -77,7 +77,7 @@ def test_llama_forward_is_unchanged_and_everything_is_undone(composite, make_lla
 def test_everything_is_undone_after_an_exception(residual_net, make_llama, token_ids, images):
     before = snapshot(residual_net)
     with pytest.raises(ValueError, match="out of range"):
-        attribute(residual_net, images, 99, EpsilonPlusFlat(), record=["bn2"])
+        attribute(residual_net, images, 99, composite=EpsilonPlusFlat(), record=["bn2"])
     assert_untouched(residual_net, before)
     assert residual_net.act.inplace
     llama = make_llama()
@@ -89,16 +89,16 @@ def test_everything_is_undone_after_an_exception(residual_net, make_llama, token
 
 @cnn
 def test_batch_equals_rows(composite, residual_net, images):
-    whole = attribute(residual_net, images, 2, composite).relevance
-    rows = torch.cat([attribute(residual_net, images[i : i + 1], 2, composite).relevance for i in range(3)])
+    whole = attribute(residual_net, images, 2, composite=composite).relevance
+    rows = torch.cat([attribute(residual_net, images[i : i + 1], 2, composite=composite).relevance for i in range(3)])
     assert torch.allclose(whole, rows, atol=1e-12, rtol=1e-9)
 
 
 @transformer
 def test_batch_equals_rows_in_llama(composite, make_llama, token_ids):
     model = make_llama().double()
-    whole = attribute(model, token_ids, 2, composite).relevance
-    rows = torch.cat([attribute(model, row[None], 2, composite).relevance for row in token_ids])
+    whole = attribute(model, token_ids, 2, composite=composite).relevance
+    rows = torch.cat([attribute(model, row[None], 2, composite=composite).relevance for row in token_ids])
     assert torch.allclose(whole, rows, atol=1e-6 * whole.abs().max())
 
 
@@ -106,7 +106,7 @@ def test_batch_equals_rows_in_llama(composite, make_llama, token_ids):
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_padding_changes_nothing_and_gets_nothing(composite, side, make_llama, token_ids):
     model = make_llama().double()
-    plain = attribute(model, token_ids, 2, composite).tokens
+    plain = attribute(model, token_ids, 2, composite=composite).tokens
     pad, mask = torch.zeros(3, 2, dtype=torch.long), torch.ones_like(token_ids)
     parts, masks = (pad, token_ids), (pad, mask)
     if side == "right":
@@ -114,21 +114,25 @@ def test_padding_changes_nothing_and_gets_nothing(composite, side, make_llama, t
     mask = torch.cat(masks, 1)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     x = {"input_ids": torch.cat(parts, 1), "attention_mask": mask, "position_ids": positions}
-    padded = attribute(model, x, 2, composite).tokens
+    padded = attribute(model, x, 2, composite=composite).tokens
     assert (padded[mask == 0] == 0).all()
     assert torch.allclose(padded[mask == 1].reshape(3, 7), plain, atol=1e-6 * plain.abs().max())
 
 
 @cnn
 def test_linear_in_the_target(composite, residual_net, images):
-    both = attribute(residual_net, images, contrast(1, 3), composite).relevance
-    one, other = attribute(residual_net, images, [1, 3], composite).relevance
+    both = attribute(residual_net, images, contrast(1, 3), composite=composite).relevance
+    one, other = attribute(residual_net, images, [1, 3], composite=composite).relevance
     assert torch.allclose(both, one - other, atol=1e-5 * one.abs().max())
 
 
 def test_list_of_targets_equals_single_calls(conv_net, images):
-    many = attribute(conv_net, images, [0, torch.tensor([1, 2, 3]), zero_mean(4)], EpsilonPlus(), record=["3"])
-    singles = [attribute(conv_net, images, t, EpsilonPlus(), record=["3"]) for t in (0, torch.tensor([1, 2, 3]))]
+    many = attribute(
+        conv_net, images, [0, torch.tensor([1, 2, 3]), zero_mean(4)], composite=EpsilonPlus(), record=["3"]
+    )
+    singles = [
+        attribute(conv_net, images, t, composite=EpsilonPlus(), record=["3"]) for t in (0, torch.tensor([1, 2, 3]))
+    ]
     assert many.relevance.shape == (3, *images.shape)
     for n, single in enumerate(singles):
         assert torch.equal(many.relevance[n], single.relevance)
@@ -144,7 +148,7 @@ def bias_free_net():
 @pytest.mark.parametrize("rule", [Epsilon(0.0), Gamma(0.25, 0.0), Gamma(10.0, 0.0)], ids=str)
 def test_bias_free_relu_net_conserves(rule, images):
     model = bias_free_net()
-    result = attribute(model, images, 1, Composite([((nn.Conv2d, nn.Linear), rule)]))
+    result = attribute(model, images, 1, composite=Composite([((nn.Conv2d, nn.Linear), rule)]))
     logit = result.output[:, 1]
     assert (result.relevance.flatten(1).sum(1) - logit).abs().max() < 1e-6 * logit.abs().max()
     assert result.gap.abs().max() < 1e-6 * logit.abs().max()
@@ -152,22 +156,22 @@ def test_bias_free_relu_net_conserves(rule, images):
 
 def test_init_one_sums_to_one(images):
     model = bias_free_net()
-    result = attribute(model, images, 1, Composite(), init="one")
+    result = attribute(model, images, 1, composite=Composite([]), init="one")
     assert torch.allclose(result.relevance.flatten(1).sum(1), torch.ones(3, dtype=torch.float64))
 
 
 def test_softmax_contrast_is_target_minus_mean_of_others(conv_net, images):
-    a = attribute(conv_net, images, 1, Composite(), init="softmax-contrast").relevance
+    a = attribute(conv_net, images, 1, composite=Composite([]), init="softmax-contrast").relevance
     weights = torch.full((3, 5), -0.25, dtype=torch.float64)
     weights[:, 1] = 1
-    assert torch.allclose(a, attribute(conv_net, images, weights, Composite()).relevance)
+    assert torch.allclose(a, attribute(conv_net, images, weights, composite=Composite([])).relevance)
 
 
 def test_context_is_usable_by_hand(residual_net, images):
     x = images.clone().requires_grad_()
     with EpsilonPlus().context(residual_net):
         (c,) = torch.autograd.grad(residual_net(x)[:, 1].sum(), x)
-    assert torch.allclose(c * images, attribute(residual_net, images, 1, EpsilonPlus()).relevance)
+    assert torch.allclose(c * images, attribute(residual_net, images, 1, composite=EpsilonPlus()).relevance)
     composite = EpsilonPlus()
     composite.register(residual_net)
     assert torch.equal(c, torch.autograd.grad(residual_net(x)[:, 1].sum(), x)[0])
@@ -178,11 +182,15 @@ def test_context_is_usable_by_hand(residual_net, images):
 
 def test_conditions_mask_channels_and_add_up(residual_net, images):
     """Relevance through disjoint channel sets adds up to the whole (CRP)."""
-    whole = attribute(residual_net, images, 1, EpsilonPlus(), record=["act"])
-    parts = attribute(residual_net, images, 1, EpsilonPlus(), conditions=[{"act": [0, 1, 2]}, {"act": [3, 4, 5, 6, 7]}])
-    alone = attribute(residual_net, images, 1, EpsilonPlus(), conditions={"act": 2}, record=["act"])
+    whole = attribute(residual_net, images, 1, composite=EpsilonPlus(), record=["act"])
+    parts = attribute(
+        residual_net, images, 1, composite=EpsilonPlus(), conditions=[{"act": [0, 1, 2]}, {"act": [3, 4, 5, 6, 7]}]
+    )
+    alone = attribute(residual_net, images, 1, composite=EpsilonPlus(), conditions={"act": 2}, record=["act"])
     assert torch.allclose(parts.relevance.sum(0), whole.relevance, atol=1e-12)
     assert (alone.latent["act"][:, 2] == whole.latent["act"][:, 2]).all()
     assert (alone.latent["act"][:, :2] == 0).all()
-    nested = attribute(residual_net, images, 1, EpsilonPlus(), conditions={"act": [2, 3], "bn2": torch.zeros(8, 1, 1)})
+    nested = attribute(
+        residual_net, images, 1, composite=EpsilonPlus(), conditions={"act": [2, 3], "bn2": torch.zeros(8, 1, 1)}
+    )
     assert nested.relevance.abs().sum() < whole.relevance.abs().sum()

@@ -35,7 +35,7 @@ from shared.lrp import (
 )
 def test_bad_targets(target, message, conv_net, images):
     with pytest.raises(ValueError, match=message):
-        attribute(conv_net, images, target, EpsilonPlus())
+        attribute(conv_net, images, target, composite=EpsilonPlus())
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_bad_targets(target, message, conv_net, images):
 )
 def test_bad_inputs(x, error, message, conv_net):
     with pytest.raises(error, match=message):
-        attribute(conv_net, x, 0, EpsilonPlus())
+        attribute(conv_net, x, 0, composite=EpsilonPlus())
 
 
 def test_bad_options(conv_net, images, make_llama, token_ids):
@@ -63,13 +63,13 @@ def test_bad_options(conv_net, images, make_llama, token_ids):
     with pytest.raises(ValueError, match="3 targets and 2 conditions"):
         attribute(conv_net, images, [0, 1, 2], conditions=[{"3": 1}, {"3": 2}])
     with pytest.raises(ValueError, match="transformer='lrp' is unknown"):
-        Composite(transformer="lrp")
+        Composite([], transformer="lrp")
     with pytest.raises(ValueError, match="position=7 is out of range for a sequence of 7"):
         attribute(make_llama(), token_ids, 0, position=7)
     with pytest.raises(ValueError, match="wrt='pixels' is unknown"):
         attribute(make_llama(), {"input_ids": token_ids}, 0, wrt="pixels")
     with pytest.raises(ValueError, match="Gamma is a rule for linear layers"):
-        attribute(conv_net, images, 0, Composite([(nn.MaxPool2d, Gamma())]))
+        attribute(conv_net, images, 0, composite=Composite([(nn.MaxPool2d, Gamma())]))
 
 
 def test_train_mode_is_refused(residual_net, make_llama, token_ids, images):
@@ -90,7 +90,7 @@ def test_wrapped_models_are_refused(conv_net, images):
 
 def test_two_composites_at_once_are_refused(conv_net, images):
     with EpsilonPlus().context(conv_net), pytest.raises(RuntimeError, match="already has an active LRP composite"):
-        attribute(conv_net, images, 0, EpsilonPlus())
+        attribute(conv_net, images, 0, composite=EpsilonPlus())
 
 
 class Functional(nn.Module):
@@ -129,19 +129,19 @@ class Body(nn.Module):
 def test_functional_operations_without_a_rule_are_found(body, operation):
     model = Functional(body).eval()
     with pytest.raises(UnsupportedModule, match=rf"operation ({operation})\w* in Body at 'inner'"):
-        attribute(model, torch.randn(2, 4), 0, Composite())
+        attribute(model, torch.randn(2, 4), 0, composite=Composite([]))
 
 
 @pytest.mark.parametrize("body", [F.relu, torch.relu, lambda x: F.leaky_relu(x, 0.1), lambda x: x * 2 + 1, torch.abs])
 def test_homogeneous_operations_are_accepted(body):
-    result = attribute(Functional(body).eval(), torch.randn(2, 4), 0, Composite())
+    result = attribute(Functional(body).eval(), torch.randn(2, 4), 0, composite=Composite([]))
     assert torch.isfinite(result.relevance).all()
 
 
 def test_a_constant_gate_is_accepted():
     """Squeeze-and-excitation with a detached gate, the usual choice for EfficientNets."""
     model = Functional(lambda x: x * torch.sigmoid(x).detach()).eval()
-    assert attribute(model, torch.randn(2, 4), 0, Composite()).relevance.shape == (2, 4)
+    assert attribute(model, torch.randn(2, 4), 0, composite=Composite([])).relevance.shape == (2, 4)
 
 
 def test_a_gate_can_be_declared_constant():
@@ -156,18 +156,18 @@ def test_a_gate_can_be_declared_constant():
 
     model, x = Gated().eval(), torch.randn(2, 4)
     with pytest.raises(UnsupportedModule, match="operation Mul in Gated"):
-        attribute(model, x, 0, Composite())
-    result = attribute(model, x, 0, Composite(constants="gate"))
+        attribute(model, x, 0, composite=Composite([]))
+    result = attribute(model, x, 0, composite=Composite([], constants="gate"))
     assert torch.allclose(result.relevance.sum(1), result.output[:, 0], atol=1e-6)
     with pytest.raises(ValueError, match="name='gates' is no module"):
-        attribute(model, x, 0, Composite(constants=["gates"]))
+        attribute(model, x, 0, composite=Composite([], constants=["gates"]))
 
 
 def test_transformers_need_a_transformer_composite(make_vit, make_llama, token_ids):
     with pytest.raises(UnsupportedModule, match="use AttnLRP"):
-        attribute(make_vit(), torch.randn(1, 3, 16, 16), 0, EpsilonPlus())
+        attribute(make_vit(), torch.randn(1, 3, 16, 16), 0, composite=EpsilonPlus())
     with pytest.raises(UnsupportedModule, match="no LRP rule for the operation"):
-        attribute(make_llama(), token_ids, 0, EpsilonPlus())
+        attribute(make_llama(), token_ids, 0, composite=EpsilonPlus())
 
 
 def test_unknown_norm_is_named(make_llama, token_ids):
@@ -180,7 +180,7 @@ def test_unknown_norm_is_named(make_llama, token_ids):
     with pytest.raises(
         UnsupportedModule, match=r"the normalisation in StrangeNorm at 'model.norm'; supported: .*LlamaRMSN"
     ):
-        attribute(model, token_ids, 0, AttnLRP())
+        attribute(model, token_ids, 0, composite=AttnLRP())
 
 
 def test_unknown_attention_is_named(make_llama, token_ids):
@@ -193,7 +193,7 @@ def test_unknown_attention_is_named(make_llama, token_ids):
     for layer in model.model.layers:
         layer.self_attn = OwnAttention()
     with pytest.raises(UnsupportedModule, match=r"in OwnAttention at 'model.layers.0.self_attn'"):
-        attribute(model, token_ids, 0, CPLRP())
+        attribute(model, token_ids, 0, composite=CPLRP())
 
 
 class PreActivation(nn.Module):
@@ -214,31 +214,37 @@ class PreActivation(nn.Module):
 
 def test_only_norms_in_data_flow_are_merged(images):
     model = PreActivation().double().eval()
-    automatic = attribute(model, images, 0, EpsilonPlus()).relevance
-    explicit = attribute(model, images, 0, EpsilonPlus(canonizers=[MergeBatchNorm({"norm2": "conv1"})])).relevance
+    automatic = attribute(model, images, 0, composite=EpsilonPlus()).relevance
+    explicit = attribute(
+        model, images, 0, composite=EpsilonPlus(canonizers=[MergeBatchNorm(pairs={"norm2": "conv1"})])
+    ).relevance
     assert torch.equal(automatic, explicit)
     with pytest.raises(RuntimeError, match="'norm3' follows Conv2d in registration but not in data flow"):
-        attribute(model, images, 0, EpsilonPlus(canonizers=[MergeBatchNorm({"norm3": "last"})]))
+        attribute(model, images, 0, composite=EpsilonPlus(canonizers=[MergeBatchNorm(pairs={"norm3": "last"})]))
     with pytest.raises(RuntimeError, match="before batch norm 'norm1' feeds 2 operations"):
-        attribute(model, images, 0, EpsilonPlus(canonizers=[MergeBatchNorm({"norm1": "entry"})]))
+        attribute(model, images, 0, composite=EpsilonPlus(canonizers=[MergeBatchNorm(pairs={"norm1": "entry"})]))
     with pytest.raises(ValueError, match="pairs must map a BatchNorm to a linear layer"):
-        attribute(model, images, 0, EpsilonPlus(canonizers=[MergeBatchNorm({"conv1": "norm2"})]))
+        attribute(model, images, 0, composite=EpsilonPlus(canonizers=[MergeBatchNorm(pairs={"conv1": "norm2"})]))
 
 
 def test_merging_changes_gamma_but_not_epsilon(residual_net, images):
     """An unmerged batch norm is a layer of its own: same function, same LRP-0, other relevance under ZPlus."""
-    merged, apart = (attribute(residual_net, images, 1, Composite(canonizers=c)).relevance for c in (None, []))
+    merged, apart = (
+        attribute(residual_net, images, 1, composite=Composite([], canonizers=c)).relevance for c in (None, [])
+    )
     assert torch.allclose(merged, apart, atol=1e-12)
-    merged, apart = (attribute(residual_net, images, 1, EpsilonPlus(canonizers=c)).relevance for c in (None, []))
+    merged, apart = (
+        attribute(residual_net, images, 1, composite=EpsilonPlus(canonizers=c)).relevance for c in (None, [])
+    )
     assert not torch.allclose(merged, apart)
 
 
 def test_merging_follows_the_weights_in_a_training_loop(residual_net, images):
-    before = attribute(residual_net, images, 1, EpsilonPlus()).output
+    before = attribute(residual_net, images, 1, composite=EpsilonPlus()).output
     with torch.no_grad():
         residual_net.conv2.weight.mul_(2)
         residual_net.bn2.running_mean.add_(1)
-    after = attribute(residual_net, images, 1, EpsilonPlus()).output
+    after = attribute(residual_net, images, 1, composite=EpsilonPlus()).output
     assert torch.allclose(after, residual_net(images))
     assert not torch.allclose(after, before)
 
@@ -250,7 +256,7 @@ def test_not_finite_relevance_warns_with_the_layer():
         model[2].weight.fill_(1e-38)
         model[2].bias.zero_()
     with pytest.warns(RuntimeWarning, match="relevance is not finite, first at the output of"):
-        attribute(model, torch.tensor([[1e5, 1e5]]), 0, Composite([(nn.Linear, Gamma(1e30))], first_map=[]))
+        attribute(model, torch.tensor([[1e5, 1e5]]), 0, composite=Composite([(nn.Linear, Gamma(1e30))], first_map=[]))
 
 
 def test_input_rule_needs_the_first_layer_of_the_data_flow(images):
@@ -263,7 +269,9 @@ def test_input_rule_needs_the_first_layer_of_the_data_flow(images):
             return self.last(self.conv(x).flatten(1))
 
     with pytest.raises(ValueError, match="isn't fed by the input itself"):
-        attribute(Backwards().double(), images, 0, Composite(first_map=[((nn.Linear, nn.Conv2d), Flat())]))
+        attribute(
+            Backwards().double(), images, 0, composite=Composite([], first_map=[((nn.Linear, nn.Conv2d), Flat())])
+        )
 
 
 @pytest.mark.parametrize("base", [nn.Linear, nn.LayerNorm])
@@ -275,7 +283,7 @@ def test_layers_with_a_forward_of_their_own_are_refused(base):
     layer = Own(4, 4) if base is nn.Linear else Own(4)
     model = nn.Sequential(nn.Linear(4, 4), layer, nn.Linear(4, 2)).eval()
     with pytest.raises(UnsupportedModule, match=r"in Own at '1'"):
-        attribute(model, torch.randn(2, 4), 0, Composite([(nn.Linear, Gamma())]))
+        attribute(model, torch.randn(2, 4), 0, composite=Composite([(nn.Linear, Gamma())]))
 
 
 @pytest.mark.parametrize("family", ["resnet", "convnext"])
@@ -289,6 +297,6 @@ def test_convolutional_nets_of_transformers(family):
         sizes = dict(hidden_sizes=[8, 16], depths=[1, 1], num_stages=2, num_labels=3, layer_scale_init_value=0.5)
         model = t.ConvNextForImageClassification(t.ConvNextConfig(**sizes)).eval()
     x = torch.randn(2, 3, 32, 32)
-    result = attribute(model, x, 1, EpsilonPlus())
+    result = attribute(model, x, 1, composite=EpsilonPlus())
     assert torch.allclose(result.output, model(x).logits, atol=1e-5)
     assert (result.relevance != 0).any()

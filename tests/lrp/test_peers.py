@@ -105,7 +105,7 @@ def test_rules_agree_with_zennit(net, rule):
     arrays = golden(f"lrp_zennit_{net}.npz")
     model = load(NETS[net](), arrays)
     composite = Composite([(AnyLinear, RULES[rule]), (AvgPool, Norm(EPS))])
-    result = attribute(model, arrays["x"], 1, composite)
+    result = attribute(model, arrays["x"], 1, composite=composite)
     assert torch.allclose(result.output, arrays["output"], atol=1e-10)
     assert worst(result.relevance, arrays[f"rule.{rule}"]) < 1e-9
 
@@ -129,7 +129,7 @@ def composites(eps):
 def test_composites_agree_with_zennit(net, name, eps, prefix, tolerance):
     arrays = golden(f"lrp_zennit_{net}.npz")
     model = load(NETS[net](), arrays)
-    result = attribute(model, arrays["x"], 1, composites(eps)[name])
+    result = attribute(model, arrays["x"], 1, composite=composites(eps)[name])
     assert torch.allclose(result.output, arrays["output"], atol=1e-10)
     assert worst(result.relevance, arrays[f"{prefix}.{name}"]) < tolerance
 
@@ -152,7 +152,7 @@ def test_transformers_agree_with_lxt(family, mode, attention):
     arrays = golden(f"lrp_lxt_{family}_{mode}.npz")
     model = load(tiny(family), arrays)
     model.set_attn_implementation(attention)
-    result = attribute(model, {"input_ids": arrays["ids"]}, 3, AttnLRP() if mode == "attnlrp" else CPLRP())
+    result = attribute(model, {"input_ids": arrays["ids"]}, 3, composite=AttnLRP() if mode == "attnlrp" else CPLRP())
     assert torch.allclose(result.output, arrays["logits"], atol=1e-6)
     assert worst(result.relevance, arrays["relevance"]) < 1e-5
 
@@ -206,7 +206,7 @@ def test_epsilon_agrees_with_captum(images):
     attr = pytest.importorskip("captum.attr")
     model = PlainNet().double().eval()
     composite = Composite([(AnyLinear, Epsilon(1e-9)), (AvgPool, Norm(1e-9))])
-    ours = attribute(model, images, 1, composite).relevance
+    ours = attribute(model, images, 1, composite=composite).relevance
     theirs = attr.LRP(model).attribute(images.requires_grad_(), target=1).detach()
     assert worst(ours, theirs) < 1e-6
 
@@ -219,7 +219,7 @@ def test_gamma_agrees_with_captum(images):
     x = torch.rand(4, 6, dtype=torch.float64)
     target = model(x).argmax(-1)
     assert (model(x).amax(-1) > 0).all()
-    ours = attribute(model, x, target, Composite([(AnyLinear, Gamma(0.25, 1e-9))])).relevance
+    ours = attribute(model, x, target, composite=Composite([(AnyLinear, Gamma(0.25, 1e-9))])).relevance
     model[0].rule, model[2].rule = rules.GammaRule(0.25), rules.GammaRule(0.25)
     theirs = attr.LRP(model).attribute(x.requires_grad_(), target=target).detach()
     assert worst(ours, theirs) < 1e-6

@@ -67,41 +67,41 @@ def cat(cnn):
 
 def test_cp_lrp_conserves_on_a_real_language_model(language_model, prompts):
     """No biases, every nonlinear factor constant: the tokens' relevance is the logit."""
-    result = attribute(language_model.model, prompts, None, CPLRP())
+    result = attribute(language_model.model, prompts, None, composite=CPLRP())
     logit = result.output.amax(-1)
     assert ((result.tokens.sum(-1) - logit).abs() / logit.abs()).max() < 1e-4
     foil = result.output.topk(2).indices[:, 1]
-    other = attribute(language_model.model, prompts, contrast(result.output.argmax(-1), foil), CPLRP())
+    other = attribute(language_model.model, prompts, contrast(result.output.argmax(-1), foil), composite=CPLRP())
     assert other.gap.abs().max() < 1e-3
 
 
 def test_attnlrp_does_not_conserve_on_a_real_language_model(language_model, prompts):
     """The softmax rule leaks (AttnLRP, Prop. 3.1): the control of the test above."""
-    result = attribute(language_model.model, prompts, None, AttnLRP())
+    result = attribute(language_model.model, prompts, None, composite=AttnLRP())
     logit = result.output.amax(-1)
     assert (result.gap.abs() / logit.abs()).min() > 0.1
 
 
 def test_forward_and_padding_on_a_real_language_model(language_model, prompts):
-    result = attribute(language_model.model, prompts, None, AttnLRP())
+    result = attribute(language_model.model, prompts, None, composite=AttnLRP())
     with torch.no_grad():
         plain = language_model.model(**prompts, logits_to_keep=1).logits[:, 0]
     assert (result.output - plain).abs().max() < 1e-3 * plain.abs().max()
     assert (result.tokens[prompts["attention_mask"] == 0] == 0).all()
     alone = {k: v[:1, prompts["attention_mask"][0] == 1] for k, v in prompts.items()}
-    expected = attribute(language_model.model, alone, None, AttnLRP()).tokens[0]
+    expected = attribute(language_model.model, alone, None, composite=AttnLRP()).tokens[0]
     got = result.tokens[0, prompts["attention_mask"][0] == 1]
     assert (got - expected).abs().max() < 1e-2 * expected.abs().max()
 
 
 def test_heads_of_a_real_language_model(language_model, prompts):
-    heads = head_relevance(language_model.model, prompts, None, AttnLRP())
+    heads = head_relevance(language_model.model, prompts, None, composite=AttnLRP())
     assert heads.shape == (len(PROMPTS), 30, 9)
     assert torch.isfinite(heads).all()
 
 
 COMPOSITES = {
-    "lrp0": Composite(),
+    "lrp0": Composite([]),
     "plus": EpsilonPlus(),
     "plus_flat": EpsilonPlusFlat(),
     "box": EpsilonGammaBox(-1.1, 1.1),
@@ -114,7 +114,7 @@ def test_efficientnet(composite, cnn, cat):
     """ReLU6, merged batch norms, depthwise convolutions, functional residual adds."""
     with torch.no_grad():
         plain = cnn(cat)
-    result = attribute(cnn, cat, None, composite)
+    result = attribute(cnn, cat, None, composite=composite)
     assert result.output.argmax(-1).item() == 285  # Egyptian cat
     assert (result.output - plain).abs().max() < 1e-3
     assert torch.isfinite(result.relevance).all()
@@ -124,7 +124,7 @@ def test_efficientnet(composite, cnn, cat):
 
 def test_efficientnet_relevance_lies_on_the_cat(cnn, cat):
     """The face fills the middle of the picture; random relevance would put its share of the area there."""
-    relevance = attribute(cnn, cat, None, EpsilonPlusFlat(zero_params="bias")).pixels[0]
+    relevance = attribute(cnn, cat, None, composite=EpsilonPlusFlat(zero_params="bias")).pixels[0]
     middle = torch.zeros(224, 224, dtype=torch.bool)
     middle[30:194, 60:204] = True
     share = relevance[middle].clamp(min=0).sum() / relevance.clamp(min=0).sum()

@@ -60,7 +60,9 @@ CASES = {
 
 
 def explain(model, x, rule, seed, first=None):
-    return attribute(model, x, seed, Composite([(AnyLinear, rule)], first_map=[(AnyLinear, first)] if first else ()))
+    return attribute(
+        model, x, seed, composite=Composite([(AnyLinear, rule)], first_map=[(AnyLinear, first)] if first else ())
+    )
 
 
 @pytest.mark.parametrize("nonnegative", [False, True])
@@ -175,9 +177,9 @@ def test_large_epsilon_absorbs_everything(pixels):
 
 def test_pass_and_norm_on_modules(pixels):
     model = nn.Sequential(nn.AvgPool2d(2), nn.Softplus(), nn.Flatten(), nn.Linear(18, 2)).double().eval()
-    passed = attribute(model, pixels, 1, Composite([(nn.Softplus, Pass())]), record=["0", "1"])
+    passed = attribute(model, pixels, 1, composite=Composite([(nn.Softplus, Pass())]), record=["0", "1"])
     assert torch.allclose(passed.latent["0"], passed.latent["1"])
-    damped = attribute(model, pixels, 1, Composite([(nn.AvgPool2d, Norm(1e6))])).relevance
+    damped = attribute(model, pixels, 1, composite=Composite([(nn.AvgPool2d, Norm(1e6))])).relevance
     assert damped.abs().max() < 1e-5 * passed.relevance.abs().max()
 
 
@@ -201,7 +203,7 @@ def test_bad_rule_arguments_are_named(build, message):
 def test_input_rules_are_refused_elsewhere(rule, pixels):
     model = conv_relu()
     with pytest.raises(ValueError, match="for the input layer"):
-        attribute(model, pixels, 1, Composite(name_map=[(["3"], rule)]))
+        attribute(model, pixels, 1, composite=Composite([], name_map=[(["3"], rule)]))
 
 
 class InputShortcut(nn.Module):
@@ -215,4 +217,4 @@ class InputShortcut(nn.Module):
 
 def test_input_rules_refuse_an_input_that_goes_elsewhere_too(pixels):
     with pytest.raises(ValueError, match="the input feeds 2 operations"):
-        attribute(InputShortcut().double(), pixels, 1, Composite(first_map=[(AnyLinear, Flat())]))
+        attribute(InputShortcut().double(), pixels, 1, composite=Composite([], first_map=[(AnyLinear, Flat())]))

@@ -35,20 +35,20 @@ def captions(token_ids):
 @transformer
 def test_clip_similarity(composite, clip, captions):
     x = {"pixel_values": torch.randn(2, 3, 16, 16, dtype=torch.float64), "input_ids": captions}
-    image = attribute(clip, x, torch.tensor([1, 4]), composite)
+    image = attribute(clip, x, torch.tensor([1, 4]), composite=composite)
     assert torch.allclose(image.output, clip(**x).logits_per_image, atol=1e-10)
     assert image.relevance.shape == (2, 3, 16, 16)
-    text = attribute(clip, x, 0, composite, wrt="input_ids", output="logits_per_text")
+    text = attribute(clip, x, 0, composite=composite, wrt="input_ids", output="logits_per_text")
     assert text.tokens.shape == captions.shape
     with pytest.raises(ValueError, match="has 2 rows for 5 of x; choose another output="):
-        attribute(clip, x, 0, composite, wrt="input_ids")
+        attribute(clip, x, 0, composite=composite, wrt="input_ids")
     assert "forward" not in clip.__dict__
 
 
 def test_clip_similarity_with_constant_lengths(clip, captions):
     """The logit is the similarity with `1 / |embedding|` constant: relevance of the embedding `e * c` sums to it."""
     x = {"pixel_values": torch.randn(2, 3, 16, 16, dtype=torch.float64), "input_ids": captions}
-    result = attribute(clip, x, 1, CPLRP(), record=["visual_projection"])
+    result = attribute(clip, x, 1, composite=CPLRP(), record=["visual_projection"])
     assert torch.allclose(result.latent["visual_projection"].sum(-1), result.output[:, 1])
 
 
@@ -56,15 +56,15 @@ def test_clip_similarity_with_constant_lengths(clip, captions):
 def test_clip_towers_alone(composite, clip, captions):
     pixels = torch.randn(2, 3, 16, 16, dtype=torch.float64)
     direction = torch.randn(32, dtype=torch.float64)
-    vision = attribute(clip.vision_model, pixels, lambda z: direction.expand_as(z), composite)
+    vision = attribute(clip.vision_model, pixels, lambda z: direction.expand_as(z), composite=composite)
     assert torch.allclose(vision.output, clip.vision_model(pixels).pooler_output)
-    text = attribute(clip.text_model, captions, lambda z: direction.expand_as(z), composite)
+    text = attribute(clip.text_model, captions, lambda z: direction.expand_as(z), composite=composite)
     assert text.tokens.shape == captions.shape
-    assert head_relevance(clip.vision_model, pixels, None, composite).shape == (2, 2, 4)
+    assert head_relevance(clip.vision_model, pixels, None, composite=composite).shape == (2, 2, 4)
     attention = raw_attention(clip.text_model, captions)
     assert (attention.triu(1) == 0).all()  # the text tower is causal, told by an argument and not by a mask
     with pytest.raises(ValueError, match="two towers"):
-        head_relevance(clip, {"pixel_values": pixels, "input_ids": captions[:2]}, 0, composite)
+        head_relevance(clip, {"pixel_values": pixels, "input_ids": captions[:2]}, 0, composite=composite)
 
 
 class TorchTransformer(nn.Module):
@@ -91,13 +91,13 @@ def test_torch_transformer_encoder(composite, activation):
     second = TorchTransformer(False, activation).double().eval()
     second.load_state_dict(first.state_dict())
     x = torch.randn(2, 6, 5, dtype=torch.float64)
-    one, two = attribute(first, x, 1, composite), attribute(second, x, 1, composite)
+    one, two = attribute(first, x, 1, composite=composite), attribute(second, x, 1, composite=composite)
     assert torch.allclose(one.output, first(x), atol=1e-10)
     assert torch.allclose(one.relevance, two.relevance, atol=1e-12)
     assert first.encoder.layers[0].activation is not None
     assert torch.allclose(first(x), one.output, atol=1e-10)
     with pytest.raises(UnsupportedModule, match="no LRP rule for the operation"):
-        attribute(first, x, 1, Composite())
+        attribute(first, x, 1, composite=Composite([]))
 
 
 def test_torch_attention_equals_the_same_attention_of_a_vit(make_vit):
@@ -120,7 +120,7 @@ def test_torch_attention_equals_the_same_attention_of_a_vit(make_vit):
 
     x = torch.randn(2, 6, 32, dtype=torch.float64)
     for composite in (AttnLRP(), CPLRP(), AttnLRP(gamma_linear=0.2)):
-        a, b = (attribute(Ours(layer), x, 3, composite).relevance for layer in (vit, mha))
+        a, b = (attribute(Ours(layer), x, 3, composite=composite).relevance for layer in (vit, mha))
         assert torch.allclose(a, b, atol=1e-10)
 
 
@@ -137,7 +137,7 @@ def test_masks_of_torch_attention():
         def forward(self, x):
             return self.model(x, padding)
 
-    result = attribute(Padded(), x, 0, AttnLRP())
+    result = attribute(Padded(), x, 0, composite=AttnLRP())
     assert torch.allclose(result.output, model(x, padding), atol=1e-10)
 
 
@@ -150,18 +150,18 @@ def test_attention_edits_nest_with_lrp_in_any_order(make_llama, token_ids):
     model = make_llama().double()
     with wrap_attention(model, double_values):
         edited = model(token_ids).logits[:, -1]
-        outside = attribute(model, token_ids, 3, AttnLRP())
+        outside = attribute(model, token_ids, 3, composite=AttnLRP())
     assert torch.allclose(outside.output, edited, atol=1e-10)
     embeds = model.get_input_embeddings()(token_ids).detach().requires_grad_()
     with AttnLRP().context(model), wrap_attention(model, double_values):
         logits = model(inputs_embeds=embeds, use_cache=False).logits[:, -1]
         (c,) = torch.autograd.grad(logits[:, 3].sum(), embeds)
     assert torch.allclose(embeds * c, outside.relevance, atol=1e-12)
-    assert not torch.allclose(outside.relevance, attribute(model, token_ids, 3, AttnLRP()).relevance)
+    assert not torch.allclose(outside.relevance, attribute(model, token_ids, 3, composite=AttnLRP()).relevance)
 
 
 def test_module_edits_nest_with_lrp(residual_net, images):
     with edit(residual_net, {"bn2": lambda z: z * 0}):
-        result = attribute(residual_net, images, 1, Composite(), record=["conv2"])
+        result = attribute(residual_net, images, 1, composite=Composite([]), record=["conv2"])
         assert torch.allclose(result.output, residual_net(images))
     assert (result.latent["conv2"] == 0).all()

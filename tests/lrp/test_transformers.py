@@ -154,7 +154,7 @@ def explicit_llama(model, ids, target, cp):
 def test_llama_equals_the_explicit_rules(cp, make_llama, token_ids):
     model = make_llama(initializer_range=0.2).double()
     logits, expected = explicit_llama(model, token_ids, 5, cp)
-    ours = attribute(model, token_ids, 5, CPLRP() if cp else AttnLRP())
+    ours = attribute(model, token_ids, 5, composite=CPLRP() if cp else AttnLRP())
     assert torch.allclose(ours.output, logits[:, -1], atol=1e-6)
     assert (ours.relevance - expected).abs().max() < 1e-6 * expected.abs().max()
 
@@ -204,7 +204,7 @@ def test_vit_equals_the_explicit_rules(cp, gamma, make_vit):
     x = torch.randn(2, 3, 16, 16, dtype=torch.float64)
     logits, expected = explicit_vit(model, x, 2, cp, gamma)
     composite = (CPLRP if cp else AttnLRP)(gamma_linear=gamma, gamma_conv=0.25 if gamma else 0.0)
-    ours = attribute(model, x, 2, composite)
+    ours = attribute(model, x, 2, composite=composite)
     assert torch.allclose(ours.output, logits, atol=1e-9)
     patches = ours.relevance.unfold(2, 4, 4).unfold(3, 4, 4).permute(0, 2, 3, 1, 4, 5).flatten(1, 2)
     assert (patches - expected).abs().max() < 1e-6 * expected.abs().max()
@@ -266,7 +266,7 @@ def test_slope_at_zero(activation, slope):
 
 def test_relu6_above_six_is_six_over_x():
     model = nn.Sequential(nn.ReLU6(), nn.Flatten(0)).eval()
-    result = attribute(model, torch.tensor([[9.0]]), None, Composite())
+    result = attribute(model, torch.tensor([[9.0]]), None, composite=Composite([]))
     assert torch.allclose(result.relevance, torch.tensor([[6.0]]))
 
 
@@ -278,7 +278,9 @@ def test_relu6_above_six_is_six_over_x():
 def test_families(family, composite, token_ids):
     model = build_family(family)
     logits = model(token_ids).logits
-    result = attribute(model, {"input_ids": token_ids, "attention_mask": torch.ones_like(token_ids)}, 1, composite)
+    result = attribute(
+        model, {"input_ids": token_ids, "attention_mask": torch.ones_like(token_ids)}, 1, composite=composite
+    )
     assert torch.allclose(result.output, logits[:, -1] if logits.ndim == 3 else logits, atol=1e-5)
     assert result.tokens.shape == token_ids.shape
     assert torch.isfinite(result.relevance).all()
@@ -308,8 +310,8 @@ def build_family(family):
 @pytest.mark.parametrize("composite", [AttnLRP(), CPLRP()], ids=["attnlrp", "cp"])
 def test_bfloat16(composite, make_llama, token_ids):
     model = make_llama(initializer_range=0.2)
-    exact = attribute(model, token_ids, 5, composite)
-    half = attribute(model.bfloat16(), token_ids, 5, composite)
+    exact = attribute(model, token_ids, 5, composite=composite)
+    half = attribute(model.bfloat16(), token_ids, 5, composite=composite)
     assert half.relevance.dtype == torch.float32
     assert (half.tokens - exact.tokens).abs().max() < 0.1 * exact.tokens.abs().max()
 
@@ -328,30 +330,31 @@ def test_gradient_checkpointing_changes_nothing(make_llama, token_ids):
 def test_embeddings_position_and_last_token_logits(make_llama, token_ids):
     model = make_llama().double()
     embeds = model.get_input_embeddings()(token_ids).detach()
-    by_ids = attribute(model, token_ids, 5, AttnLRP())
-    assert torch.equal(by_ids.relevance, attribute(model, embeds, 5, AttnLRP(), embed=True).relevance)
-    assert torch.equal(by_ids.relevance, attribute(model, {"inputs_embeds": embeds}, 5, AttnLRP()).relevance)
-    full = attribute(model, token_ids, 5, AttnLRP(), position=-1)
+    by_ids = attribute(model, token_ids, 5, composite=AttnLRP())
+    assert torch.equal(by_ids.relevance, attribute(model, embeds, 5, composite=AttnLRP(), embed=True).relevance)
+    assert torch.equal(by_ids.relevance, attribute(model, {"inputs_embeds": embeds}, 5, composite=AttnLRP()).relevance)
+    full = attribute(model, token_ids, 5, composite=AttnLRP(), position=-1)
     assert torch.allclose(by_ids.relevance, full.relevance, atol=1e-12)
-    early = attribute(model, token_ids, 5, AttnLRP(), position=torch.tensor([1, 2, 3]))
+    early = attribute(model, token_ids, 5, composite=AttnLRP(), position=torch.tensor([1, 2, 3]))
     assert all((row[p + 1 :] == 0).all() and (row[p] != 0).any() for row, p in zip(early.tokens, (1, 2, 3)))
 
 
 def test_scaling_values_up_and_projection_down_changes_nothing(make_llama, token_ids):
     model = make_llama().double()
-    before = attribute(model, token_ids, 5, AttnLRP()).relevance
+    before = attribute(model, token_ids, 5, composite=AttnLRP()).relevance
     attn = model.model.layers[0].self_attn
     with torch.no_grad():
         attn.v_proj.weight *= 4
         attn.o_proj.weight /= 4
-    assert torch.allclose(attribute(model, token_ids, 5, AttnLRP()).relevance, before, atol=1e-7)
+    assert torch.allclose(attribute(model, token_ids, 5, composite=AttnLRP()).relevance, before, atol=1e-7)
 
 
 def test_gamma_in_vit_reaches_the_patch_convolution(make_vit):
     model, x = make_vit(), torch.randn(2, 3, 16, 16)
-    plain = attribute(model, x, 1, AttnLRP()).relevance
+    plain = attribute(model, x, 1, composite=AttnLRP()).relevance
     by_name = AttnLRP(name_map=[("vit.embeddings.patch_embeddings.projection", Gamma(0.25))])
-    assert not torch.allclose(plain, attribute(model, x, 1, by_name).relevance)
+    assert not torch.allclose(plain, attribute(model, x, 1, composite=by_name).relevance)
     assert torch.equal(
-        attribute(model, x, 1, by_name).relevance, attribute(model, x, 1, AttnLRP(gamma_conv=0.25)).relevance
+        attribute(model, x, 1, composite=by_name).relevance,
+        attribute(model, x, 1, composite=AttnLRP(gamma_conv=0.25)).relevance,
     )

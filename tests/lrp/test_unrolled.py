@@ -34,7 +34,7 @@ def test_epsilon_is_gradient_times_input(size, pool):
 def test_second_order_equals_double_backward():
     """For epsilon, weight gradients of a heatmap loss are those through `create_graph=True`."""
     model, x = net(), pixels().requires_grad_()
-    _, relevance = UnrolledLRP(model, rule="epsilon").relevance(x, [1])
+    _, relevance = UnrolledLRP(model, rule="epsilon").relevance(x, classes=[1])
     ours = torch.autograd.grad((relevance**2).sum(), model[3].weight)[0]
     (gradient,) = torch.autograd.grad(model(x)[:, 1].sum(), x, create_graph=True)
     expected = torch.autograd.grad(((gradient * x) ** 2).sum(), model[3].weight)[0]
@@ -47,7 +47,7 @@ def test_weight_gradients_match_finite_differences(rule, first):
     weighting = torch.randn(2, 3, 9, 9, dtype=torch.float64)
 
     def loss():
-        return (UnrolledLRP(model, rule, first)(x)[1] * weighting).sum()
+        return (UnrolledLRP(model, rule=rule, first=first)(x)[1] * weighting).sum()
 
     for parameter in (model[0].weight, model[3].weight, model[7].weight):
         (gradient,) = torch.autograd.grad(loss(), parameter)
@@ -67,8 +67,8 @@ def test_zplus_agrees_with_the_engine(first, rule):
     model, x = net().eval(), pixels()
     rules = [(AnyLinear, ZPlus(0.0, zero_params="bias"))]
     for c in range(3):
-        engine = attribute(model, x, c, Composite(rules, first_map=[(AnyLinear, rule)])).pixels
-        ours = UnrolledLRP(model, "zplus", first)(x)[1][:, c]
+        engine = attribute(model, x, c, composite=Composite(rules, first_map=[(AnyLinear, rule)])).pixels
+        ours = UnrolledLRP(model, rule="zplus", first=first)(x)[1][:, c]
         assert torch.allclose(ours, engine, rtol=1e-6, atol=1e-9 * engine.abs().max())
 
 
@@ -78,7 +78,7 @@ def test_zplus_conserves_without_bias(first):
     with torch.no_grad():  # all weights positive: every denominator is alive and z+ is the whole
         for parameter in model.parameters():
             parameter.abs_()
-    logits, relevance = UnrolledLRP(model, "zplus", first).relevance(x)
+    logits, relevance = UnrolledLRP(model, rule="zplus", first=first).relevance(x)
     assert torch.allclose(relevance.flatten(2).sum(2), logits)
 
 
@@ -88,12 +88,12 @@ def test_batch_norm_merged_equals_merging_by_hand():
     model[1].running_mean.normal_()
     model[1].running_var.uniform_(0.5, 2)
     x = pixels()
-    logits, relevance = UnrolledLRP(model, "epsilon").relevance(x)
+    logits, relevance = UnrolledLRP(model, rule="epsilon").relevance(x)
     leaf = x.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(model(leaf)[:, 0].sum(), leaf)
     assert torch.allclose(logits, model(x))
     assert torch.allclose(relevance[:, 0], gradient * x)
-    detached = UnrolledLRP(model, "epsilon", bn="detach").relevance(x)[1]
+    detached = UnrolledLRP(model, rule="epsilon", bn="detach").relevance(x)[1]
     assert torch.allclose(detached, relevance, atol=1e-9 * relevance.abs().max().item())
 
 
@@ -103,7 +103,7 @@ def test_dead_units_give_zero_not_nan():
         model[0].weight.fill_(-1.0)
         model[0].bias.zero_()
     x = torch.ones(1, 3, dtype=torch.float64)
-    _, relevance = UnrolledLRP(model, "zplus").relevance(x)
+    _, relevance = UnrolledLRP(model, rule="zplus").relevance(x)
     loss = relevance.sum()
     loss.backward()
     assert (relevance == 0).all()

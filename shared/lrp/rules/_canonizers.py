@@ -29,7 +29,7 @@ class MergeBatchNorm:
             data flow too.
     """
 
-    def __init__(self, pairs: Mapping[str, str] | None = None) -> None:
+    def __init__(self, *, pairs: Mapping[str, str] | None = None) -> None:
         self.pairs = dict(pairs) if pairs is not None else None
 
     def find(self, model: nn.Module) -> list[tuple[nn.Module, nn.Module]]:

@@ -44,7 +44,8 @@ class Composite:
 
     def __init__(
         self,
-        layer_map: LayerMap = (),
+        layer_map: LayerMap,
+        *,
         name_map: NameMap = (),
         first_map: LayerMap = (),
         canonizers: Sequence[MergeBatchNorm] | None = None,
@@ -75,7 +76,7 @@ class Composite:
         return chosen
 
     @contextmanager
-    def context(self, model: nn.Module, run: Callable[[], Any] | None = None) -> Iterator[Applied]:
+    def context(self, model: nn.Module, *, run: Callable[[], Any] | None = None) -> Iterator[Applied]:
         """Apply the rules to `model`; its forward output is unchanged, its backward pass carries LRP coefficients.
 
         `run` calls the model on some input; given it, default batch-norm merging is restricted to pairs in data flow.

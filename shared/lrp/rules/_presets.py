@@ -34,7 +34,7 @@ class _Preset(Composite):
         first_map: LayerMap = (),
         **options: Any,
     ) -> None:
-        super().__init__([*layer_map, *rules], name_map, [*first_map, *first], **options)
+        super().__init__([*layer_map, *rules], name_map=name_map, first_map=[*first_map, *first], **options)
 
 
 class EpsilonPlus(_Preset):
@@ -66,8 +66,8 @@ class EpsilonGammaBox(_Preset):
         self,
         low: float | Tensor,
         high: float | Tensor,
-        gamma: float = 0.25,
         *,
+        gamma: float = 0.25,
         epsilon: float = 1e-6,
         zero_params: ZeroParams = (),
         **maps: Any,
@@ -105,12 +105,12 @@ class AttnLRP(_Preset):
             authors search conv in {0.1, 0.25, 100}, linear in {0, 0.01, 0.05, 0.1, 1}.
     """
 
-    def __init__(self, gamma_linear: float = 0.0, gamma_conv: float = 0.0, **maps: Any) -> None:
+    def __init__(self, *, gamma_linear: float = 0.0, gamma_conv: float = 0.0, **maps: Any) -> None:
         super().__init__(_gamma_rules(gamma_linear, gamma_conv), **{"transformer": "attnlrp", **maps})
 
 
 class CPLRP(_Preset):
     """CP-LRP (Ali et al. 2022): attention pattern and gates are constants. With gammas, the choice for ViTs."""
 
-    def __init__(self, gamma_linear: float = 0.0, gamma_conv: float = 0.0, **maps: Any) -> None:
+    def __init__(self, *, gamma_linear: float = 0.0, gamma_conv: float = 0.0, **maps: Any) -> None:
         super().__init__(_gamma_rules(gamma_linear, gamma_conv), **{"transformer": "cp", **maps})

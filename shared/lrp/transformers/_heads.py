@@ -81,8 +81,8 @@ def head_relevance(
     model: nn.Module,
     x: Any,
     target: Any = None,
-    composite: Composite | None = None,
     *,
+    composite: Composite | None = None,
     positive: bool = False,
     per_position: bool = False,
     **options: Any,
@@ -105,7 +105,7 @@ def head_relevance(
 
 
 def attention_relevance(
-    model: nn.Module, x: Any, target: Any = None, composite: Composite | None = None, **options: Any
+    model: nn.Module, x: Any, target: Any = None, *, composite: Composite | None = None, **options: Any
 ) -> Tensor:
     """Relevance of every attention weight, `(B, L, H, S, S)` (queries, keys): `A * (c V^T)`.
 
@@ -128,7 +128,7 @@ def _run(
     tap: AttentionTap, wrapper: Any, model: nn.Module, x: Any, target: Any, composite: Composite | None, options: Any
 ) -> bool:
     with tap.watching(model, wrapper):
-        attribute(model, x, target, composite, **options)
+        attribute(model, x, target, composite=composite, **options)
     return isinstance(target, list | tuple) or isinstance(options.get("conditions"), list | tuple)
 
 
