@@ -7,6 +7,7 @@ GOOD: Calls = {
 }
 ELSEWHERE = {  # take what a model or another call makes; their rooms' tests spoil it
     "contrast": "class indices; tests/lrp/test_errors.py",
+    "stabilize": "z + epsilon sgn(z), elementwise: whatever comes in",
     "weight_relevance": "batches, each through attribute; tests/lrp/test_latent.py",
     "zero_mean": "class indices; tests/lrp/test_errors.py",
 }
