@@ -48,6 +48,10 @@ new: .venv/.ready  ## start a paper from the template, P=<slug>
 store: assets  ## execute P=<slug> in a fresh kernel and store it with its outputs
 	@OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(PY) -m shared.compendium.notebook $(P)
 
+.PHONY: readme
+readme: .venv/.ready  ## make README's tables anew from the cards and the stored runs
+	@$(PY) -m shared.compendium.ledger
+
 .PHONY: lab
 lab: assets  ## open JupyterLab on the papers
 	@$(PY) -m jupyter lab --notebook-dir papers

@@ -5,10 +5,8 @@ from __future__ import annotations
 import base64
 import html
 import io
-import json
 import shutil
 import sys
-from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,14 +15,22 @@ import nbformat
 from PIL import Image
 from sphinx.cmd.build import main as sphinx
 
-from shared.compendium import Card, load_card
+from shared.compendium import Card, ClaimCard, load_card
 from shared.compendium.card import THEMES
+from shared.compendium.ledger import KINDS, counts, fresh_results, in_words, rows, verdict
 from shared.compendium.notebook import METADATA
 from shared.compendium.paths import PAPERS, ROOT, known_papers, run_dir
 
 HERE = Path(__file__).parent
 SOURCE, SITE = ROOT / "build" / "gallery-source", ROOT / "build" / "gallery"
-MARKS = {"held": ("held", "✓"), "not reproduced": ("failed", "✗")}
+MARKS = {
+    "held": ("held", "✓"),
+    "yes": ("held", "✓"),
+    "not reproduced": ("failed", "✗"),
+    "no": ("failed", "✗"),
+    "open": ("open", "?"),
+}
+HEAD = ("paper", "claim", "reported", "measured", "null", "rival", "check", "verdict")
 
 
 @dataclass
@@ -55,19 +61,25 @@ class Entry:
         )
         return {cell.source.split("paper.figure(")[-1].split('"')[1]: base64.b64decode(data) for cell, data in stored}
 
+    @property
+    def claims(self) -> list[dict[str, str]]:
+        """The report's rows: of the last official run here, else of the stored one."""
+        return rows(self.slug)
+
     def verdicts(self) -> str:
-        counts = Counter(claim["verdict"] for claim in self.results.get("claims", []))
-        return ", ".join(f"{n} {verdict}" for verdict, n in sorted(counts.items())) or "not run here yet"
+        """The papers' claims and our own questions, counted apart."""
+        counted = counts(self.claims)
+        said = [f"{name}: {in_words(counted[kind])}" for kind, name in KINDS.items() if counted[kind]]
+        return "; ".join(said) or "not run here yet"
 
 
 def entries() -> list[Entry]:
     """Every paper that has a notebook."""
     found = []
     for slug in known_papers():
-        path, results = PAPERS / slug / f"{slug}.ipynb", run_dir(slug) / "results.json"
+        path = PAPERS / slug / f"{slug}.ipynb"
         if path.is_file():
-            read = json.loads(results.read_text(encoding="utf-8")) if results.is_file() else {}
-            found.append(Entry(load_card(slug), nbformat.read(path, as_version=4), read))
+            found.append(Entry(load_card(slug), nbformat.read(path, as_version=4), fresh_results(slug)))
     return found
 
 
@@ -78,7 +90,7 @@ def front_page(papers: list[Entry]) -> str:
         "",
         "Papers on explaining, verifying, compressing and federating neural networks, each reproduced by one notebook "
         "that runs in a minute on a laptop and, with the paper's own parameters, on a GPU. [Every claim](ledger) "
-        "stands beside what was measured and a control that must fail.",
+        "stands beside what was measured, its interval, a null version and the strongest rival.",
         "",
     ]
     if not papers:
@@ -118,53 +130,56 @@ def _write_thumbnail(png: bytes, path: Path) -> None:
 
 
 def ledger(papers: list[Entry]) -> str:
-    head = ("paper", "claim", "reported", "measured", "control", "check", "verdict")
-    rows = [_row(paper, claim, head) for paper in papers for claim in _claims(paper)]
-    table = [
-        '<table class="ledger">',
-        f"<thead><tr>{''.join(f'<th>{name}</th>' for name in head)}</tr></thead>",
-        f"<tbody>{''.join(rows)}</tbody></table>",
-    ]
-    total = Counter(claim["verdict"] for paper in papers for claim in _claims(paper))
-    counts = ", ".join(f"{n} {verdict}" for verdict, n in sorted(total.items())) or "none yet"
+    rows = [row for paper in papers for row in claims_rows(paper)]
+    counted = counts(row for paper in papers for row in paper.claims)
+    total = "; ".join(f"{name}: {in_words(counted[kind])}" for kind, name in KINDS.items())
     intro = (
-        f"Claims: {counts}. Measured at small scale in the last run on this machine. A claim holds if the measured "
-        "number satisfies the check; its control, the same number for a null version of the method, must not."
+        f"Claims at small scale, {total if any(counted.values()) else 'none yet'}. Each number is a mean over independent units with its 95 % interval. A claim "
+        "is held if the whole interval satisfies the check and the difference to its null version excludes zero, not "
+        "reproduced if the whole interval fails it, else open. Our own questions are answered yes, no or open."
     )
     return "\n".join(
-        ["---\nhide-toc: true\n---\n", "# Claims", "", intro, "", "```{raw} html", *(table if rows else []), "```", ""]
+        ["---\nhide-toc: true\n---\n", "# Claims", "", intro, "", "```{raw} html", claims_table(rows), "```", ""]
     )
 
 
-def _claims(paper: Entry) -> list[dict[str, Any]]:
-    if paper.results:
-        return paper.results["claims"]
-    cards = paper.card.claims.values()
-    said = [{"id": c.id, "statement": c.statement, "reported": c.reported, "source": c.source} for c in cards]
-    texts = [{"measures": c.measures, "control": c.control, "check": c.check.text, "digits": c.digits} for c in cards]
-    return [
-        {**a, **b, "value": None, "control_value": None, "verdict": "not run here yet"} for a, b in zip(said, texts)
-    ]
+def claims_table(rows: list[str]) -> str:
+    """The report as HTML."""
+    if not rows:
+        return ""
+    head = "".join(f"<th>{name}</th>" for name in HEAD)
+    return f'<table class="ledger"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
 
 
-def _row(paper: Entry, claim: dict[str, Any], head: tuple[str, ...]) -> str:
-    text = {key: html.escape(str(value)) for key, value in claim.items()}
-    kind, mark = MARKS.get(claim["verdict"], ("open", "–"))
+def claims_rows(paper: Entry) -> list[str]:
+    """A row for each claim of the paper's card, measured or not."""
+    measured = {row["id"]: row for row in paper.claims}
+    return [_row(paper, card, measured.get(id, {})) for id, card in paper.card.claims.items()]
+
+
+def _row(paper: Entry, card: ClaimCard, row: dict[str, str]) -> str:
+    said = verdict(row) if row else "not run here yet"
+    kind, mark = MARKS.get(said, ("open", "–"))
+    whose = "" if card.kind == "paper" else "our question: "
+    statement = f"{whose}{html.escape(card.statement)}"
+    changed = f'<br><span class="statement">† {html.escape(card.post_hoc)}</span>' if card.post_hoc else ""
     cells = (
         f'<a href="{paper.page}.html">{paper.slug}</a>',
-        f'<span><b>{text["id"]}</b><br><span class="statement">{text["statement"]}</span></span>',
-        f'<span>{text["reported"]}<br><span class="source">{text["source"]}</span></span>',
-        f'<span title="{text["measures"]}">{_number(claim["value"], claim["digits"])}</span>',
-        f'<span title="{text["control"]}">{_number(claim["control_value"], claim["digits"])}</span>',
-        f"<span>{text['check']}</span>",
-        f'<span class="verdict {kind}">{mark} {text["verdict"]}</span>',
+        f'<span><b>{card.id}</b><br><span class="statement">{statement}</span>{changed}</span>',
+        f'<span>{html.escape(card.reported)}<br><span class="source">{html.escape(card.source)}</span></span>',
+        f'<span title="{html.escape(card.measures)}">{_cell(row, "measured")}<br>'
+        f'<span class="source">{_cell(row, "n")}</span></span>',
+        f'<span title="{html.escape(card.null)}">{_cell(row, "null")}</span>',
+        f'<span title="{html.escape(card.rival)}">{_cell(row, "rival")}</span>',
+        f"<span>{html.escape(card.check.text)}</span>",
+        f'<span class="verdict {kind}">{mark} {html.escape(row.get("verdict", row.get("answer", said)))}</span>',
     )
-    styles = ("", "", "", ' class="number"', ' class="number"', ' class="number"', "")
-    return "<tr>" + "".join(f'<td data-label="{h}"{s}>{c}</td>' for h, s, c in zip(head, styles, cells)) + "</tr>"
+    styles = ("", "", "", *[' class="number"'] * 4, "")
+    return "<tr>" + "".join(f'<td data-label="{h}"{s}>{c}</td>' for h, s, c in zip(HEAD, styles, cells)) + "</tr>"
 
 
-def _number(value: float | None, digits: int) -> str:
-    return "–" if value is None else f"{value:.{digits}g}"
+def _cell(row: dict[str, str], name: str) -> str:
+    return html.escape(row.get(name, "–"))
 
 
 def notebook_page(paper: Entry) -> nbformat.NotebookNode:
@@ -173,9 +188,17 @@ def notebook_page(paper: Entry) -> nbformat.NotebookNode:
     at_paper_scale = f"at paper scale `make paper P={paper.slug} SCALE=paper`"
     about = f"`make paper P={paper.slug}` · {at_paper_scale} · [claims](../../ledger): {paper.verdicts()}"
     page = nbformat.v4.new_notebook(metadata=METADATA, cells=[*cells[:1], _markdown(about), *cells[1:]])
+    page.cells.append(_markdown(f"## The claims\n\n{_on_page(paper)}"))
+    methods = "".join(f"- `{name}`\n" for name in paper.card.methods)
+    page.cells.append(_markdown(f"## The method in `shared`\n\n{methods}"))
     if paper.results:
         page.cells.append(_markdown("\n\n".join(["## Figures of the last run", *_figures(paper)])))
     return page
+
+
+def _on_page(paper: Entry) -> str:
+    """The paper's own claims as an HTML table; its links lead from the page to itself."""
+    return claims_table([row.replace(f'href="{paper.page}.html"', 'href="#"') for row in claims_rows(paper)])
 
 
 def _figures(paper: Entry) -> list[str]:

@@ -19,7 +19,7 @@ from shared.compendium.card import load_card
 from shared.compendium.claims import VOID, ClaimError, Gate, Measurement, measurement, per_unit
 from shared.compendium.parameters import recorded
 from shared.compendium.paths import SCALES, atomic_path, output_dir
-from shared.compendium.report import report
+from shared.compendium.report import printed, report
 from shared.compendium.runinfo import Meter, git_state, resolve_device, seed_everything, versions
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ class Paper:
             "git": git_state(),
             "figures": self._figures,
             "gates": [gate.as_json() for gate in self._gates.values()],
-            "claims": [m.as_json() for m in measurements],
+            "claims": [{**m.as_json(), "printed": printed(m)} for m in measurements],
         }
         with atomic_path(self.folder / "results.json") as path:
             path.write_text(json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")

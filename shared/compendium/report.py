@@ -51,6 +51,20 @@ def _rival(m: Measurement) -> str:
     return f"{m.best_rival} {_rounded(mean, m.over_rival.step)}, Δ {shown(m.over_rival)}"
 
 
+def printed(m: Measurement) -> dict[str, str]:
+    """The claim's cells as the report prints them, by head, with its `id` and `kind`."""
+    return {"id": m.card.id, "kind": m.card.kind, **dict(zip(_HEADS[m.card.kind][1:], _row(m)[1:]))}
+
+
+def read_report(text: str) -> list[dict[str, str]]:
+    """The claims in a text by `report`, each as `printed` gives it."""
+    kinds = {_HEADS[kind][0]: kind for kind in ("paper", "own")}
+    tables = [table for table in _tables(text) if table[0][0] in kinds]
+    return [
+        {"id": row[0], "kind": kinds[head[0]], **dict(zip(head[1:], row[1:]))} for head, *rows in tables for row in rows
+    ]
+
+
 def shown(found: Estimate | None) -> str:
     """`0.62 [0.55, 0.69]`; a single number or one without spread alone; a dash for nothing."""
     if found is None:

@@ -10,22 +10,21 @@ import nbformat
 import pytest
 from PIL import Image
 
-from tests.checkout import CLAIM, FIGURE
+from tests.checkout import CARD, CLAIM, FIGURE
 from tests.gallery.browser import CHROMIUM, Browser
 
-CLAIM_RESULT = {
+PRINTED = {
     "id": "high",
-    "statement": "The number is high & <well>.",
+    "kind": "paper",
     "reported": "0.9",
-    "source": "table 1",
-    "measures": "a number",
+    "measured": "0.81 [0.78, 0.84]",
+    "n": "5 seeds",
+    "null": "0.10",
+    "rival": "–",
     "check": "> 0.5",
-    "control": "another number",
-    "value": 0.8123,
-    "control_value": None,
-    "verdict": "held",
-    "digits": 2,
+    "verdict": "~held †",
 }
+STATEMENT = {"statement": "The number is high & <well>.", "post_hoc": "the bound"}
 
 
 def picture(colour):
@@ -38,11 +37,20 @@ def picture(colour):
 def site(module_checkout):
     """A site of a paper that was run here, one that was only stored, one without a notebook."""
     see = "See the [other](../stored/stored.ipynb)"
-    module_checkout.add("run", FIGURE, CLAIM, prose=see, title="A paper that ran", theme="Embeddings", thumbnail="fig1")
+    module_checkout.add(
+        "run",
+        FIGURE,
+        CLAIM,
+        prose=see,
+        title="A paper that ran",
+        theme="Embeddings",
+        thumbnail="fig1",
+        claims=[{**CARD["claims"][0], **STATEMENT}],
+    )
     folder = module_checkout.figures / "run"
     folder.mkdir(parents=True)
     (folder / "fig1.png").write_bytes(picture("red"))
-    results = {"figures": {"fig1": "All red."}, "claims": [CLAIM_RESULT]}
+    results = {"figures": {"fig1": "All red."}, "claims": [{"printed": PRINTED}]}
     (folder / "results.json").write_text(json.dumps(results))
 
     stored = module_checkout.add("stored", FIGURE, CLAIM, title="A paper that was stored", thumbnail="fig1")
@@ -67,7 +75,7 @@ def test_the_front_page_shows_thumbnails_by_theme(site):
     themes = [page.index(f"<h2>{theme}") for theme in ("LRP &amp; attribution", "Embeddings")]
     assert themes == sorted(themes)
     assert page.index("A paper that was stored") < page.index("A paper that ran")
-    assert "1 held" in page
+    assert "papers’: 1 held" in page or "papers': 1 held" in page
     assert "not run here yet" in page
     assert "planned" not in page
     for slug, colour in (("run", (255, 0, 0)), ("stored", (0, 0, 255))):
@@ -82,7 +90,16 @@ def test_the_ledger_has_a_row_per_claim(site):
     assert page.count("<tr>") == 1 + 2
     run, stored = page.split("<tr>")[2:]
     assert "The number is high &amp; &lt;well&gt;." in run
-    for cell in ("papers/run/run.html", "0.9", "table 1", ">0.81<", "&gt; 0.5", "✓ held"):
+    for cell in (
+        "papers/run/run.html",
+        "0.9",
+        "table 1",
+        "0.81 [0.78, 0.84]",
+        "5 seeds",
+        "&gt; 0.5",
+        "✓ ~held †",
+        "† the bound",
+    ):
         assert cell in run
     assert "not run here yet" in stored
 
