@@ -1,5 +1,8 @@
 """Worlds whose truth is known: what a method should find was put there.
 
+>>> world = shapes_world(100, generator=0, shortcut=("watermark", "star", 1.0))  # a cue that goes with a class
+>>> bool((world.factors["watermark"] > 0)[world.concept("shape", "star")].all())
+True
 >>> import numpy as np
 >>> table = plant_conjunctions(generator=np.random.default_rng(0), n_rows=500, n_items=100)
 >>> table.X.shape, len(table.patterns), table.directions[:2]
@@ -18,6 +21,22 @@ from shared.worlds._clusters import (
     uniform_clusters,
 )
 from shared.worlds._flaws import add_mark, flip_labels, group_labels, mark_mask
+from shared.worlds.shapes._captions import shape_captions
+from shared.worlds.shapes._concepts import IMAGE_CONCEPTS, concept_images
+from shared.worlds.shapes._factors import (
+    BACKGROUNDS,
+    BASIC_SHAPES,
+    COLOURS,
+    CORNERS,
+    SHADES,
+    SHAPE_FACTORS,
+    SHAPES,
+    SIZES,
+    TEXTURES,
+    TINTS,
+)
+from shared.worlds.shapes._words import place_words
+from shared.worlds.shapes._world import ShapesWorld, shapes_world
 from shared.worlds.tables._classes import PlantedClasses, plant_class_patterns
 from shared.worlds.tables._planted import PlantedTable, plant_clauses, plant_conjunctions
 from shared.worlds.text._agreement import (
@@ -31,14 +50,27 @@ from shared.worlds.text._sentences import TEXT_CONCEPTS, concept_sentences
 
 __all__ = [
     "AGREEMENT_KINDS",
+    "BACKGROUNDS",
+    "BASIC_SHAPES",
+    "COLOURS",
+    "CORNERS",
+    "IMAGE_CONCEPTS",
+    "SHADES",
+    "SHAPES",
+    "SHAPE_FACTORS",
+    "SIZES",
+    "TEXTURES",
     "TEXT_CONCEPTS",
+    "TINTS",
     "AgreementSentence",
     "PlantedClasses",
     "PlantedTable",
+    "ShapesWorld",
     "add_mark",
     "agreement_sentences",
     "casualise",
     "circle_points",
+    "concept_images",
     "concept_sentences",
     "first_gender",
     "flip_labels",
@@ -46,10 +78,13 @@ __all__ = [
     "group_labels",
     "lift_dimensions",
     "mark_mask",
+    "place_words",
     "plant_class_patterns",
     "plant_clauses",
     "plant_conjunctions",
     "read_agreement",
+    "shape_captions",
+    "shapes_world",
     "smiley_points",
     "sphere_points",
     "swap_pronouns",

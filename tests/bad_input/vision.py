@@ -16,7 +16,6 @@ def tiny_clip() -> torch.nn.Module:
 
 GOOD: Calls = {
     "cell_mask": lambda: {"cell": torch.tensor([0, 1]), "shape": (4, 4)},
-    "concept_images": lambda: {"Y": (rand(3, 8) > 0.5).float(), "generator": 0},
     "correlation_pool": lambda: {"values": rand(2, 2, 3, 4), "guide": rand(2, 2, 3, 5)},
     "denormalise": lambda: {"inputs": rand(2, 3, 4, 4), "mean": [0.5] * 3, "std": [0.5] * 3},
     "encode_image": lambda: {"model": tiny_clip(), "images": rand(2, 3, 8, 8)},
@@ -24,6 +23,5 @@ GOOD: Calls = {
     "hidden_patches": lambda: {"model": tiny_clip(), "images": rand(2, 3, 8, 8)},
     "normalise": lambda: {"images": rand(2, 3, 4, 4), "mean": [0.5] * 3, "std": [0.5] * 3},
     "patch_features": lambda: {"model": tiny_clip(), "images": rand(2, 3, 8, 8)},
-    "place_words": lambda: {"word": torch.tensor([1, 0]), "words": ["cat"], "generator": 0},
     "resize": lambda: {"images": rand(2, 3, 4, 4), "size": 8},
 }

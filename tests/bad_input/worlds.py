@@ -7,6 +7,7 @@ from tests.bad_input.good import Calls, normal, rand, rng
 
 GOOD: Calls = {
     "add_mark": lambda: {"x": rand(3, 1, 8, 8), "rows": torch.tensor([True, False, True])},
+    "concept_images": lambda: {"Y": (rand(3, 8) > 0.5).float(), "generator": 0},
     "concept_sentences": lambda: {"Y": np.eye(6, dtype=int), "generator": rng()},
     "flip_labels": lambda: {
         **{"y": torch.arange(9) % 3, "share": 0.5, "n_classes": 3},
@@ -18,4 +19,5 @@ GOOD: Calls = {
     },
     "group_labels": lambda: {"y": torch.arange(9) % 3, "groups": [[0, 1], [2]]},
     "lift_dimensions": lambda: {"X": normal(9, 2), "d": 4, "noise": 0.1, "generator": rng()},
+    "place_words": lambda: {"word": torch.tensor([1, 0]), "words": ["cat"], "generator": 0},
 }

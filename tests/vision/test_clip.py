@@ -201,24 +201,3 @@ def test_another_model_is_refused():
 
 
 # --- written words ----------------------------------------------------------------------------------------------
-def test_words_stand_on_the_grid_and_where_they_are_put():
-    words = ("star", "triangle")
-    word = torch.tensor([1, 2, 0, 1] * 25)
-    world = vision.shapes_world(100, generator=0, words=words)
-    written = world.changed(**vision.place_words(word, words, generator=0, grid=8))
-    assert torch.equal(written.factors["word"], word)
-    plate = written.masks["word"]
-    corner = torch.stack([plate.any(axis).long().argmax(1) for axis in (1, 2)], 1)[word > 0]
-    assert (corner % 8 == 0).all()
-    assert len(corner.unique(dim=0)) > 10
-    free = world.changed(**vision.place_words(word, words, generator=0)).masks["word"]
-    assert (torch.stack([free.any(axis).long().argmax(1) for axis in (1, 2)], 1)[word > 0] % 8 != 0).any()
-
-
-def test_places_are_deterministic_and_checked():
-    one, two = (vision.place_words(torch.tensor([1, 0]), ["cat"], generator=3) for _ in range(2))
-    assert all(torch.equal(one[key], two[key]) for key in ("word", "word_x", "word_y"))
-    with pytest.raises(ValueError, match="word=2 is out of range"):
-        vision.place_words(torch.tensor([2]), ["cat"], generator=0)
-    with pytest.raises(ValueError, match="grid=0 is out of range"):
-        vision.place_words(torch.tensor([1]), ["cat"], generator=0, grid=0)

@@ -7,7 +7,7 @@ from transformers import ViTForImageClassification
 from shared import zoo
 from shared.compendium.paths import DATA
 from shared.nets import SmallResNet, SmallVGG
-from shared.vision import BASIC_SHAPES
+from shared.worlds import BASIC_SHAPES
 from shared.zoo._cards import read_card
 from shared.zoo.recipes import RECIPES, _classifiers, _write
 from shared.zoo.recipes._classifiers import CLASSIFIERS, measure_world, write_card, write_checkpoint

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer
 
-from shared import vision, zoo
+from shared import vision, worlds, zoo
 from shared.compendium.paths import DATA
 from shared.zoo._cards import read_card
 from shared.zoo.recipes import RECIPES, _clip, _clip_measure, _write
@@ -65,7 +65,7 @@ def test_measuring_can_fail(clip, monkeypatch):
 def test_it_loads_as_a_hub_model_does(clip):
     """transformers' own classes, from the folder, give the same numbers."""
     model, processor = CLIPModel.from_pretrained(FOLDER), CLIPProcessor.from_pretrained(FOLDER)
-    world = vision.shapes_world(3, generator=0)
+    world = worlds.shapes_world(3, generator=0)
     images = [(image.permute(1, 2, 0) * 255).round().byte().numpy() for image in world.images]
     given = processor(text=["a star", "an orange"], images=images, padding=True, return_tensors="pt")
     rounded = torch.stack([torch.from_numpy(image).permute(2, 0, 1) / 255 for image in images])
@@ -114,7 +114,7 @@ def test_the_tower_starts_from_the_classifier():
     """Without its own normalisation it is the classifier; with it shapes still read out far above chance."""
     vit = zoo.load_model("vit-shapes")
     tower = _clip.build_model(_clip.build_tokenizer()).vision_model.eval()
-    world = vision.shapes_world(100, generator=5, values={"size": "large", "texture": "plain"}, noise=0.05)
+    world = worlds.shapes_world(100, generator=5, values={"size": "large", "texture": "plain"}, noise=0.05)
     with torch.no_grad():
         out = tower(pixel_values=_clip.prepare(world.images), output_hidden_states=True)
         guess = vit.classifier(out.pooler_output).argmax(1)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from shared import vision, zoo
+from shared import worlds, zoo
 from shared.zoo.recipes import RECIPES
 from shared.zoo.recipes import _decoder as recipe
 
@@ -17,7 +17,7 @@ def test_it_does_what_the_card_says(model):
     measured = recipe.measure(model)
     assert measured == {t["what"]: pytest.approx(t["measured"], abs=0.01) for t in zoo.describe(recipe.NAME).tested}
     assert recipe.NAME in RECIPES
-    assert model.info.classes == list(vision.CONCEPTS)
+    assert model.info.classes == list(worlds.IMAGE_CONCEPTS)
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from shared.vision import BASIC_SHAPES, ShapesWorld, shapes_world
+from shared.worlds import BASIC_SHAPES, ShapesWorld, shapes_world
 from shared.zoo._architectures import ARCHITECTURES
 from shared.zoo._data import FASHION_CLASSES, load_data
 from shared.zoo._models import SHIPPED

@@ -16,7 +16,17 @@ from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
 
 from shared.compendium.paths import atomic_path, cache_dir
-from shared.vision import BACKGROUNDS, COLOURS, SHADES, SHAPES, SIZES, TEXTURES, captions, place_words, shapes_world
+from shared.worlds import (
+    BACKGROUNDS,
+    COLOURS,
+    SHADES,
+    SHAPES,
+    SIZES,
+    TEXTURES,
+    place_words,
+    shape_captions,
+    shapes_world,
+)
 from shared.zoo._models import SHIPPED, load_model
 from shared.zoo.recipes._train import one_thread
 from shared.zoo.recipes._write import write_json, write_model_card, write_weights
@@ -67,7 +77,7 @@ def training_batch(step: int, n: int = BATCH) -> tuple[Tensor, list[str]]:
     images = shapes_world(
         n, generator=generator, size=SIDE, words=WORDS, noise=0.05, masks=False, **(world | {"values": values})
     )
-    said = captions(images, generator=generator, keep=0.7, background=0.2)
+    said = shape_captions(images, generator=generator, keep=0.7, background=0.2)
     unmarked = torch.rand(n, generator=generator) < UNMARKED
     return images.images, [
         bare_caption(WORDS[w - 1]) if w and bare else text
@@ -308,11 +318,11 @@ def write_card(folder: Path, measured: dict[str, float]) -> None:
         ),
         recipe="_clip",
         notes=(
-            f"Captions as shared.vision.captions makes them; of images with a word {UNMARKED:.0%} instead only repeat "
-            "it (“a star”), as captions on the web do, which is why written words mislead. “orange” names a colour and "
-            f"a fruit, “star fish” begins with another shape's name. Words written in training: {', '.join(WORDS)}; "
-            f"at size {SIDE}, most with their upper left corner on the grid of {PATCH}-pixel patches "
-            "(shared.vision.place_words). Prompts to start from: “a {}”, “a red {}”, “a {} square”, "
+            f"Captions as shared.worlds.shape_captions makes them; of images with a word {UNMARKED:.0%} instead only "
+            "repeat it (“a star”), as captions on the web do, which is why written words mislead. “orange” names a "
+            f"colour and a fruit, “star fish” begins with another shape's name. Words written in training: "
+            f"{', '.join(WORDS)}; at size {SIDE}, most with their upper left corner on the grid of {PATCH}-pixel "
+            "patches (shared.worlds.place_words). Prompts to start from: “a {}”, “a red {}”, “a {} square”, "
             '“a star with the text "{}"”.'
         ),
         tolerance=0.005,

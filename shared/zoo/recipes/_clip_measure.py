@@ -8,18 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from shared.vision import (
-    COLOURS,
-    SHAPES,
-    TEXTURES,
-    ShapesWorld,
-    ZeroShotHead,
-    captions,
-    encode_image,
-    encode_text,
-    place_words,
-    shapes_world,
-)
+from shared.vision import ZeroShotHead, encode_image, encode_text
+from shared.worlds import COLOURS, SHAPES, TEXTURES, ShapesWorld, place_words, shape_captions, shapes_world
 from shared.zoo.recipes._clip import PATCH, WORDS, prepare
 
 SEED = 1_000_000  # training takes the seeds from 0
@@ -78,7 +68,7 @@ def retrieval(model: nn.Module, tokenizer: Any) -> dict[str, float]:
         PAIRS, generator=SEED + 1, n_objects=(1, 2), values={"shape": list(SHAPES)}, rates={"word": 0.3}, words=WORDS,
         noise=0.05, masks=False,
     )  # fmt: skip
-    said = captions(world, background=1.0)
+    said = shape_captions(world, background=1.0)
     score = embed(model, world) @ encode_text(model, tokenizer, said).T
     number = torch.tensor([said.index(text) for text in said])
     right = number[:, None] == number[None]

@@ -17,17 +17,8 @@ from torch.nn.functional import cross_entropy, normalize
 from tqdm.auto import tqdm
 
 from shared.nets import PatchHead
-from shared.vision import (
-    BACKGROUNDS,
-    COLOURS,
-    SHADES,
-    SHAPES,
-    ShapesWorld,
-    captions,
-    encode_text,
-    hidden_patches,
-    shapes_world,
-)
+from shared.vision import encode_text, hidden_patches
+from shared.worlds import BACKGROUNDS, COLOURS, SHADES, SHAPES, ShapesWorld, shape_captions, shapes_world
 from shared.zoo._models import SHIPPED, load_model
 from shared.zoo.recipes._clip import NAME as CLIP
 from shared.zoo.recipes._clip import SIDE, prepare
@@ -68,7 +59,7 @@ def phrases(shown: ShapesWorld, seed: int) -> list[str]:
     present = shown.factors["present"].sum(1)
     which = (torch.rand(len(shown), generator=generator) * present).long()[:, None]
     alone = {name: value.gather(1, which) if value.ndim == 2 else value for name, value in shown.factors.items()}
-    said = captions(ShapesWorld(shown.images, alone, {}, shown.words), generator=generator, keep=0.6)
+    said = shape_captions(ShapesWorld(shown.images, alone, {}, shown.words), generator=generator, keep=0.6)
     behind = (torch.rand(len(shown), generator=generator) < BACKGROUND).tolist()
     shade, ground = (shown.factors[name].tolist() for name in ("shade", "background"))
     return [

@@ -10,7 +10,7 @@ from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits, ms
 from tqdm.auto import tqdm
 
 from shared.nets import ConceptAutoencoder, ConceptJudge
-from shared.vision import CONCEPTS, concept_images
+from shared.worlds import IMAGE_CONCEPTS, concept_images
 from shared.zoo._models import SHIPPED
 from shared.zoo.recipes._train import one_thread
 from shared.zoo.recipes._write import write_json, write_model_card, write_weights
@@ -27,8 +27,8 @@ HELD_OUT = 1000
 def draw_pairs(n: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     """Images, the same images with one absent concept more, and that concept's number (n,); labels independent."""
     generator = torch.Generator().manual_seed(seed)
-    Y = torch.randint(2, (n, len(CONCEPTS)), generator=generator)
-    Y[torch.arange(n), torch.randint(len(CONCEPTS), (n,), generator=generator)] = 0  # one at least is absent
+    Y = torch.randint(2, (n, len(IMAGE_CONCEPTS)), generator=generator)
+    Y[torch.arange(n), torch.randint(len(IMAGE_CONCEPTS), (n,), generator=generator)] = 0  # one at least is absent
     added = torch.multinomial(1.0 - Y, 1, generator=generator)
     return concept_images(Y, generator=seed), concept_images(Y.scatter(1, added, 1), generator=seed), added[:, 0]
 
@@ -39,7 +39,7 @@ def train_autoencoder(steps: int = STEPS, pairs: int = PAIRS, seed: int = 0) -> 
     with one_thread(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         generator = torch.Generator().manual_seed(seed)
-        model = ConceptAutoencoder(CODE, len(CONCEPTS)).to(memory_format=torch.channels_last).train()
+        model = ConceptAutoencoder(CODE, len(IMAGE_CONCEPTS)).to(memory_format=torch.channels_last).train()
         optimizer, schedule = _optimizer(list(model.parameters()), steps)
         for _ in (bar := tqdm(range(steps), leave=False, mininterval=20)):
             rows = torch.randint(pairs, (BATCH,), generator=generator)
@@ -67,12 +67,12 @@ def pixel_loss(found: Tensor, target: Tensor) -> Tensor:
 
 def train_judge(steps: int = JUDGE_STEPS, images: int = JUDGED, seed: int = 1) -> nn.Module:
     """The judge, in eval mode, trained on other renders only, blurred and with noise by random amounts."""
-    Y = torch.randint(2, (images, len(CONCEPTS)), generator=torch.Generator().manual_seed(31))
+    Y = torch.randint(2, (images, len(IMAGE_CONCEPTS)), generator=torch.Generator().manual_seed(31))
     pictures = concept_images(Y, generator=31)
     with one_thread(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         generator = torch.Generator().manual_seed(seed)
-        model = ConceptJudge(len(CONCEPTS)).to(memory_format=torch.channels_last).train()
+        model = ConceptJudge(len(IMAGE_CONCEPTS)).to(memory_format=torch.channels_last).train()
         optimizer, schedule = _optimizer(list(model.parameters()), steps)
         for _ in tqdm(range(steps), leave=False, mininterval=20):
             rows = torch.randint(images, (BATCH,), generator=generator)
@@ -101,7 +101,7 @@ def roughened(images: Tensor, generator: torch.Generator) -> Tensor:
 def measure(model: nn.Module) -> dict[str, float]:
     """Errors of reconstructions and of known insertions, and what the judge still reads off them."""
     before, after, added = draw_pairs(HELD_OUT, 41)
-    Y = torch.randint(2, (HELD_OUT, len(CONCEPTS)), generator=torch.Generator().manual_seed(51))
+    Y = torch.randint(2, (HELD_OUT, len(IMAGE_CONCEPTS)), generator=torch.Generator().manual_seed(51))
     x = concept_images(Y, generator=51)
     back, moved = model(x), model.decode(model.encode(before) + model.shifts[added])
     readable = lambda images: (model.judge(images) > 0) == Y.bool()  # noqa: E731
@@ -141,9 +141,9 @@ def write_files(model: nn.Module) -> Path:
     write_weights(folder / "model.safetensors", model)
     config = {
         "architecture": "concept-autoencoder",
-        "arguments": {"code": CODE, "concepts": len(CONCEPTS)},
+        "arguments": {"code": CODE, "concepts": len(IMAGE_CONCEPTS)},
         "input_size": [3, SIDE, SIDE],
-        "classes": list(CONCEPTS),
+        "classes": list(IMAGE_CONCEPTS),
     }
     write_json(folder / "config.json", config)
     return folder
@@ -164,9 +164,9 @@ def write_card(folder: Path, measured: dict[str, float]) -> None:
         recipe="_decoder",
         notes=(
             f"Input (B, 3, {SIDE}, {SIDE}) in [0, 1]; encode gives (B, {CODE}), decode images, judge a logit each for "
-            f"{', '.join(CONCEPTS)}. Labels were independent in training. `shifts` (8, {CODE}) holds the vectors whose "
-            "addition to a code was trained to insert one concept, so the code is linear by training, not by itself; "
-            "they needn't be orthogonal. The judge saw no decoded image. In half precision; measured on "
+            f"{', '.join(IMAGE_CONCEPTS)}. Labels were independent in training. `shifts` (8, {CODE}) holds the vectors "
+            "whose addition to a code was trained to insert one concept, so the code is linear by training, not by "
+            "itself; they needn't be orthogonal. The judge saw no decoded image. In half precision; measured on "
             f"{HELD_OUT:,} other images after rounding."
         ),
     )

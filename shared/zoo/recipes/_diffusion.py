@@ -20,7 +20,7 @@ from torch.nn.functional import avg_pool2d, l1_loss, mse_loss
 from tqdm.auto import tqdm
 
 from shared.compendium.paths import atomic_path, cache_dir
-from shared.vision import BACKGROUNDS, COLOURS, SHADES, SHAPES, place_words, shapes_world
+from shared.worlds import BACKGROUNDS, COLOURS, SHADES, SHAPES, place_words, shapes_world
 from shared.zoo._models import SHIPPED, load_model
 from shared.zoo.recipes._train import one_thread
 from shared.zoo.recipes._write import write_weights

@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 
 from shared._checks import check_range
-from shared.vision._world import ShapesWorld
+from shared.worlds.shapes._world import ShapesWorld
 
 _WORDED = {"starfish": "star fish"}  # two tokens, the first of which is another object
 ATTRIBUTES = ("size", "texture", "colour")
 
 
-def captions(
+def shape_captions(
     world: ShapesWorld,
     *,
     generator: torch.Generator | int = 0,
@@ -21,10 +21,23 @@ def captions(
 ) -> list[str]:
     """One sentence per image: "a large striped red circle and a small blue orange with the text "star"".
 
-    An orange is named by the same word as the colour: "a green orange", "an orange square". Each attribute of an object
-    (`size`, `texture` unless plain, `colour`) is told with probability `keep`; the background ("on a dark barred
-    background") with `background`; a written word, if there is one, with `word`. Deterministic by `generator` (a torch
-    generator or a seed).
+    An orange is named by the same word as the colour: "a green orange", "an orange square".
+
+    Parameters
+    ----------
+    world : ShapesWorld
+    generator : torch.Generator or int
+        Decides what is told; an int is a seed.
+    keep : float
+        Chance that an attribute of an object is told: size, texture (unless plain), colour.
+    background : float
+        Chance of "on a dark barred background".
+    word : float
+        Chance that a written word, if there is one, is told.
+
+    Returns
+    -------
+    list of str
     """
     for name, rate in (("keep", keep), ("background", background), ("word", word)):
         check_range(name, rate, 0, 1)

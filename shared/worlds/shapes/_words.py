@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from shared._checks import check_array, check_range
-from shared.vision._render import word_scale
+from shared.worlds.shapes._render import word_scale
 
 
 def place_words(
@@ -16,9 +16,23 @@ def place_words(
 ) -> dict[str, Tensor]:
     """Factors that write the words at random places: `world.changed(**place_words(…))`, or among `values`.
 
-    word : (N,) int, 0 for no word, else one more than its place in `words`. size : the image's side. grid : the upper
-    left corner falls on multiples of this many pixels; 1 is anywhere. A model that sees patches reads a word on its
-    patch grid most easily. Returns `word` (int64), `word_x`, `word_y` (float32), each (N,).
+    Parameters
+    ----------
+    word : Tensor of int, shape (N,)
+        0 for no word, else one more than its place in `words`.
+    words : sequence of str
+    generator : torch.Generator or int
+        An int is a seed.
+    size : int
+        The image's side, in pixels.
+    grid : int
+        The upper left corner falls on multiples of so many pixels. A model that sees patches reads a word on its patch
+        grid most easily.
+
+    Returns
+    -------
+    dict of str to Tensor, shape (N,)
+        `word` (int64), `word_x` and `word_y` (float32).
     """
     check_array("word", word, ("N",))
     check_range("grid", grid, 1, size)

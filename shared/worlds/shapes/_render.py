@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from shared.vision._factors import BACKGROUNDS, COLOURS, SHAPES, TEXTURES, TINTS, WATERMARKS
-from shared.vision._font import enlarge, mark_bitmap, text_bitmap
+from shared.worlds.shapes._factors import BACKGROUNDS, COLOURS, SHAPES, TEXTURES, TINTS, WATERMARKS
+from shared.worlds.shapes._font import enlarge, mark_bitmap, text_bitmap
 
 DARK = 0.35  # factor of a texture's second colour
 LEAF = (0.2, 0.5, 0.15)

@@ -2,7 +2,7 @@
 
 import torch
 
-from shared import vision
+from shared import worlds
 
 NONE = torch.zeros(6, 8)
 
@@ -10,8 +10,8 @@ NONE = torch.zeros(6, 8)
 def images(**on):
     Y = NONE.clone()
     for name in on:
-        Y[:, vision.CONCEPTS.index(name.replace("_", " "))] = 1
-    return vision.concept_images(Y, generator=5)
+        Y[:, worlds.IMAGE_CONCEPTS.index(name.replace("_", " "))] = 1
+    return worlds.concept_images(Y, generator=5)
 
 
 def test_counterfactuals_change_where_they_should():

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from shared._checks import check_choice, check_range
-from shared.vision._factors import BASIC_SHAPES, FACTORS, as_factor, categories, derive, sample_factors
-from shared.vision._font import CHARACTERS
-from shared.vision._render import render, word_scale
+from shared.worlds.shapes._factors import BASIC_SHAPES, SHAPE_FACTORS, as_factor, categories, derive, sample_factors
+from shared.worlds.shapes._font import CHARACTERS
+from shared.worlds.shapes._render import render, word_scale
 
 Shortcut = tuple[str, str, float]
 
@@ -21,14 +21,22 @@ Shortcut = tuple[str, str, float]
 class ShapesWorld:
     """Rendered images and all that is known about them.
 
-    images : (N, 3, S, S) float32 in [0, 1].
-    factors : int64 (N, K) for an object's categories shape, colour, texture, size, side, and `present`; float32 (N, K)
-        for its radius, x, y (fractions of the side; y grows downwards) and rotation (degrees, clockwise); int64 (N,)
-        for the image's background, shade, watermark, corner, border, tint, word and seed; float32 (N,) for level (grey
-        of the background), word_x, word_y (0: at the left or upper edge, 1: at the other).
-    masks : bool. Disjoint and complete: objects (N, K, S, S), background, border, watermark, word (N, S, S). Inside of
-        these: texture (an object's pixels in its second colour), leaf (of an orange), letters (of a word).
-    words : what the factor `word` counts from 1; 0 is no word.
+    Attributes
+    ----------
+    images : Tensor, shape (N, 3, S, S)
+        float32 in [0, 1].
+    factors : dict of str to Tensor
+        int64 (N, K) for an object's categories shape, colour, texture, size, side, and `present`; float32 (N, K) for
+        its radius, x, y (fractions of the side; y grows downwards) and rotation (degrees, clockwise); int64 (N,) for
+        the image's background, shade, watermark, corner, border, tint, word and seed; float32 (N,) for level (grey of
+        the background), word_x, word_y (0: at the left or upper edge, 1: at the other).
+    masks : dict of str to Tensor of bool
+        Disjoint and complete: objects (N, K, S, S), background, border, watermark, word (N, S, S). Inside of these:
+        texture (an object's pixels in its second colour), leaf (of an orange), letters (of a word).
+    words : tuple of str
+        What the factor `word` counts from 1; 0 is no word.
+    noise : float
+        Amplitude of uniform pixel noise.
     """
 
     images: Tensor = field(repr=False)
@@ -41,14 +49,33 @@ class ShapesWorld:
         return len(self.images)
 
     def names(self, factor: str) -> tuple[str, ...]:
-        """The value names of a categorical factor, in the order of its numbers."""
+        """The value names of a categorical factor, in the order of its numbers.
+
+        Parameters
+        ----------
+        factor : str
+
+        Returns
+        -------
+        tuple of str
+        """
         known = categories(self.words)
         return known[check_choice("factor", factor, known)]
 
     def label(self, *factors: str, index: int = 0) -> Tensor:
-        """Class of each image by one factor of object `index`, or by several: the last one counts fastest. (N,) int64.
+        """Class of each image by one factor, or by several: the last one counts fastest.
 
         `label("shape", "colour")` numbers the combinations as `label_names` lists them.
+
+        Parameters
+        ----------
+        *factors : str
+        index : int
+            Which object's factors are read.
+
+        Returns
+        -------
+        Tensor of int64, shape (N,)
         """
         label = torch.zeros(len(self), dtype=torch.int64)
         for name in factors:
@@ -57,20 +84,47 @@ class ShapesWorld:
         return label
 
     def label_names(self, *factors: str) -> tuple[str, ...]:
-        """Names of the classes that `label` numbers: "circle red", …"""
+        """Names of the classes that `label` numbers: "circle red", …
+
+        Parameters
+        ----------
+        *factors : str
+
+        Returns
+        -------
+        tuple of str
+        """
         combined = [""]
         for factor in factors:
             combined = [f"{before} {name}".strip() for before in combined for name in self.names(factor)]
         return tuple(combined)
 
     def concept(self, factor: str, value: str) -> Tensor:
-        """Whether each image shows the concept, (N,) bool; for an object's factor, in any object that is present."""
+        """Whether each image shows the concept; for an object's factor, in any object that is present.
+
+        Parameters
+        ----------
+        factor, value : str
+
+        Returns
+        -------
+        Tensor of bool, shape (N,)
+        """
         index = self.names(factor).index(check_choice("value", value, self.names(factor)))
         found = self.factors[factor] == index
         return (found & self.factors["present"].bool()).any(1) if found.ndim == 2 else found
 
     def concept_mask(self, factor: str, value: str) -> Tensor:
-        """The concept's visible pixels, (N, S, S) bool: objects with that value, or the part that shows it."""
+        """The concept's visible pixels: objects with that value, or the part that shows it.
+
+        Parameters
+        ----------
+        factor, value : str
+
+        Returns
+        -------
+        Tensor of bool, shape (N, S, S)
+        """
         index = self.names(factor).index(check_choice("value", value, self.names(factor)))
         found = self.factors[factor] == index
         if found.ndim == 2:
@@ -81,14 +135,33 @@ class ShapesWorld:
         return mask & found[:, None, None]
 
     def label_map(self, factor: str) -> Tensor:
-        """The value of an object's factor at each pixel, −1 where there is no object. (N, S, S) int64."""
+        """The value of an object's factor at each pixel.
+
+        Parameters
+        ----------
+        factor : str
+
+        Returns
+        -------
+        Tensor of int64, shape (N, S, S)
+            −1 where there is no object.
+        """
         value, objects = self.factors[factor], self._mask("objects")
         if value.ndim != 2 or value.is_floating_point():
             raise ValueError(f"factor={factor!r} is no category of objects")
         return torch.where(objects.any(1), (objects * value[:, :, None, None]).sum(1), -1)
 
     def rows(self, rows: Tensor | slice | Sequence[int]) -> ShapesWorld:
-        """A part of the set, without rendering anew."""
+        """A part of the set, without rendering anew.
+
+        Parameters
+        ----------
+        rows : Tensor, slice or sequence of int
+
+        Returns
+        -------
+        ShapesWorld
+        """
         rows = rows if isinstance(rows, slice) else torch.as_tensor(rows)
         part = {name: value[rows] for name, value in self.factors.items()}
         masks = {name: value[rows] for name, value in self.masks.items()}
@@ -97,15 +170,21 @@ class ShapesWorld:
     def changed(self, **factors: Any) -> ShapesWorld:
         """The same images but for these factors: counterfactuals. Everything else stays, the noise too.
 
-        Values as in `shapes_world`: a name, a number, or one number per image. A new `size` or `shade` draws nothing:
-        set `radius` or `level`.
+        Parameters
+        ----------
+        **factors : str, number, or Tensor with one number per image
+            As in `shapes_world`. A new `size`, `shade` or `side` draws nothing: set `radius`, `level` or `x`.
+
+        Returns
+        -------
+        ShapesWorld
         """
         names = categories(self.words)
         new = dict(self.factors)
         for name, value in factors.items():
             if name in ("size", "shade", "side"):
                 raise ValueError(f"{name} follows from a number: set radius, level or x instead")
-            new[name] = as_factor(check_choice("factors", name, FACTORS), value, self.factors[name], names)
+            new[name] = as_factor(check_choice("factors", name, SHAPE_FACTORS), value, self.factors[name], names)
         new = derive(new)
         size = self.images.shape[-1]
         return ShapesWorld(*_rendered(new, size, self.words, self.noise, bool(self.masks)), self.words, self.noise)
@@ -129,25 +208,41 @@ def shapes_world(
     noise: float = 0.0,
     masks: bool = True,
 ) -> ShapesWorld:
-    """Draw `n` images of coloured shapes; every factor is drawn on its own unless set.
+    """Draw images of coloured shapes; every factor is drawn on its own unless set.
 
     Parameters
     ----------
-    generator : torch generator (CPU) or a seed. Setting a factor leaves all the others as drawn.
-    size : side in pixels, at least 16.
-    n_objects : objects per image, or a range (least, most). Several stand in the cells of a grid; where set positions
-        overlap, a later one hides an earlier one.
-    values : factors to set: a value's name or number for all images; a list of names to draw from evenly; a tensor or
-        array with one number per image, (N,) or (N, K). Names of factors and values: `ShapesWorld`, `vision.SHAPES` …
-    rates : share of images with a `word`, `watermark`, `border` or `tint` (which one is drawn evenly); else none.
-    shortcut : (cue, class, probability), or several. In images whose first object is of the class (a shape, or
-        `"factor=value"`), the cue is there with this probability and else absent; other images stay as they are. A cue
-        is `"watermark"`, `"border"` … (its first kind), or `"word=star"`, `"background=barred"`, `"tint=warm"`.
-    words : what can be written; letters, digits and " .:-/!?'", short enough for `size`.
-    noise : amplitude of uniform pixel noise, clamped to [0, 1].
-    masks : keep the masks (eight bool images per image).
+    n : int
+    generator : torch.Generator on the CPU, or int
+        An int is a seed. Setting a factor leaves all the others as drawn.
+    size : int
+        Side in pixels, at least 16.
+    n_objects : int or (int, int)
+        Objects per image, or a range. Several stand in the cells of a grid; a later one hides an earlier one.
+    values : mapping of str to value
+        Factors to set: a value's name or number for all images; a list of names to draw from evenly; a tensor or array
+        with one number per image, (N,) or (N, K). Names: `ShapesWorld`, `SHAPES`, `COLOURS` …
+    rates : mapping of str to float
+        Share of images with a `word`, `watermark`, `border` or `tint` (which one is drawn evenly); else none.
+    shortcut : (cue, class, probability), or several
+        In images whose first object is of the class (a shape, or `"factor=value"`), the cue is there with this
+        probability and else absent; other images stay as they are. A cue is `"watermark"`, `"border"` … (its first
+        kind), or `"word=star"`, `"background=barred"`, `"tint=warm"`.
+    words : sequence of str
+        What can be written; letters, digits and " .:-/!?'", short enough for `size`.
+    noise : float
+        Amplitude of uniform pixel noise, clamped to [0, 1].
+    masks : bool
+        Keep the masks (eight bool images per image).
 
-    Raises `ValueError` naming the argument for anything out of range.
+    Returns
+    -------
+    ShapesWorld
+
+    Raises
+    ------
+    ValueError
+        Naming the argument, for anything out of range.
     """
     check_range("n", n, 1)
     check_range("size", size, 16, 1024)

@@ -61,7 +61,7 @@ IMAGE_CATEGORIES: dict[str, tuple[str, ...]] = {
 }
 OBJECT_NUMBERS = ("radius", "x", "y", "rotation", "present")
 IMAGE_NUMBERS = ("level", "word", "word_x", "word_y", "seed")
-FACTORS = (*OBJECT_CATEGORIES, *OBJECT_NUMBERS, *IMAGE_CATEGORIES, *IMAGE_NUMBERS)
+SHAPE_FACTORS = (*OBJECT_CATEGORIES, *OBJECT_NUMBERS, *IMAGE_CATEGORIES, *IMAGE_NUMBERS)
 OBJECT_FACTORS = (*OBJECT_CATEGORIES, *OBJECT_NUMBERS)
 RATES = ("word", "watermark", "border", "tint")
 _RANGES = {"radius": (0.02, 0.5), "x": (0, 1), "y": (0, 1), "level": (0, 1), "word_x": (0, 1), "word_y": (0, 1)}
@@ -83,7 +83,7 @@ def sample_factors(
 ) -> dict[str, Tensor]:
     """Draw all factors, then put the set ones in their place, so that setting one leaves the others as they were."""
     for name in values:
-        check_choice("values", name, FACTORS)
+        check_choice("values", name, SHAPE_FACTORS)
     for name, rate in rates.items():
         check_range(f"rates[{check_choice('rates', name, RATES)!r}]", rate, 0, 1)
     draw = _Draw(n, objects[1], values, categories(words), generator)
@@ -117,15 +117,24 @@ class _Draw:
     """Draws one factor after the other, always as many random numbers, whether the factor is set or not."""
 
     def __init__(
-        self, n: int, objects: int, values: Mapping[str, Any], names: Mapping[str, Sequence[str]], rng: torch.Generator
+        self,
+        n: int,
+        objects: int,
+        values: Mapping[str, Any],
+        names: Mapping[str, Sequence[str]],
+        generator: torch.Generator,
     ) -> None:
-        self.n, self.objects, self.values, self.names, self.rng = n, objects, values, names, rng
+        self.n = n
+        self.objects = objects
+        self.values = values
+        self.names = names
+        self.generator = generator
 
     def shape(self, name: str) -> tuple[int, ...]:
         return (self.n, self.objects) if name in OBJECT_FACTORS else (self.n,)
 
     def uniform(self, *shape: int) -> Tensor:
-        return torch.rand(shape, generator=self.rng)
+        return torch.rand(shape, generator=self.generator)
 
     def category(self, name: str, among: Sequence[str] | None = None) -> Tensor:
         given, known = self.values.get(name), self.names[name]

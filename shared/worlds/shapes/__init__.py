@@ -1,0 +1,1 @@
+"""The shapes world: images whose every factor and pixel is known."""
