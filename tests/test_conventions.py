@@ -14,7 +14,6 @@ PENDING = {  # rooms still to be brought in line; this set only shrinks
     "embeddings",
     "federated",
     "generative",
-    "hooks",
     "influence",
     "lrp",
     "metrics",

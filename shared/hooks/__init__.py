@@ -1,13 +1,31 @@
-"""Capture, edit, patch and steer activations of any torch module by its name; everything is undone on exit."""
+"""Capture, edit, patch and steer activations of any torch module by its name; everything is undone on exit.
+
+>>> import torch
+>>> from shared import hooks
+>>> model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
+>>> with hooks.capture(model, "0") as seen, hooks.steer(model, {"0": torch.ones(4)}, alpha=2.0):
+...     logits = model(torch.zeros(5, 3))
+>>> seen["0"].shape, bool((model(torch.zeros(5, 3)) == logits).all())
+(torch.Size([5, 4]), False)
+"""
 
 from shared.hooks._attention import attention_modules, wrap_attention
-from shared.hooks._channels import find_channel_axis, module_axis, resolve_axis
-from shared.hooks._core import capture, edit, find_module, first_tensor, patch, steer
+from shared.hooks._channels import AxisFinder, find_channel_axis, module_axis, resolve_axis
+from shared.hooks._core import capture, edit, find_module, first_tensor, patch, refuse_compiled
+from shared.hooks._directions import Projection, ablated, moved_to, projected_out, span_basis, steered
 from shared.hooks._heads import ablate_heads, capture_attention, capture_heads, edit_heads
+from shared.hooks._parts import TransformerParts, transformer_parts
+from shared.hooks._pool import pool
 from shared.hooks._resume import resume_from
+from shared.hooks._steering import ablate, move_to, project_out, steer
 
 __all__ = [
+    "AxisFinder",
+    "Projection",
+    "TransformerParts",
+    "ablate",
     "ablate_heads",
+    "ablated",
     "attention_modules",
     "capture",
     "capture_attention",
@@ -18,9 +36,18 @@ __all__ = [
     "find_module",
     "first_tensor",
     "module_axis",
+    "move_to",
+    "moved_to",
     "patch",
+    "pool",
+    "project_out",
+    "projected_out",
+    "refuse_compiled",
     "resolve_axis",
     "resume_from",
+    "span_basis",
     "steer",
+    "steered",
+    "transformer_parts",
     "wrap_attention",
 ]

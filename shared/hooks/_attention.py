@@ -17,13 +17,24 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from shared.hooks._core import refuse_compiled
+
 NAME = "reprise"
 _STACK = "_reprise_attention"
 Wrapper = Callable[..., "tuple[Tensor, Tensor | None]"]
 
 
 def attention_modules(model: nn.Module) -> dict[str, nn.Module]:
-    """Name -> module for every attention of a transformers model that goes through its attention interface."""
+    """Every attention of a transformers model that goes through its attention interface.
+
+    Parameters
+    ----------
+    model : any torch module.
+
+    Returns
+    -------
+    Name -> module.
+    """
     return {name: module for name, module in model.named_modules() if _uses_interface(module)}
 
 
@@ -35,13 +46,21 @@ def _uses_interface(module: nn.Module) -> bool:
 
 @contextmanager
 def wrap_attention(model: nn.Module, wrapper: Wrapper) -> Iterator[dict[str, nn.Module]]:
-    """Run `wrapper(call, module, query, key, value, mask, **kwargs)` in place of every attention function of `model`.
+    """Run `wrapper` in place of every attention function of a transformers model.
 
-    `call(module, query, key, value, mask, **kwargs)` is the next function in the chain; it returns
-    `(output (B, S, H, d), weights or None)`, and so must the wrapper. query `(B, H, S, d)`, key and value
-    `(B, Hkv, S, d)` (after rotary embedding), mask as the model's implementation builds it (None where it is implied).
-    Wrappers nest in any order. Yields the attention modules by name.
+    Parameters
+    ----------
+    model : a transformers model that isn't compiled.
+    wrapper : called as `wrapper(call, module, query, key, value, mask, **kwargs)`; `call`, of all but its first
+        argument, is the next function in the chain. Both return `(output (B, S, H, d), weights or None)`. query
+        (B, H, S, d), key and value (B, Hkv, S, d) after rotary embedding; mask as the model's implementation builds it
+        (None where it is implied). Wrappers nest in any order.
+
+    Yields
+    ------
+    The attention modules by name.
     """
+    refuse_compiled(model)
     modules = attention_modules(model)
     with ExitStack() as stack:
         for module in modules.values():

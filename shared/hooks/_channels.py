@@ -69,22 +69,48 @@ def find_channel_axis(model: nn.Module, layer: str, activation: Tensor, *, chann
     ValueError
         An unknown layer; an axis that the activation hasn't; a module that doesn't tell.
     """
-    if channel_axis is not None or activation.ndim == 2:
-        return resolve_axis(activation, channel_axis)
-    axis = module_axis(model, layer)
-    kind = type(find_module(model, layer)).__name__
-    if axis is None:
-        raise ValueError(
-            f"layer={layer!r} ({kind}) doesn't tell which axis of its activation {tuple(activation.shape)} "
-            f"holds the channels: {ADVICE}"
-        )
-    widths = _widths(find_module(model, layer))
-    if widths and activation.shape[axis] not in widths:  # a container may turn its axes unseen
-        raise ValueError(
-            f"layer={layer!r} ({kind}) has {' or '.join(map(str, sorted(widths)))} channels, but its activation "
-            f"{tuple(activation.shape)} has {activation.shape[axis]} on axis {axis % activation.ndim}: {ADVICE}"
-        )
-    return axis % activation.ndim
+    return AxisFinder(model, layer, channel_axis=channel_axis)(activation)
+
+
+class AxisFinder:
+    """`find_channel_axis` of one layer for many activations, as hooks need it: the module is asked once.
+
+    Parameters
+    ----------
+    model : any torch module.
+    layer : name of one of its modules.
+    channel_axis : the axis where the caller knows it.
+    """
+
+    def __init__(self, model: nn.Module, layer: str, *, channel_axis: int | None = None) -> None:
+        module = find_module(model, layer)
+        self._named = f"layer={layer!r} ({type(module).__name__})"
+        self._given = channel_axis
+        self._told = module_axis(model, layer)
+        self._widths = _widths(module)
+
+    def __call__(self, activation: Tensor) -> int:
+        """The axis, at least 1, or `ValueError`.
+
+        Parameters
+        ----------
+        activation : what the module gave or took, batch first.
+        """
+        if self._given is not None or activation.ndim == 2:
+            return resolve_axis(activation, self._given)
+        shape = tuple(activation.shape)
+        if self._told is None:
+            raise ValueError(
+                f"{self._named} doesn't tell which axis of its activation {shape} holds the channels: {ADVICE}"
+            )
+        axis = self._told % activation.ndim
+        if self._widths and shape[axis] not in self._widths:  # a container may turn its axes unseen
+            widths = " or ".join(map(str, sorted(self._widths)))
+            raise ValueError(
+                f"{self._named} has {widths} channels, but its activation {shape} has {shape[axis]} on axis {axis}: "
+                f"{ADVICE}"
+            )
+        return axis
 
 
 def resolve_axis(activation: Tensor, channel_axis: int | None, *, argument: str = "activation") -> int:

@@ -1,4 +1,4 @@
-"""Context managers over forward hooks: capture, edit, patch, steer.
+"""Context managers over forward hooks: capture, edit, patch.
 
 All of them take module names as `model.named_modules()` spells them, act on the module's output (or, with `at="input"`,
 on its input), undo themselves on exit also after an exception, and nest: an inner context sees what an outer one made.
@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from shared._checks import UnknownNameError, check_choice
@@ -22,7 +21,22 @@ SITES = ("output", "input")
 
 
 def find_module(model: nn.Module, name: str) -> nn.Module:
-    """The submodule called `name`; else `UnknownNameError` (a `ValueError`) with the closest names."""
+    """The submodule called `name`.
+
+    Parameters
+    ----------
+    model : any torch module.
+    name : as `model.named_modules()` spells it; "" is the model itself.
+
+    Returns
+    -------
+    The module.
+
+    Raises
+    ------
+    UnknownNameError
+        (A `ValueError`) an unknown name; the closest ones are listed.
+    """
     modules = dict(model.named_modules())
     if name in modules:
         return modules[name]
@@ -32,7 +46,21 @@ def find_module(model: nn.Module, name: str) -> nn.Module:
 
 
 def first_tensor(value: Any) -> Tensor:
-    """The first tensor of a module's output: the tensor itself, or the first one in a tuple, list or mapping."""
+    """The first tensor of what a module gives.
+
+    Parameters
+    ----------
+    value : a tensor, or a tuple, list or mapping (a transformers output) that holds one.
+
+    Returns
+    -------
+    The tensor itself, not a copy.
+
+    Raises
+    ------
+    TypeError
+        No tensor in it.
+    """
     if isinstance(value, Tensor):
         return value
     parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple | list) else ()
@@ -66,20 +94,44 @@ def _edit_inputs(args: tuple, kwargs: dict[str, Any], function: Edit) -> tuple[t
     return args, _edit_value(dict(kwargs), function)
 
 
+def refuse_compiled(model: nn.Module) -> None:
+    """Raise `ValueError` if a part of the model is compiled: once it has run, hooks are silently passed over.
+
+    Parameters
+    ----------
+    model : any torch module.
+    """
+    for name, module in model.named_modules():
+        wrapped = hasattr(module, "_orig_mod") or hasattr(module.forward, "_torchdynamo_orig_callable")
+        if wrapped or getattr(module, "_compiled_call_impl", None) is not None:
+            raise ValueError(
+                f"model is compiled by torch.compile (at {name!r}), which passes hooks over; use the plain module "
+                "(model._orig_mod)"
+            )
+
+
 @contextmanager
 def edit(model: nn.Module, edits: Mapping[str, Edit], *, at: str = "output") -> Iterator[nn.Module]:
     """Apply `edits[name]` to the activation of module `name` whenever it runs.
 
-    Args:
-        model: any torch module.
-        edits: module name -> function from the activation to its replacement (any shape the next module takes);
-            returning None leaves it as it is.
-        at: "output" or "input" of the module.
+    Parameters
+    ----------
+    model : any torch module that isn't compiled.
+    edits : module name -> function from the activation to its replacement (any shape the next module takes);
+        returning None leaves it as it is.
+    at : "output" or "input" of the module.
 
-    Raises:
-        ValueError: an unknown module name (the closest names are listed) or site.
+    Yields
+    ------
+    The model.
+
+    Raises
+    ------
+    ValueError
+        An unknown module name (the closest names are listed) or site; a compiled model.
     """
     check_choice("at", at, SITES)
+    refuse_compiled(model)
     modules = {name: find_module(model, name) for name in edits}
     with ExitStack() as stack:
         for name, function in edits.items():
@@ -100,9 +152,18 @@ def capture(
 ) -> Iterator[dict[str, Any]]:
     """Collect the activations of the named modules while the context is open.
 
-    Yields a dict, filled as the model runs: name -> tensor of the last call (with `every_call=True` a list, one tensor
-    per call). With `detach=False` the tensors stay in the graph, so `torch.autograd.grad(y, acts[name])` works. Copies
-    are made so that in-place operations further on can't change what was captured.
+    Parameters
+    ----------
+    model : any torch module that isn't compiled.
+    names : one module or several.
+    at : "output" or "input" of the modules.
+    detach : False keeps the tensors in the graph, so `torch.autograd.grad(y, acts[name])` works.
+    every_call : keep a list, one tensor per call; else the last call's tensor.
+
+    Yields
+    ------
+    A dict, filled as the model runs: name -> activation. These are copies, which in-place operations further on don't
+    change.
     """
     store: dict[str, Any] = {}
 
@@ -126,10 +187,19 @@ def capture(
 def patch(
     model: nn.Module, values: Mapping[str, Tensor], *, index: Any = ..., at: str = "output"
 ) -> Iterator[nn.Module]:
-    """Replace `activation[index]` of each named module by the given tensor (broadcast; dtype and device adapted).
+    """Replace `activation[index]` of each named module: activation patching, captured on one input, put on another.
 
-    `index` is anything that indexes the activation, for instance `(slice(None), -1)` for the last token of `(B, S, D)`;
-    the default replaces all of it. This is activation patching: capture on one input, patch on another.
+    Parameters
+    ----------
+    model : any torch module that isn't compiled.
+    values : module name -> what to put (broadcast; dtype and device are adapted).
+    index : anything that indexes the activation, for instance `(slice(None), -1)` for the last token of (B, T, D); by
+        default all of it.
+    at : "output" or "input" of the modules.
+
+    Yields
+    ------
+    The model.
     """
 
     def patcher(value: Tensor) -> Edit:
@@ -141,33 +211,4 @@ def patch(
         return put
 
     with edit(model, {name: patcher(value) for name, value in values.items()}, at=at):
-        yield model
-
-
-@contextmanager
-def steer(
-    model: nn.Module,
-    directions: Mapping[str, Tensor],
-    *,
-    alpha: float = 1.0,
-    index: Any = ...,
-    at: str = "output",
-) -> Iterator[nn.Module]:
-    """Add `alpha * directions[name]` to `activation[index]` of each named module.
-
-    A direction of shape `(D,)` is added along the last axis of `(B, S, D)`; for feature maps `(B, C, H, W)` give it as
-    `(C, 1, 1)`.
-    """
-
-    def pusher(direction: Tensor) -> Edit:
-        def push(tensor: Tensor) -> Tensor:
-            new = tensor.clone()
-            new[index] = new[index] + alpha * direction.to(tensor)
-            return new
-
-        return push
-
-    if not torch.isfinite(torch.as_tensor(alpha)).all():
-        raise ValueError(f"alpha={alpha!r} must be finite")
-    with edit(model, {name: pusher(direction) for name, direction in directions.items()}, at=at):
         yield model

@@ -19,8 +19,20 @@ HeadEdit = Callable[[Tensor], Tensor]
 def edit_heads(model: nn.Module, edits: Mapping[str, HeadEdit]) -> Iterator[nn.Module]:
     """Apply `edits[name]` to what the heads of attention module `name` give, whenever it runs.
 
-    What they give is `(B, S, H, d)`, before the output projection; an edit returns the same shape. Undone on exit.
-    Raises `ValueError` for a name that is no attention module (`attention_modules(model)` lists them).
+    Parameters
+    ----------
+    model : a transformers model.
+    edits : name of an attention module -> function of (B, S, H, d), what the heads give before the output projection,
+        that keeps the shape.
+
+    Yields
+    ------
+    The model.
+
+    Raises
+    ------
+    ValueError
+        A name that is no attention module (`attention_modules(model)` lists them).
     """
     known = attention_modules(model)
     by_module = {known[check_choice("edits", name, known)]: function for name, function in edits.items()}
@@ -35,7 +47,16 @@ def edit_heads(model: nn.Module, edits: Mapping[str, HeadEdit]) -> Iterator[nn.M
 
 @contextmanager
 def capture_heads(model: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
-    """Collect what the heads give, before the output projection: name -> one `(B, S, H, d)` per call, detached."""
+    """Collect what the heads give, before the output projection.
+
+    Parameters
+    ----------
+    model : a transformers model.
+
+    Yields
+    ------
+    A dict, filled as the model runs: name of the attention module -> one (B, S, H, d) per call, detached.
+    """
     store: dict[str, list[Tensor]] = {}
 
     def keeper(name: str) -> HeadEdit:
@@ -51,10 +72,19 @@ def capture_heads(model: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
 
 @contextmanager
 def capture_attention(model: nn.Module, query: int) -> Iterator[dict[str, list[Tensor]]]:
-    """Collect where one token attends to: name -> one `(B, H, S)` per call, rows that sum to 1, detached.
+    """Collect where one token attends to.
 
-    query : the token's place in the sequence, 0 for a class token in front, -1 for the last. The weights are made anew
-    from queries and keys, so it works with implementations that keep none (SDPA), without dropout; masks are heeded.
+    The weights are made anew from queries and keys, so it works with implementations that keep none (SDPA), without
+    dropout; masks are heeded.
+
+    Parameters
+    ----------
+    model : a transformers model.
+    query : the token's place in the sequence, 0 for a class token in front, -1 for the last.
+
+    Yields
+    ------
+    A dict, filled as the model runs: name of the attention module -> one (B, H, S) per call, detached; rows sum to 1.
     """
     store: dict[str, list[Tensor]] = {}
     names = {module: name for name, module in attention_modules(model).items()}
@@ -97,15 +127,23 @@ def ablate_heads(
 ) -> Iterator[nn.Module]:
     """Replace what some heads give by zero or by fixed values; the output projection and its bias stay.
 
-    Args:
-        model: a transformers model.
-        heads: name of an attention module -> heads in it; none is the identity.
-        values: by the same names, what all heads of a module give instead, `(H, d)` or `(S, H, d)`, for instance the
-            mean over images (mean ablation); zero without.
-        tokens: where: an index, slice or list of positions; everywhere without. `values` of shape (S, H, d) are
-            indexed alike.
+    Parameters
+    ----------
+    model : a transformers model.
+    heads : name of an attention module -> heads in it; none is the identity.
+    values : by the same names, what all heads of a module give instead, (H, d) or (S, H, d), for instance the mean over
+        images (mean ablation); zero without.
+    tokens : where: an index, slice or list of positions; everywhere without. `values` of shape (S, H, d) are indexed
+        alike.
 
-    Raises `ValueError` for unknown names, heads out of range and values that aren't finite.
+    Yields
+    ------
+    The model.
+
+    Raises
+    ------
+    ValueError
+        Unknown names, heads out of range, values that aren't finite.
     """
     known = attention_modules(model)
     edits = {}

@@ -8,26 +8,34 @@ from contextlib import contextmanager
 from torch import Tensor, nn
 
 from shared._checks import check_finite
-from shared.hooks._core import _edit_inputs, _edit_value, find_module
+from shared.hooks._core import _edit_inputs, _edit_value, find_module, refuse_compiled
 
 
 @contextmanager
 def resume_from(model: nn.Module, layer: str, hidden: Tensor) -> Iterator[nn.Module]:
     """Within the context a forward pass takes `hidden` for the output of block `layer` and runs only what follows it.
 
-    Args:
-        model: any torch module that runs a stack of blocks one after the other.
-        layer: a block in a `ModuleList` or `Sequential`, as `model.named_modules()` spells it ("encoder.layers.2").
-        hidden: what the block is to give, `(B, …)`, finite. The pass itself needs inputs of batch size B, whose values
-            play no part (zeros will do).
-
     The blocks up to `layer` are taken out of the stack (of the last block only the result is replaced), so inside the
     context the names of the others are counted anew. Gradients flow into `hidden`. Several hidden states of one input,
     edited each in its own way, thus cost one pass of the upper blocks.
 
-    Raises:
-        ValueError: an unknown name (the closest are listed), one that is no block of a stack, or bad `hidden`.
+    Parameters
+    ----------
+    model : any torch module that runs a stack of blocks one after the other and isn't compiled.
+    layer : a block in a `ModuleList` or `Sequential`, as `model.named_modules()` spells it ("encoder.layers.2").
+    hidden : what the block is to give, (B, …), finite. The pass itself needs inputs of batch size B, whose values play
+        no part (zeros will do).
+
+    Yields
+    ------
+    The model.
+
+    Raises
+    ------
+    ValueError
+        An unknown name (the closest are listed), one that is no block of a stack, or bad `hidden`.
     """
+    refuse_compiled(model)
     find_module(model, layer)
     path, _, last = layer.rpartition(".")
     holder_name, _, attribute = path.rpartition(".")

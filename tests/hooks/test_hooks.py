@@ -124,13 +124,8 @@ def test_steer_adds_a_direction(x):
     with steer(model, {"block.fc": direction}, alpha=2.0):
         steered = model(x)
     assert torch.equal(steered, model.out((model.block.fc(x) + 2 * direction).relu()))
-    with steer(model, {"block.fc": direction}, index=(slice(0, 1),)):
+    with steer(model, {"block.fc": direction}, positions=slice(0, 1)):
         assert torch.equal(model(x)[1:], model.out(model.block.fc(x).relu())[1:])
-    with (
-        pytest.raises(ValueError, match="alpha=nan must be finite"),
-        steer(model, {"block": direction}, alpha=float("nan")),
-    ):
-        pass
 
 
 def test_contexts_nest_and_the_inner_one_sees_the_outer_one(x):
