@@ -58,6 +58,7 @@ class Checkout:
         shutil.copytree(ROOT / "gallery", root / "gallery", ignore=shutil.ignore_patterns("__pycache__"))
         (root / "papers").mkdir()
         shutil.copy(ROOT / "papers" / "Snakefile", root / "papers")
+        shutil.copy(ROOT / "requirements.lock", root)
         (root / "data").symlink_to(ROOT / "data")
         self.env = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
         for name in ("REPRISE_FIGURES", "REPRISE_RUN", "REPRISE_KEY", "NUMBA_NUM_THREADS"):  # a job sets its own

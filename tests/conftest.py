@@ -8,9 +8,10 @@ import pytest
 from tests.checkout import Checkout
 
 
+# Its path has a space, as a user's may.
 @pytest.fixture
 def checkout(tmp_path: Path) -> Iterator[Checkout]:
-    made = Checkout(tmp_path / "checkout")
+    made = Checkout(tmp_path / "a checkout")
     yield made
     made.close()
 
@@ -18,6 +19,6 @@ def checkout(tmp_path: Path) -> Iterator[Checkout]:
 @pytest.fixture(scope="module")
 def module_checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     """One for all tests of a module."""
-    made = Checkout(tmp_path_factory.mktemp("module") / "checkout")
+    made = Checkout(tmp_path_factory.mktemp("module") / "a checkout")
     yield made
     made.close()

@@ -1,5 +1,6 @@
 """The `Paper` object a notebook talks to: parameters, seeds, device, figures, claims, results."""
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,10 @@ if TYPE_CHECKING:
     from shared.compendium.paper import Paper
     from shared.compendium.paths import SCALES, known_papers
     from shared.compendium.runinfo import resolve_device, seed_everything
+
+# jsonschema, which cards and notebooks need, imports it for a format that neither has: two seconds of CPU to build
+# a grammar in every process. It does without.
+sys.modules.setdefault("rfc3987_syntax", None)
 
 # Imported when first asked for: the tools behind `make` share this package and shouldn't wait for torch.
 _MODULES = {

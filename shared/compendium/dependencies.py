@@ -1,97 +1,183 @@
-"""What a paper's results depend on: its own files and the modules of `shared` that its notebook reaches."""
+"""What a notebook's results depend on, and the key that says whether they are still those of the present code."""
 
 from __future__ import annotations
 
 import ast
 import hashlib
 import json
+import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from shared.compendium.paths import PAPERS, ROOT, canonical, sha256
+import yaml
 
-_SHARED = ROOT / "shared"
+from shared.compendium.imports import module_nodes, nodes_of, reached_files
+from shared.compendium.paths import DATA, PAPERS, ROOT, canonical, notebook_path, sha256
 
-
-def inputs(slug: str) -> list[Path]:
-    """The files whose change makes `figures/<slug>/results.json` stale, sorted."""
-    folder = PAPERS / slug
-    own = [path for path in folder.iterdir() if path.suffix in {".ipynb", ".yml", ".py"}]
-    try:
-        reached = shared_files(notebook_source(folder / f"{slug}.ipynb"))
-    except (OSError, ValueError, SyntaxError, KeyError):  # no notebook or a broken one: its own job will say so
-        reached = set()
-    return sorted({*own, *reached})
+# What of a card's claims is prose: rewording it changes no number and no verdict.
+PROSE = {"statement", "measures", "source", "control", "null", "rival", "unit", "what", "why", "note"}
+_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+_LOADER = re.compile(r"zoo\.\w+|(?:.*\.)?(?:load_\w+|dictionary_folder)")
 
 
 def run_key(notebook: str, parameters: Mapping[str, Any]) -> str:
-    """What decides the numbers of a run of `notebook`, as one hash: its inputs' contents, the locked packages,
-    Python's minor version and the parameters."""
-    files = [*inputs(notebook), ROOT / "requirements.lock"]
+    """What decides the numbers of a run of `notebook`, as one hash: its code and its card's checks, the modules of
+    `shared` and the assets it reaches, the locked packages, Python's minor version, and the parameters it is given."""
+    folder = PAPERS / notebook.partition("/")[0]
     parts = {
-        "inputs": {path.relative_to(ROOT).as_posix(): sha256(path) for path in files},
+        "notebook": _code_cells(notebook_path(notebook)),
+        "checks": _checks(folder / "card.yml"),
+        "files": {_name(path): _digest(path) for path in inputs(notebook, parameters)},
+        "locked": _locked(),
         "python": list(sys.version_info[:2]),
         "parameters": dict(parameters),
     }
     return hashlib.sha256(canonical(parts).encode()).hexdigest()
 
 
+def inputs(notebook: str, parameters: Mapping[str, Any] | None = None) -> list[Path]:
+    """The files beside notebook and card whose change makes its results stale, sorted: python files in its folder,
+    modules of `shared` it reaches, assets it loads by a name in its code or among `parameters`."""
+    path = notebook_path(notebook)
+    own = set(path.parent.glob("*.py"))
+    source = "\n".join([notebook_source(path), *(file.read_text(encoding="utf-8") for file in sorted(own))])
+    reached = reached_files(source)
+    assets = asset_names(source, parameters or {}).union(*map(_assets_of_module, reached))
+    return sorted({*own, *reached}.union(*map(_asset_files, assets)))
+
+
 def notebook_source(path: Path) -> str:
     """The code of a notebook as one module; lines of magics and shell commands are left out."""
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    code = ("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    code = (cell["source"] for cell in _code_cells(path))
     lines = (line for cell in code if not cell.startswith("%%") for line in cell.splitlines())
     return "\n".join(line for line in lines if not line.lstrip().startswith(("%", "!")))
 
 
-def shared_files(source: str) -> set[Path]:
-    """Files of `shared` that `source` imports, directly or through them; always `_checks.py`.
+def parameter_names(path: Path) -> list[str]:
+    """Names that a notebook's cell tagged `parameters` assigns."""
+    source = "\n".join(cell["source"] for cell in _code_cells(path) if "parameters" in cell["tags"])
+    names = []
+    for node in ast.parse(source).body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        names += [target.id for target in targets if isinstance(target, ast.Name)]
+    return names
 
-    A room that is reached brings its data files (schemas, cards) along.
+
+def asset_names(source: str, parameters: Mapping[str, Any]) -> set[str]:
+    """Assets of `data/` that code may load: those whose name stands in it or among the values of `parameters`.
+
+    All of them, if it loads one by a name that it puts together (an f-string, a sum).
     """
-    found: set[Path] = set()
-    queue = {_SHARED / "_checks.py", *_modules(imported_names(source))}
-    while queue:
-        path = queue.pop()
-        found.add(path)
-        queue |= _imports(path) - found
-    rooms = {_SHARED / path.relative_to(_SHARED).parts[0] for path in found}
-    return found.union(*map(_data_files, filter(Path.is_dir, rooms)))
+    known = {path.parent.name for path in DATA.glob("*/card.yml")}
+    nodes = nodes_of(ast.parse(source))
+    if _builds_a_name(nodes):
+        return known
+    return {text.partition("/")[0] for text in _literals(nodes).union(_texts(dict(parameters)))} & known
 
 
-def imported_names(source: str, package: str = "") -> Iterator[str]:
-    """Dotted names that `source`, a module of `package`, imports anywhere: modules, and what is taken from them."""
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
-            module = ".".join([*above, *([node.module] if node.module else [])])
-            yield module
-            yield from (f"{module}.{alias.name}" for alias in node.names)
+def _literals(nodes: list[ast.AST]) -> set[str]:
+    return {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
 
 
-def _modules(names: Iterator[str]) -> set[Path]:
-    """The files that importing these names runs: a module's own and those of the packages it lies in."""
-    found = set()
-    for parts in (name.split(".") for name in names):
-        for length in range(1, len(parts) + 1) if parts[0] == "shared" else ():
-            path = _SHARED.parent.joinpath(*parts[:length])
-            found |= {p for p in (path / "__init__.py", path.with_suffix(".py")) if p.is_file()}
-    return found
+def _builds_a_name(nodes: list[ast.AST]) -> bool:
+    """Whether a loader's first argument, or a variable in it, is put together from parts."""
+    values: dict[str, list[ast.AST]] = {}
+    for node in nodes:
+        for target in getattr(node, "targets", [getattr(node, "target", None)]):
+            if isinstance(target, ast.Name):
+                values.setdefault(target.id, []).append(getattr(node, "value", None) or getattr(node, "iter", node))
+    for node in nodes:
+        if isinstance(node, ast.Call) and node.args and _LOADER.fullmatch(ast.unparse(node.func)):
+            if _is_built(node.args[0], values, set()):
+                return True
+    return False
+
+
+def _is_built(value: ast.AST, values: dict[str, list[ast.AST]], seen: set[str]) -> bool:
+    for node in nodes_of(value):
+        if isinstance(node, ast.JoinedStr | ast.BinOp):
+            return True
+        if isinstance(node, ast.Name) and node.id not in seen:
+            seen.add(node.id)
+            if any(_is_built(other, values, seen) for other in values.get(node.id, [])):
+                return True
+    return False
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list | tuple):
+        for part in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(part)
 
 
 @cache
-def _imports(path: Path) -> frozenset[Path]:
-    package = ".".join(path.parent.relative_to(_SHARED.parent).parts)
-    return frozenset(_modules(imported_names(path.read_text(encoding="utf-8"), package)))
+def _assets_of_module(path: Path) -> frozenset[str]:
+    """Assets that a module of `shared` names: a default, or what a helper loads."""
+    texts = _literals(module_nodes(path))
+    return frozenset(path.parent.name for path in DATA.glob("*/card.yml") if path.parent.name in texts)
 
 
 @cache
-def _data_files(room: Path) -> frozenset[Path]:
-    skipped = {"__pycache__", "template"}
-    files = (path for path in room.rglob("*") if path.is_file() and path.suffix not in {".py", ".md"})
-    return frozenset(path for path in files if not skipped & set(path.relative_to(room).parts))
+def _asset_files(name: str) -> frozenset[Path]:
+    """An asset's card and files, without the recipe that made them."""
+    files = (path for path in (DATA / name).rglob("*") if path.is_file() and path.suffix not in {".py", ".pyc", ".md"})
+    return frozenset(files)
+
+
+def _code_cells(path: Path) -> list[dict[str, Any]]:
+    """Source and tags of a notebook's code cells; outputs and prose decide nothing."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    code = (cell for cell in cells if cell["cell_type"] == "code")
+    return [{"source": "".join(cell["source"]), "tags": cell["metadata"].get("tags", [])} for cell in code]
+
+
+def _checks(card: Path) -> Any:
+    """A card's claims without their prose."""
+    raw = yaml.load(card.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    return _without_prose((raw or {}).get("claims", []))
+
+
+def _without_prose(value: Any) -> Any:
+    if isinstance(value, dict):
+        kept = (name for name, part in value.items() if not (name in PROSE and isinstance(part, str)))
+        return {name: _without_prose(value[name]) for name in kept}
+    return [_without_prose(part) for part in value] if isinstance(value, list) else value
+
+
+def _locked() -> list[str]:
+    lines = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+@cache
+def _digest(path: Path) -> str:
+    """Hash of a file's content; of a python file's without docstrings, comment lines and blank lines."""
+    if path.suffix != ".py":
+        return sha256(path)
+    text = path.read_text(encoding="utf-8")
+    nodes = module_nodes(path)
+    docstrings = _lines(node.body[0] for node in nodes if isinstance(node, _DOCUMENTED) and _has_docstring(node))
+    strings = _lines(node for node in nodes if isinstance(node, ast.Constant | ast.JoinedStr))
+    kept = (
+        line
+        for number, line in enumerate(text.splitlines(), 1)
+        if number not in docstrings and (number in strings or (not line.lstrip().startswith("#") and line.strip()))
+    )
+    return hashlib.sha256("\n".join(kept).encode()).hexdigest()
+
+
+def _has_docstring(node: ast.AST) -> bool:
+    return bool(node.body) and ast.get_docstring(node, clean=False) is not None
+
+
+def _lines(nodes: Iterable[ast.AST]) -> set[int]:
+    return {line for node in nodes for line in range(node.lineno, node.end_lineno + 1)}
+
+
+def _name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()

@@ -58,6 +58,21 @@ def known_papers(folder: Path = PAPERS) -> list[str]:
     return sorted(path.parent.name for path in folder.glob("*/card.yml"))
 
 
+def known_notebooks(slug: str | None = None, folder: Path = PAPERS) -> list[str]:
+    """Notebooks of one paper or of all: `<slug>`, then its `<slug>/more_<topic>`."""
+    found: list[str] = []
+    for paper in known_papers(folder) if slug is None else [slug]:
+        more = sorted(path.stem for path in (folder / paper).glob("more_*.ipynb"))
+        found += [paper, *(f"{paper}/{name}" for name in more)]
+    return found
+
+
+def notebook_path(notebook: str, folder: Path = PAPERS) -> Path:
+    """The file of a notebook named `<slug>` or `<slug>/more_<topic>`."""
+    slug, _, more = notebook.partition("/")
+    return folder / slug / f"{more or slug}.ipynb"
+
+
 @contextmanager
 def atomic_path(target: str | os.PathLike) -> Iterator[Path]:
     """Yield a temporary path beside `target`; move it there when the block ends well, remove it when it doesn't.
