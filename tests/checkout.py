@@ -46,6 +46,10 @@ FIGURE = """import matplotlib.pyplot as plt
 figure, axes = plt.subplots(figsize=(3, 2))
 axes.plot(range(size))
 paper.figure(figure, "fig1", "A line.")"""
+# A notebook without torch, for what concerns the runner alone: it writes its results itself.
+BARE = "import json, os, pathlib\nfolder = pathlib.Path(os.environ['REPRISE_RUN'])\nfigures = {{}}"
+RESULTS = """results = {"key": os.environ["REPRISE_KEY"], "parameters": {"scale": scale, "seed": seed, "size": size}}
+(folder / "results.json").write_text(json.dumps({**results, "figures": figures, "claims": []}));"""
 REPORT = "# NBVAL_CHECK_OUTPUT\npaper.report()"
 
 
@@ -79,6 +83,10 @@ class Checkout:
         (folder / "card.yml").write_text(yaml.safe_dump({**CARD, "slug": slug, **card}, sort_keys=False))
         (folder / "paper.yml").write_text("scale: paper\nsize: 5\n")
         return folder
+
+    def add_bare(self, slug: str, *cells: str) -> Path:
+        """A paper whose notebook does without torch."""
+        return self.add(slug, *cells, set_up=BARE, last=RESULTS)
 
     def start(self, *arguments: str, module: str = "shared.compendium.runner") -> subprocess.Popen:
         """Start a module of the checkout; its output can be read from the process."""

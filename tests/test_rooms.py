@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from shared.compendium.dependencies import imported_names
+from shared.compendium.imports import imported_names
 
 SHARED = Path(__file__).resolve().parents[1] / "shared"
 TABLE = yaml.safe_load((SHARED / "rooms.yml").read_text(encoding="utf-8"))["rooms"]

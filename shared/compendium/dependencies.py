@@ -15,10 +15,11 @@ from typing import Any
 import yaml
 
 from shared.compendium.imports import module_nodes, nodes_of, reached_files
-from shared.compendium.paths import DATA, PAPERS, ROOT, canonical, notebook_path, sha256
+from shared.compendium.parameters import notebook_path
+from shared.compendium.paths import DATA, PAPERS, ROOT, canonical, sha256
 
-# What of a card's claims is prose: rewording it changes no number and no verdict.
-PROSE = {"statement", "measures", "source", "control", "null", "rival", "unit", "what", "why", "note"}
+# Fields of a card's gates and claims whose rewording changes no number and no verdict.
+PROSE = {"statement", "measures", "source", "null_version", "rival", "post_hoc", "only_at_paper_scale"}
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 _LOADER = re.compile(r"zoo\.\w+|(?:.*\.)?(?:load_\w+|dictionary_folder)")
 
@@ -54,16 +55,6 @@ def notebook_source(path: Path) -> str:
     code = (cell["source"] for cell in _code_cells(path))
     lines = (line for cell in code if not cell.startswith("%%") for line in cell.splitlines())
     return "\n".join(line for line in lines if not line.lstrip().startswith(("%", "!")))
-
-
-def parameter_names(path: Path) -> list[str]:
-    """Names that a notebook's cell tagged `parameters` assigns."""
-    source = "\n".join(cell["source"] for cell in _code_cells(path) if "parameters" in cell["tags"])
-    names = []
-    for node in ast.parse(source).body:
-        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-        names += [target.id for target in targets if isinstance(target, ast.Name)]
-    return names
 
 
 def asset_names(source: str, parameters: Mapping[str, Any]) -> set[str]:
@@ -137,15 +128,14 @@ def _code_cells(path: Path) -> list[dict[str, Any]]:
 
 
 def _checks(card: Path) -> Any:
-    """A card's claims without their prose."""
+    """A card's gates and claims; of their prose only whether it is there."""
     raw = yaml.load(card.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    return _without_prose((raw or {}).get("claims", []))
+    return _without_prose({name: (raw or {}).get(name, []) for name in ("gates", "claims")})
 
 
 def _without_prose(value: Any) -> Any:
     if isinstance(value, dict):
-        kept = (name for name, part in value.items() if not (name in PROSE and isinstance(part, str)))
-        return {name: _without_prose(value[name]) for name in kept}
+        return {name: name in PROSE or _without_prose(part) for name, part in value.items()}
     return [_without_prose(part) for part in value] if isinstance(value, list) else value
 
 

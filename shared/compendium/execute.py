@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import re
@@ -25,10 +24,11 @@ import yaml
 from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 
-from shared._checks import UnknownNameError, check_choice
-from shared.compendium.dependencies import parameter_names, run_key
+from shared._checks import UnknownNameError
+from shared.compendium.dependencies import run_key
 from shared.compendium.machine import take_accelerator
-from shared.compendium.paths import SCALES, atomic_path, figures_dir, notebook_path, output_dir, run_dir
+from shared.compendium.parameters import check_parameter, notebook_parameters, notebook_path
+from shared.compendium.paths import SCALES, atomic_path, figures_dir, output_dir, run_dir
 from shared.compendium.results import given_parameters, sweep
 
 OVER_LIMIT = 124  # exit status, as of `timeout`
@@ -111,8 +111,9 @@ def execute(
     """
     source = notebook_path(notebook)
     given = {**given_parameters(notebook, scale), **(parameters or {})}
+    names = list(notebook_parameters(notebook))
     for name in given:
-        check_choice("parameter", name, parameter_names(source))
+        check_parameter(name, names)
     os.environ.pop("REPRISE_RUN", None)
     folder = output_dir(notebook, scale, given).absolute() if parameters else run_dir(notebook, scale).absolute()
     os.environ["REPRISE_RUN"] = str(folder)
@@ -134,7 +135,8 @@ def execute(
         what = watch.stopped or _one_line(error)
         where = f"log: {folder / 'run.log'}; the notebook as far as it came: {failed}"
         return f"cell [{_Engine.cell}]: {what} ({where})", OVER_LIMIT if watch.stopped else 1
-    _finish(folder)
+    for name in sweep(folder):
+        logging.info("removed %s: no figure of this run", name)
     return None
 
 
@@ -160,20 +162,6 @@ def _clear(folder: Path, failed: Path) -> None:
     for stale in (*folder.glob(".*"), failed, folder / "results.json"):
         if not stale.is_dir():  # .ipynb_checkpoints, of somebody who looked at a notebook here
             stale.unlink(missing_ok=True)
-
-
-def _finish(folder: Path) -> None:
-    """Put the key into results.json and remove figures that it doesn't declare."""
-    path = folder / "results.json"
-    if not path.is_file():
-        return
-    results = json.loads(path.read_text(encoding="utf-8"))
-    if results.setdefault("key", os.environ["REPRISE_KEY"]) != os.environ["REPRISE_KEY"]:
-        raise RuntimeError(f"{path} was written by another run meanwhile")
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    for name in sweep(folder):
-        logging.info("removed %s: no figure of this run", name)
 
 
 def _log_to(path: Path) -> None:

@@ -67,12 +67,6 @@ def known_notebooks(slug: str | None = None, folder: Path = PAPERS) -> list[str]
     return found
 
 
-def notebook_path(notebook: str, folder: Path = PAPERS) -> Path:
-    """The file of a notebook named `<slug>` or `<slug>/more_<topic>`."""
-    slug, _, more = notebook.partition("/")
-    return folder / slug / f"{more or slug}.ipynb"
-
-
 @contextmanager
 def atomic_path(target: str | os.PathLike) -> Iterator[Path]:
     """Yield a temporary path beside `target`; move it there when the block ends well, remove it when it doesn't.

@@ -10,8 +10,9 @@ from typing import Any
 
 import yaml
 
-from shared.compendium.dependencies import parameter_names, run_key
-from shared.compendium.paths import PAPERS, atomic_path, figures_dir, notebook_path, run_dir
+from shared.compendium.dependencies import run_key
+from shared.compendium.parameters import notebook_parameters
+from shared.compendium.paths import PAPERS, atomic_path, figures_dir, run_dir
 
 
 def given_parameters(notebook: str, scale: str) -> dict[str, Any]:
@@ -26,7 +27,7 @@ def given_parameters(notebook: str, scale: str) -> dict[str, Any]:
     named = yaml.safe_load((own if own.is_file() else PAPERS / slug / "paper.yml").read_text(encoding="utf-8"))
     if own.is_file():
         return named
-    known = parameter_names(notebook_path(notebook))
+    known = notebook_parameters(notebook)
     return {name: value for name, value in named.items() if name in known}
 
 

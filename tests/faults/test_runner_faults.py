@@ -62,13 +62,40 @@ def test_a_second_run_waits_and_resumes_when_the_first_is_killed(checkout):
     assert not [path.name for path in (checkout.figures / "waits").glob(".*")], "temporary files were left"
 
 
-def test_a_notebook_without_end_is_stopped(checkout):
-    folder = checkout.add("endless", "import time\ntime.sleep(600)", set_up="")
-    code, output = checkout.run("endless", "--limit", "8", module="shared.compendium.execute")
+@pytest.mark.parametrize(
+    ("source", "limits", "why"),
+    [
+        ("while True:\n    pass", ["--limit", "6"], "stopped at its limit of 6 CPU seconds"),
+        ("import time\ntime.sleep(600)", ["--wall", "10"], "stopped after 10 seconds"),
+    ],
+)
+def test_a_notebook_without_end_is_stopped(checkout, source, limits, why):
+    folder = checkout.add_bare("endless", "print('so far')", source)
+    code, output = checkout.run("endless", *limits, module="shared.compendium.execute")
     assert code == 124
-    assert "endless: stopped at its time limit of 8 s" in output
+    figures = checkout.figures / "endless"
+    assert output == (
+        f"endless failed in cell [4]: {why} (log: {figures}/run.log; "
+        f"the notebook as far as it came: {figures}/endless.failed.ipynb)\n"
+    )
+    assert "so far" in (figures / "endless.failed.ipynb").read_text()
+    assert (figures / "run.log").read_text().splitlines()[-1] == "failed in cell [4]"
     assert running_in(folder) == []
-    assert not (checkout.figures / "endless" / "results.json").exists()
+    assert {path.name for path in figures.iterdir()} == {"run.log", "endless.failed.ipynb"}
+
+
+def test_the_limit_counts_cpu_time_not_waiting(checkout):
+    checkout.add_bare("sleepy", "import time\ntime.sleep(8)")
+    code, output = checkout.run("sleepy", "--limit", "7", "--wall", "100", module="shared.compendium.execute")
+    assert code == 0, output
+
+
+def test_a_kernel_that_dies_is_named(checkout):
+    checkout.add_bare("dies", "os._exit(9)")
+    code, output = checkout.run("dies", module="shared.compendium.execute")
+    assert code == 1
+    assert output.startswith("dies failed in cell [3]: DeadKernelError: ")
+    assert "DeadKernelError" in (checkout.figures / "dies" / "run.log").read_text()
 
 
 def test_figures_that_can_t_be_written(checkout):
