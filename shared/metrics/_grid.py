@@ -22,8 +22,8 @@ def grid_pointing_game(
     ----------
     attribution : signed, (B, H, W) or (B, C, H, W); of channels the positive parts are added. H and W must be multiples
         of `rows` and `columns`.
-    cell : number of the target's cell, from 0 at the upper left, counted along rows (as `shared.vision.grid` places
-        images): an int or a LongTensor (B,).
+    cell : number of the target's cell, from 0 at the upper left, counted along rows (as `vision.image_grid` does):
+        an int or a LongTensor (B,).
     empty : score of a map without positive attribution; default chance, 1 / (rows · columns).
     """
     check_range("columns", columns, 1)

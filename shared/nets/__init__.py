@@ -13,6 +13,7 @@ from shared.nets._build import build_net
 from shared.nets._conv import ConvNorm, SmallResNet, SmallVGG
 from shared.nets._efficientnet import EfficientNetLite0
 from shared.nets._factors import FactorCNN, PatchHead
+from shared.nets._logits import logits_of, target_logit
 
 __all__ = [
     "ConceptAutoencoder",
@@ -24,4 +25,6 @@ __all__ = [
     "SmallResNet",
     "SmallVGG",
     "build_net",
+    "logits_of",
+    "target_logit",
 ]

@@ -15,6 +15,7 @@ from shared.stats._intervals import (
     wilson_interval,
 )
 from shared.stats._ranks import CORRELATIONS, auroc, average_precision, pearson, rank_correlation
+from shared.stats._scale import standardised
 from shared.stats._tests import STATISTICS, PermutationResult, permutation_test
 
 __all__ = [
@@ -31,5 +32,6 @@ __all__ = [
     "pearson",
     "permutation_test",
     "rank_correlation",
+    "standardised",
     "wilson_interval",
 ]

@@ -1,4 +1,12 @@
-"""The shapes world, where every factor and pixel is known, helpers for real photos, and CLIP by one set of calls."""
+"""CLIP by one set of calls, and helpers for real photos.
+
+>>> import torch
+>>> scene = image_grid(torch.arange(4.0).view(1, 4, 1, 1, 1).expand(1, 4, 1, 2, 3))  # four images of 2 × 3 pixels
+>>> scene[0, 0, :, ::3].tolist()
+[[0.0, 1.0], [0.0, 1.0], [2.0, 3.0], [2.0, 3.0]]
+>>> cell_mask(torch.tensor([3]), (2, 3))[0].int().tolist()[2]
+[0, 0, 0, 1, 1, 1]
+"""
 
 from shared.vision._clip import (
     PATCH_FEATURES,
@@ -9,7 +17,7 @@ from shared.vision._clip import (
     hidden_patches,
     patch_features,
 )
-from shared.vision._photos import cell_mask, denormalise, grid, normalise, resize
+from shared.vision._photos import cell_mask, denormalise, image_grid, normalise, random_crops, resize
 
 __all__ = [
     "PATCH_FEATURES",
@@ -19,9 +27,10 @@ __all__ = [
     "denormalise",
     "encode_image",
     "encode_text",
-    "grid",
     "hidden_patches",
+    "image_grid",
     "normalise",
     "patch_features",
+    "random_crops",
     "resize",
 ]

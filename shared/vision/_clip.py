@@ -18,15 +18,26 @@ from shared._checks import check_array, check_choice, check_range
 PATCH_FEATURES = ("value", "block", "residual", "head")
 
 
-def encode_image(model: nn.Module, images: Tensor, *, unit: bool = True, batch: int | None = None) -> Tensor:
-    """Image embeddings (B, d) in the space shared with text, of length one if `unit`.
+def encode_image(model: nn.Module, images: Tensor, *, unit: bool = True, batch_size: int | None = None) -> Tensor:
+    """Image embeddings in the space shared with text.
 
-    images : (B, C, H, W), finite, normalised as the model wants. Sides other than the model's own stretch its position
-    embeddings (each side a multiple of the patch). batch : images per forward pass, default all at once.
+    Parameters
+    ----------
+    model : transformers' CLIPModel or its kin
+    images : Tensor, shape (B, C, H, W)
+        As the model wants them. Sides other than its own, multiples of the patch, stretch its position embeddings.
+    unit : bool
+        Make each embedding of length one.
+    batch_size : int, optional
+        Images per forward pass; all at once by default.
+
+    Returns
+    -------
+    Tensor, shape (B, d)
     """
     _check_clip(model)
     check_array("images", images, ("B", model.config.vision_config.num_channels, "H", "W"))
-    parts = images.split(batch or len(images))
+    parts = images.split(batch_size or len(images))
     found = torch.cat([_pooled(model.get_image_features(**_pixels(model, part))) for part in parts])
     return normalize(found, dim=-1) if unit else found
 
@@ -39,21 +50,38 @@ def encode_text(
     templates: str | Sequence[str] = "{}",
     subtract_empty: bool = False,
 ) -> Tensor:
-    """Text embeddings (N, d) of length one; of several templates the mean of unit embeddings, made unit again.
+    """Text embeddings of length one; of several templates the mean of unit embeddings, made unit again.
 
-    templates : each has one `{}` for the text: `"a photo of a {}"`. subtract_empty : take away the embedding of the
-    templates around nothing, so that a product with an image's is the score beyond that of the empty prompt (raw
-    cosines share a large offset); the result is then not of length one.
+    Parameters
+    ----------
+    model : transformers' CLIPModel or its kin
+    tokenizer : the model's
+    texts : sequence of str
+    templates : str or sequence of str
+        Each has one `{}` for the text: `"a photo of a {}"`.
+    subtract_empty : bool
+        Take away the embedding of the templates around nothing, so that a product with an image's is the score beyond
+        that of the empty prompt (raw cosines share a large offset); the result is then not of length one.
 
-    Raises `ValueError` for an empty list of texts or templates, a template without exactly one `{}`, and a text that is
-    longer than the model reads; `TypeError` for what isn't a list of strings.
+    Returns
+    -------
+    Tensor, shape (N, d)
+
+    Raises
+    ------
+    ValueError
+        For no texts or templates, a template without exactly one `{}`, and a text that is longer than the model reads.
+    TypeError
+        For what isn't a list of strings.
     """
     _check_clip(model)
-    texts, templates = _check_texts("texts", texts), _check_templates(templates)
+    texts = _check_texts("texts", texts)
+    templates = _check_templates(templates)
     told = [*texts, ""] if subtract_empty else texts
     prompts = [template.replace("{}", text) for template in templates for text in told]
     tokens = tokenizer(prompts, padding=True, return_tensors="pt")
-    longest, limit = int(tokens["attention_mask"].sum(1).max()), model.config.text_config.max_position_embeddings
+    longest = int(tokens["attention_mask"].sum(1).max())
+    limit = model.config.text_config.max_position_embeddings
     if longest > limit:
         worst = prompts[int(tokens["attention_mask"].sum(1).argmax())]
         raise ValueError(f"texts: {worst!r} has {longest} tokens; the model reads at most {limit}")
@@ -68,7 +96,18 @@ class ZeroShotHead(nn.Module):
 
     `weight` (classes, d) holds the classes' text embeddings, made once; `names` their names. `head(images)` gives
     logits (B, classes); `head.from_features(embeddings)` starts from image embeddings, which it makes unit first.
-    Parameters and errors as `encode_text`.
+    Errors as `encode_text`.
+
+    Parameters
+    ----------
+    model : transformers' CLIPModel or its kin
+    tokenizer : the model's
+    names : sequence of str
+        Of the classes.
+    templates : str or sequence of str
+        Each has one `{}` for the name.
+    subtract_empty : bool
+        As `encode_text`.
     """
 
     def __init__(
@@ -93,59 +132,122 @@ class ZeroShotHead(nn.Module):
         return self.from_features(encode_image(self.model, images))
 
     def from_features(self, features: Tensor) -> Tensor:
-        """Logits (…, classes) of image or patch embeddings (…, d)."""
+        """Logits of image or patch embeddings.
+
+        Parameters
+        ----------
+        features : Tensor, shape (…, d)
+
+        Returns
+        -------
+        Tensor, shape (…, classes)
+        """
         if features.shape[-1] != self.weight.shape[1]:
             raise ValueError(f"features has shape {tuple(features.shape)}; expected (…, {self.weight.shape[1]})")
         return self.scale * normalize(features, dim=-1) @ self.weight.T
 
     @torch.no_grad()
-    def predict(self, images: Tensor, *, batch: int = 256) -> Tensor:
-        """Class numbers (B,), without gradient."""
-        return self.from_features(encode_image(self.model, images, batch=batch)).argmax(-1)
+    def predict(self, images: Tensor, *, batch_size: int = 256) -> Tensor:
+        """Classes of images, without gradient.
+
+        Parameters
+        ----------
+        images : Tensor, shape (B, C, H, W)
+        batch_size : int
+
+        Returns
+        -------
+        Tensor of int64, shape (B,)
+        """
+        return self.from_features(encode_image(self.model, images, batch_size=batch_size)).argmax(-1)
 
 
 def patch_features(
-    model: nn.Module, images: Tensor, *, kind: str = "value", head: nn.Module | None = None, batch: int | None = None
+    model: nn.Module,
+    images: Tensor,
+    *,
+    kind: str = "value",
+    head: nn.Module | None = None,
+    batch_size: int | None = None,
 ) -> Tensor:
-    """Each patch in the space shared with text, (B, H / patch, W / patch, d), not normalised.
+    """Each patch in the space shared with text, not normalised.
 
-    kind : "value" leaves out the last block's attention and MLP: projection of LN(W_O W_V LN₁(h)) of each patch's input
-    h to that block (MaskCLIP, Zhou et al. 2022); "block" leaves out what its attention mixes but keeps the residual
-    stream and the MLP: v = h + W_O W_V LN₁(h), then v + MLP(LN₂(v)) (as CLIP-DINOiser, Wysoczańska et al. 2024);
-    "residual" projects the tower's last hidden states, which training shapes for the class token alone; "head" gives
-    those to `head`, a module (B, H, W, D) -> (B, H, W, d) trained to align patches with text. batch : images per
-    forward pass, default all at once.
+    The kinds: "value" leaves out the last block's attention and MLP: projection of LN(W_O W_V LN₁(h)) of each patch's
+    input h to that block (MaskCLIP, Zhou et al. 2022); "block" leaves out what its attention mixes but keeps the
+    residual stream and the MLP: v = h + W_O W_V LN₁(h), then v + MLP(LN₂(v)) (as CLIP-DINOiser, Wysoczańska et al.
+    2024); "residual" projects the tower's last hidden states, which training shapes for the class token alone; "head"
+    gives those to `head`.
+
+    Parameters
+    ----------
+    model : transformers' CLIPModel or its kin
+    images : Tensor, shape (B, C, H, W)
+        As `encode_image`.
+    kind : one of `PATCH_FEATURES`
+    head : nn.Module, optional
+        (B, H, W, D) -> (B, H, W, d), trained to align patches with text; goes with kind="head".
+    batch_size : int, optional
+        Images per forward pass; all at once by default.
+
+    Returns
+    -------
+    Tensor, shape (B, H / patch, W / patch, d)
     """
     _check_clip(model)
     check_choice("kind", kind, PATCH_FEATURES)
     if (kind == "head") != (head is not None):
         raise ValueError(f"kind={kind!r} with head={type(head).__name__}: a head goes with kind='head', and only there")
     check_array("images", images, ("B", model.config.vision_config.num_channels, "H", "W"))
-    return torch.cat(
-        [_patches(model, _states(model, part), part, kind, head) for part in images.split(batch or len(images))]
-    )
+    parts = images.split(batch_size or len(images))
+    return torch.cat([_patches(model, _states(model, part), part, kind, head) for part in parts])
 
 
-def hidden_patches(model: nn.Module, images: Tensor, *, layer: int = -1, batch: int | None = None) -> Tensor:
-    """Hidden states of the patches, (B, H / patch, W / patch, D): 0 is the first block's input, -1 the last output.
+def hidden_patches(model: nn.Module, images: Tensor, *, layer: int = -1, batch_size: int | None = None) -> Tensor:
+    """Hidden states of the patches.
 
-    Raises `ValueError` for a layer that the tower hasn't.
+    Parameters
+    ----------
+    model : transformers' CLIPModel or its kin
+    images : Tensor, shape (B, C, H, W)
+        As `encode_image`.
+    layer : int
+        0 is the first block's input, -1 the last output.
+    batch_size : int, optional
+        Images per forward pass; all at once by default.
+
+    Returns
+    -------
+    Tensor, shape (B, H / patch, W / patch, D)
+
+    Raises
+    ------
+    ValueError
+        For a layer that the tower hasn't.
     """
     _check_clip(model)
     depth = model.config.vision_config.num_hidden_layers
     check_range("layer", layer, -depth - 1, depth)
     check_array("images", images, ("B", model.config.vision_config.num_channels, "H", "W"))
-    parts = images.split(batch or len(images))
+    parts = images.split(batch_size or len(images))
     return torch.cat([_as_map(model, _states(model, part)[layer], part) for part in parts])
 
 
-def correlation_pool(values: Tensor, guide: Tensor, gamma: float = 0.2) -> Tensor:
-    """Patches averaged over those that look alike: x_p = Σ_q a_pq v_q / (Σ_q a_pq + 1e-6), of the shape of `values`.
+def correlation_pool(values: Tensor, guide: Tensor, *, gamma: float = 0.2) -> Tensor:
+    """Patches averaged over those that look alike: x_p = Σ_q a_pq v_q / (Σ_q a_pq + 1e-6).
 
     a_pq is the cosine of the guide's patches p and q of the same image, or zero where it is below `gamma`
     (Wysoczańska et al. 2024, CLIP-DINOiser, with 0.2).
 
-    values : (B, H, W, d); guide : (B, H, W, D), features in which what belongs together is alike. gamma : in [0, 1).
+    Parameters
+    ----------
+    values : Tensor, shape (B, H, W, d)
+    guide : Tensor, shape (B, H, W, D)
+        Features in which what belongs together is alike.
+    gamma : float in [0, 1)
+
+    Returns
+    -------
+    Tensor, shape (B, H, W, d)
     """
     check_array("values", values, ("B", "H", "W", "d"))
     check_array("guide", guide, (*values.shape[:3], "D"))
@@ -167,7 +269,8 @@ def _states(model: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
 def _patches(model: nn.Module, states: tuple[Tensor, ...], images: Tensor, kind: str, head: nn.Module | None) -> Tensor:
     if head is not None:
         return head(_as_map(model, states[-1], images))
-    tower, found = model.vision_model, states[-1]
+    tower = model.vision_model
+    found = states[-1]
     if kind != "residual":
         block = tower.encoder.layers[-1]
         found = block.self_attn.out_proj(block.self_attn.v_proj(block.layer_norm1(states[-2])))
@@ -185,7 +288,8 @@ def _as_map(model: nn.Module, tokens: Tensor, images: Tensor) -> Tensor:
 
 def _pixels(model: nn.Module, images: Tensor) -> dict[str, Any]:
     """The call's arguments; position embeddings are stretched only where the size asks for it."""
-    own, patch = model.config.vision_config.image_size, model.config.vision_config.patch_size
+    own = model.config.vision_config.image_size
+    patch = model.config.vision_config.patch_size
     sides = tuple(images.shape[2:])
     if any(side < patch or side % patch for side in sides):
         raise ValueError(f"images has sides {sides}; expected multiples of the patch, {patch}")

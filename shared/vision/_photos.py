@@ -1,9 +1,10 @@
-"""Photos into a model's input and back: resizing, normalising, grids."""
+"""Photos into a model's input and back: resizing, cropping, normalising, grids."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -11,10 +12,20 @@ from torch.nn.functional import interpolate
 from shared._checks import check_finite, check_range, check_shape
 
 
-def resize(images: Tensor | Sequence[Tensor], size: int | tuple[int, int] = 224, crop: bool = False) -> Tensor:
-    """Images (B, C, H, W), or a list of (C, H, W) of any sizes, as (B, C, size, size): bilinear with antialiasing.
+def resize(images: Tensor | Sequence[Tensor], size: int | tuple[int, int], *, crop: bool = False) -> Tensor:
+    """Images of any sizes at one size: bilinear with antialiasing.
 
-    The whole image is squeezed to the size, or with `crop` its largest central part of the right proportions.
+    Parameters
+    ----------
+    images : Tensor, shape (B, C, H, W), or sequence of Tensor, shape (C, H, W)
+    size : int or (int, int)
+        Height and width.
+    crop : bool
+        Take the largest central part of the right proportions; else the whole image is squeezed.
+
+    Returns
+    -------
+    Tensor, shape (B, C, height, width)
     """
     height, width = (size, size) if isinstance(size, int) else size
     check_range("size", min(height, width), 1)
@@ -33,19 +44,80 @@ def resize(images: Tensor | Sequence[Tensor], size: int | tuple[int, int] = 224,
 def _central(images: Tensor, proportion: float) -> Tensor:
     """The largest central part whose height is `proportion` times its width."""
     h, w = images.shape[-2:]
-    height, width = min(h, round(w * proportion)), min(w, round(h / proportion))
-    top, left = (h - height) // 2, (w - width) // 2
+    height = min(h, round(w * proportion))
+    width = min(w, round(h / proportion))
+    top = (h - height) // 2
+    left = (w - width) // 2
     return images[..., top : top + height, left : left + width]
 
 
+def random_crops(
+    image: Tensor, n: int, side: int, *, generator: np.random.Generator, least: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Square crops at random places.
+
+    Parameters
+    ----------
+    image : Tensor, shape (C, H, W)
+    n, side : int
+        How many, and their size.
+    generator : numpy.random.Generator
+    least : int, optional
+        Crops of any size from this to the image's shorter side are taken and resized; else crops of `side` itself.
+
+    Returns
+    -------
+    crops : Tensor, shape (n, C, side, side)
+    corners : Tensor of int64, shape (n, 2)
+        Rows and columns of the upper left pixels.
+
+    Raises
+    ------
+    ValueError
+        For crops larger than the image.
+    """
+    check_shape("image", image, ("C", "H", "W"))
+    check_finite("image", image)
+    height, width = image.shape[1:]
+    shorter = min(height, width)
+    check_range("n", n, 1)
+    check_range("side" if least is None else "least", side if least is None else least, 1, shorter)
+    sizes = [side] * n if least is None else generator.integers(least, shorter + 1, n).tolist()
+    corners = [[int(generator.integers(free - size + 1)) for free in (height, width)] for size in sizes]
+    crops = [image[:, top : top + k, left : left + k] for k, (top, left) in zip(sizes, corners)]
+    return torch.stack(crops) if least is None else resize(crops, side), torch.tensor(corners)
+
+
 def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """(images − mean) / std by channel, (B, C, H, W) or (C, H, W)."""
+    """(images − mean) / std by channel.
+
+    Parameters
+    ----------
+    images : Tensor, shape (B, C, H, W) or (C, H, W)
+    mean, std : sequence of float
+        One of each channel.
+
+    Returns
+    -------
+    Tensor, of the images' shape
+    """
     mean, std = _per_channel("images", images, mean=mean, std=std)
     return (images - mean) / std
 
 
 def denormalise(inputs: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """The inverse of `normalise`, clamped to [0, 1] for showing."""
+    """The inverse of `normalise`, clamped to [0, 1] for showing.
+
+    Parameters
+    ----------
+    inputs : Tensor, shape (B, C, H, W) or (C, H, W)
+    mean, std : sequence of float
+        One of each channel.
+
+    Returns
+    -------
+    Tensor, of the inputs' shape
+    """
     mean, std = _per_channel("inputs", inputs, mean=mean, std=std)
     return (inputs * std + mean).clamp(0, 1)
 
@@ -60,10 +132,19 @@ def _per_channel(argument: str, images: Tensor, **values: Sequence[float]) -> li
     return [torch.as_tensor(v, dtype=images.dtype, device=images.device)[:, None, None] for v in values.values()]
 
 
-def grid(images: Tensor, columns: int = 2) -> Tensor:
-    """Scenes of several images each: (B, M, C, H, W) as (B, C, rows·H, columns·W), cell m at row m // columns.
+def image_grid(images: Tensor, *, columns: int = 2) -> Tensor:
+    """Scenes of several images each, cell m at row m // columns.
 
-    Masks go the same way as (B, M, 1, H, W). M must be a multiple of `columns`.
+    Parameters
+    ----------
+    images : Tensor, shape (B, M, C, H, W)
+        Masks go the same way as (B, M, 1, H, W).
+    columns : int
+        Divides M.
+
+    Returns
+    -------
+    Tensor, shape (B, C, M / columns · H, columns · W)
     """
     check_shape("images", images, ("B", "M", "C", "H", "W"))
     check_finite("images", images)
@@ -75,8 +156,21 @@ def grid(images: Tensor, columns: int = 2) -> Tensor:
     return cells.reshape(b, c, rows * h, columns * w)
 
 
-def cell_mask(cell: Tensor, shape: tuple[int, int], columns: int = 2, rows: int = 2) -> Tensor:
-    """Where cell `cell` (B,) of each scene is: bool (B, rows·H, columns·W) for images of `shape` (H, W)."""
+def cell_mask(cell: Tensor, shape: tuple[int, int], *, columns: int = 2, rows: int = 2) -> Tensor:
+    """Where one cell of each scene of `image_grid` is.
+
+    Parameters
+    ----------
+    cell : Tensor of int, shape (B,)
+        Number of the cell.
+    shape : (int, int)
+        Height and width of one image.
+    columns, rows : int
+
+    Returns
+    -------
+    Tensor of bool, shape (B, rows · H, columns · W)
+    """
     check_shape("cell", cell, ("B",))
     check_finite("cell", cell)
     if bool((cell < 0).any()) or bool((cell >= rows * columns).any()):

@@ -2,7 +2,7 @@
 
 import torch
 
-from tests.bad_input.good import Calls, rand
+from tests.bad_input.good import Calls, rand, rng
 
 
 def tiny_clip() -> torch.nn.Module:
@@ -19,9 +19,10 @@ GOOD: Calls = {
     "correlation_pool": lambda: {"values": rand(2, 2, 3, 4), "guide": rand(2, 2, 3, 5)},
     "denormalise": lambda: {"inputs": rand(2, 3, 4, 4), "mean": [0.5] * 3, "std": [0.5] * 3},
     "encode_image": lambda: {"model": tiny_clip(), "images": rand(2, 3, 8, 8)},
-    "grid": lambda: {"images": rand(2, 4, 3, 4, 4)},
+    "image_grid": lambda: {"images": rand(2, 4, 3, 4, 4)},
     "hidden_patches": lambda: {"model": tiny_clip(), "images": rand(2, 3, 8, 8)},
     "normalise": lambda: {"images": rand(2, 3, 4, 4), "mean": [0.5] * 3, "std": [0.5] * 3},
     "patch_features": lambda: {"model": tiny_clip(), "images": rand(2, 3, 8, 8)},
+    "random_crops": lambda: {"image": rand(3, 8, 9), "n": 2, "side": 4, "generator": rng()},
     "resize": lambda: {"images": rand(2, 3, 4, 4), "size": 8},
 }

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from shared.metrics import cell_energy, grid_pointing_game, relevance_mass
-from shared.vision import cell_mask, grid
+from shared.vision import cell_mask, image_grid
 
 
 def signed(*shape):
@@ -13,7 +13,7 @@ def signed(*shape):
 
 def test_uniform_is_chance_and_all_inside_is_one():
     assert grid_pointing_game(torch.ones(2, 4, 4), 3).tolist() == [0.25, 0.25]
-    inside = grid(torch.eye(4).view(4, 4, 1, 1, 1).expand(4, 4, 1, 2, 3))
+    inside = image_grid(torch.eye(4).view(4, 4, 1, 1, 1).expand(4, 4, 1, 2, 3))
     assert grid_pointing_game(inside, torch.arange(4)).tolist() == [1, 1, 1, 1]
     assert grid_pointing_game(-inside, torch.arange(4), empty=0).tolist() == [0, 0, 0, 0]
 

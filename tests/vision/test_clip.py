@@ -58,7 +58,7 @@ def test_embeddings_and_logits_are_the_models_own(clip, images):
 
 def test_batches_and_length(clip, images):
     whole = vision.encode_image(clip.model, images, unit=False)
-    assert torch.allclose(vision.encode_image(clip.model, images, unit=False, batch=2), whole, atol=1e-6)
+    assert torch.allclose(vision.encode_image(clip.model, images, unit=False, batch_size=2), whole, atol=1e-6)
     assert (whole.norm(dim=1) - 1).abs().min() > 0.01
     assert torch.allclose(vision.encode_image(clip.model, images).norm(dim=1), torch.ones(3))
 
@@ -121,14 +121,14 @@ def test_block_features_are_the_last_block_with_attention_to_itself_alone(clip, 
 def test_hidden_patches_are_the_towers_states(clip, images):
     out = clip.model.vision_model(pixel_values=images, output_hidden_states=True)
     for layer in (0, 1, 2, -1, -2):
-        found = vision.hidden_patches(clip.model, images, layer=layer, batch=2)
+        found = vision.hidden_patches(clip.model, images, layer=layer, batch_size=2)
         assert found.shape == (3, 4, 4, 16)
         assert torch.allclose(found.flatten(1, 2), out.hidden_states[layer][:, 1:], atol=1e-6)
 
 
 def test_a_head_reads_the_last_states(clip, images):
     head = torch.nn.Linear(16, 5).requires_grad_(False)
-    found = vision.patch_features(clip.model, images, kind="head", head=head, batch=2)
+    found = vision.patch_features(clip.model, images, kind="head", head=head, batch_size=2)
     assert torch.allclose(found, head(vision.hidden_patches(clip.model, images)), atol=1e-6)
     with pytest.raises(ValueError, match="a head goes with kind='head'"):
         vision.patch_features(clip.model, images, head=head)
@@ -139,7 +139,7 @@ def test_a_head_reads_the_last_states(clip, images):
 def test_pooling_by_its_definition():
     generator = torch.Generator().manual_seed(4)
     values, guide = torch.randn(2, 2, 3, 4, generator=generator), torch.randn(2, 2, 3, 5, generator=generator)
-    found = vision.correlation_pool(values, guide, 0.3)
+    found = vision.correlation_pool(values, guide, gamma=0.3)
     for b in range(2):
         v, g = values[b].reshape(6, 4), guide[b].reshape(6, 5)
         for p in range(6):
@@ -147,11 +147,11 @@ def test_pooling_by_its_definition():
             weight = [w if w >= 0.3 else 0.0 for w in weight]
             want = sum(w * v[q] for q, w in enumerate(weight)) / (sum(weight) + 1e-6)
             assert torch.allclose(found[b].reshape(6, 4)[p], want, atol=1e-5)
-    alone = vision.correlation_pool(values, guide, 0.9999)
+    alone = vision.correlation_pool(values, guide, gamma=0.9999)
     assert torch.allclose(alone, values, atol=1e-4)
     flat = torch.ones(2, 2, 3, 5)  # all alike: the image's mean
     assert torch.allclose(
-        vision.correlation_pool(values, flat, 0.2), values.mean((1, 2), keepdim=True).expand_as(values), atol=1e-5
+        vision.correlation_pool(values, flat, gamma=0.2), values.mean((1, 2), keepdim=True).expand_as(values), atol=1e-5
     )
 
 
@@ -182,8 +182,8 @@ def test_gradient_reaches_the_pixels(clip, images):
         (lambda m, t, x: vision.encode_image(m, x / 0), ValueError, "images has .* NaN or infinite"),
         (lambda m, t, x: vision.patch_features(m, x, kind="key"), ValueError, "kind='key' is unknown"),
         (lambda m, t, x: vision.hidden_patches(m, x, layer=3), ValueError, "layer=3 is out of range"),
-        (lambda m, t, x: vision.correlation_pool(x, x, 1.0), ValueError, r"gamma=1.0 is .* accepted: \[0, 1\)"),
-        (lambda m, t, x: vision.correlation_pool(x, x, -0.1), ValueError, "gamma=-0.1 is out of range"),
+        (lambda m, t, x: vision.correlation_pool(x, x, gamma=1.0), ValueError, r"gamma=1.0 is .* accepted: \[0, 1\)"),
+        (lambda m, t, x: vision.correlation_pool(x, x, gamma=-0.1), ValueError, "gamma=-0.1 is out of range"),
         (lambda m, t, x: vision.correlation_pool(x[:, 0], x), ValueError, r"values has shape \(3, 16, 16\)"),
         (lambda m, t, x: vision.correlation_pool(x, x[:, :2]), ValueError, r"guide has shape \(3, 2, 16, 16\)"),
         (lambda m, t, x: vision.ZeroShotHead(m, t, ["a"]).from_features(x), ValueError, "features has shape"),

@@ -36,23 +36,23 @@ def test_normalise_and_back():
 
 def test_grid_puts_cells_where_cell_mask_says():
     images = torch.arange(8.0).view(2, 4, 1, 1, 1).expand(2, 4, 3, 5, 7)
-    scene = vision.grid(images)
+    scene = vision.image_grid(images)
     assert scene.shape == (2, 3, 10, 14)
     for cell in range(4):
         mask = vision.cell_mask(torch.tensor([cell, cell]), (5, 7))
         for b in range(2):
             assert bool((scene[b, 0][mask[b]] == 4 * b + cell).all())
             assert mask[b].sum() == 35
-    assert vision.grid(torch.rand(1, 6, 1, 4, 4), columns=3).shape == (1, 1, 8, 12)
+    assert vision.image_grid(torch.rand(1, 6, 1, 4, 4), columns=3).shape == (1, 1, 8, 12)
 
 
 def test_bad_input_is_named():
     with pytest.raises(ValueError, match="images is empty"):
-        vision.resize([])
+        vision.resize([], 8)
     with pytest.raises(ValueError, match=r"images has shape \(3, 8, 8\)"):
-        vision.resize(torch.rand(3, 8, 8))
+        vision.resize(torch.rand(3, 8, 8), 8)
     with pytest.raises(ValueError, match="images has 1 NaN"):
-        vision.resize(torch.tensor([[[[float("nan")]]]]))
+        vision.resize(torch.tensor([[[[float("nan")]]]]), 8)
     with pytest.raises(ValueError, match="size=0 is out of range"):
         vision.resize(torch.rand(1, 3, 8, 8), 0)
     with pytest.raises(ValueError, match="mean has 2 values for images of 3 channels"):
@@ -60,6 +60,19 @@ def test_bad_input_is_named():
     with pytest.raises(ValueError, match=r"inputs has shape \(8, 8\)"):
         vision.denormalise(torch.rand(8, 8), (0,), (1,))
     with pytest.raises(ValueError, match="columns=3 doesn't divide the 4 images"):
-        vision.grid(torch.rand(1, 4, 3, 8, 8), columns=3)
+        vision.image_grid(torch.rand(1, 4, 3, 8, 8), columns=3)
     with pytest.raises(ValueError, match="cell must be from 0 to 3"):
         vision.cell_mask(torch.tensor([4]), (8, 8))
+
+
+def test_random_crops_are_where_their_corners_say():
+    image = torch.arange(3 * 20 * 30.0).view(3, 20, 30)
+    crops, corners = vision.random_crops(image, 50, 8, generator=np.random.default_rng(0))
+    assert all(torch.equal(c, image[:, t : t + 8, s : s + 8]) for c, (t, s) in zip(crops, corners.tolist()))
+    assert len(corners.unique(dim=0)) > 30
+    assert corners.max(0).values.tolist() <= [12, 22]
+    whole, corners = vision.random_crops(image, 3, 10, generator=np.random.default_rng(0), least=20)
+    assert torch.equal(corners[:, 0], torch.zeros(3, dtype=torch.int64))
+    assert whole.shape == (3, 3, 10, 10)
+    with pytest.raises(ValueError, match="side=21 is out of range"):
+        vision.random_crops(image, 1, 21, generator=np.random.default_rng(0))

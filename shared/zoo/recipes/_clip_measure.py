@@ -115,7 +115,7 @@ def attack(world: ShapesWorld, *, grid: int) -> tuple[ShapesWorld, Tensor]:
 
 def embed(model: nn.Module, world: ShapesWorld) -> Tensor:
     """Unit image embeddings (N, d)."""
-    return encode_image(model, prepare(world.images), batch=250)
+    return encode_image(model, prepare(world.images), batch_size=250)
 
 
 def share(head: ZeroShotHead, features: Tensor, truth: Tensor) -> float:

@@ -39,7 +39,7 @@ def make_clip_patches() -> None:
     """Train the head, measure it on held-out images, and write it with its card."""
     clip = load_model(CLIP)
     shown = world(IMAGES, SEED)
-    states = hidden_patches(clip.model, prepare(shown.images), batch=250).detach()
+    states = hidden_patches(clip.model, prepare(shown.images), batch_size=250).detach()
     text = [embed(clip, phrases(shown, SEED + e)) for e in range(PHRASES)]
     head = train(states, text)
     folder = export(head, SHIPPED / NAME)
@@ -118,7 +118,7 @@ def contrast(patches: Tensor, text: Tensor, number: Tensor, scale: Tensor) -> Te
 def measure(head: nn.Module, clip: object) -> dict[str, float]:
     """Share of the objects' patches (half covered or more) whose nearest name is right, by attribute."""
     shown = world(HELD_OUT, 2 * SEED, masks=True)
-    found = normalize(head(hidden_patches(clip.model, prepare(shown.images), batch=250)), dim=-1)
+    found = normalize(head(hidden_patches(clip.model, prepare(shown.images), batch_size=250)), dim=-1)
     named = [name.replace("starfish", "star fish") for name in SHAPES]
     prompts = {
         "shape": (named, [f"a {colour} {{}}" for colour in COLOURS]),
