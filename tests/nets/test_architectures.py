@@ -22,11 +22,11 @@ SEEDED = {
     "cnn": 511.75508,
     "resnet18": 109470.11,
 }
-SHIPPED = [
-    folder.parent.name
-    for folder in sorted((DATA / "models").glob("*/config.json"))
-    if json.loads(folder.read_text()).get("architecture") in ARCHITECTURES
-]
+SHIPPED = {
+    path.parent.name: path.parent
+    for path in [*DATA.glob("*/config.json"), *DATA.glob("models/*/config.json")]
+    if json.loads(path.read_text()).get("architecture") in ARCHITECTURES
+}
 
 
 def build(kind, shape, norm):
@@ -56,7 +56,7 @@ def test_a_seed_gives_the_weights_it_always_gave(name):
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_shipped_checkpoint_fits_strictly(name):
-    folder = DATA / "models" / name
+    folder = SHIPPED[name]
     config = json.loads((folder / "config.json").read_text())
     model = ARCHITECTURES[config["architecture"]][0](**config.get("arguments", {}))
     model.load_state_dict(load_file(folder / "model.safetensors"), strict=True)
