@@ -1,70 +1,60 @@
 """Sparse dictionaries of activations: autoencoders and transcoders, their training, metrics, files, and splicing.
 
-`SparseDict(SAEConfig(...))` is a dictionary, `fit(sae, stream, steps)` trains it, `save`/`load` speak SAELens's format,
-`splice` puts it into a model, `metrics` judge it; `set_feature`, `suppress`, … are edits for `splice`, `steer_units`
-and `steerability` say what single latents do to the output. Rows of activations are `(…, d_in)`, codes `(…, d_sae)`.
+>>> import torch
+>>> from shared.sae import SAEConfig, SparseDict, TensorStream, fit, metrics
+>>> x = torch.randn(256, 8, generator=torch.Generator().manual_seed(0))
+>>> sae = SparseDict(SAEConfig("topk", d_in=8, d_sae=32, k=4), generator=torch.Generator().manual_seed(0))
+>>> history = fit(sae, TensorStream(x, 64), 200, lr=1e-2, progress=False)
+>>> out = sae(x)
+>>> metrics.explained_variance(x, out.x_hat) > 0.8, metrics.l0(out.codes) <= 4
+(True, True)
+
+`save`/`load` speak SAELens's format, `splice` puts a dictionary into a model, `metrics` judge it; `set_feature`,
+`suppress`, … are edits for `splice`, `steer_units` and `steerability` say what single latents do to the output. Rows of
+activations are `(…, d_in)`, codes `(…, d_sae)`. A new architecture is a file in `architectures`.
 """
 
 from shared.sae import metrics
-from shared.sae._config import ARCHITECTURES, SAEConfig, group_widths
-from shared.sae._files import load, save
-from shared.sae._losses import TrainOut
-from shared.sae._model import SAEOutput, SparseDict, Stats
-from shared.sae._readers import load_dictionary_learning, load_prisma, load_sparsify
+from shared.sae._config import SAEConfig, group_widths
+from shared.sae._model import SAEOutput, SparseDict
+from shared.sae._normalise import RowStats
 from shared.sae._sparse import SparseCodes
 from shared.sae._splice import edit_codes, splice
-from shared.sae._steering import (
-    Steerability,
-    Units,
-    ablate_direction,
-    add_direction,
-    contrast,
-    coverage,
-    feature_units,
-    is_steerable,
-    match_mass,
-    neuron_units,
-    random_units,
-    rank_by_contrast,
-    scale_feature,
-    set_feature,
-    steer_units,
-    steerability,
-    step_size,
-    suppress,
-)
-from shared.sae._streams import (
-    ActivationStream,
-    TensorStream,
-    open_activations,
-    run_model,
-    select_tokens,
-    write_activations,
-)
-from shared.sae._train import History, default_lr, fit, geometric_median
+from shared.sae.architectures import ARCHITECTURES
+from shared.sae.architectures._base import TrainOut
+from shared.sae.files._others import load_dictionary_learning, load_prisma, load_sparsify
+from shared.sae.files._saelens import load, save
+from shared.sae.steering._edits import ablate_direction, add_direction, scale_feature, set_feature, suppress
+from shared.sae.steering._steerability import Steerability, coverage, is_steerable, steerability
+from shared.sae.steering._suppression import code_contrast, match_mass, rank_by_contrast
+from shared.sae.steering._units import Units, feature_units, neuron_units, random_units, steer_units, step_size
+from shared.sae.training._fit import fit
+from shared.sae.training._run import SAEHistory
+from shared.sae.training._settings import default_lr
+from shared.sae.training._store import open_activations, write_activations
+from shared.sae.training._streams import ActivationStream, TensorStream, run_model, select_tokens
 
 __all__ = [
     "ARCHITECTURES",
     "ActivationStream",
-    "History",
+    "RowStats",
     "SAEConfig",
+    "SAEHistory",
     "SAEOutput",
     "SparseCodes",
     "SparseDict",
-    "Stats",
     "Steerability",
     "TensorStream",
     "TrainOut",
     "Units",
     "ablate_direction",
     "add_direction",
-    "contrast",
+    "code_contrast",
     "coverage",
     "default_lr",
     "edit_codes",
     "feature_units",
     "fit",
-    "geometric_median",
     "group_widths",
     "is_steerable",
     "load",

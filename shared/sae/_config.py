@@ -7,10 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from shared._checks import check_choice, check_range
+from shared.sae.architectures import ARCHITECTURES
 
-ARCHITECTURES = ("standard", "jumprelu", "topk", "batchtopk", "matryoshka")
-TOPK_FAMILY = ("topk", "batchtopk", "matryoshka")
-BATCH_FAMILY = ("batchtopk", "matryoshka")
 NORMALISATIONS = ("none", "expected_average_only_in", "layer_norm", "constant_norm_rescale")
 
 
@@ -18,25 +16,48 @@ NORMALISATIONS = ("none", "expected_average_only_in", "layer_norm", "constant_no
 class SAEConfig:
     """What a dictionary is and what its training loss is made of; names as in SAELens where it has them.
 
-    Args:
-        architecture: "standard" (ReLU, L1), "jumprelu", "topk", "batchtopk" or "matryoshka" (nested BatchTopK).
-        d_in: width of the activations it reads.
-        d_sae: number of latents.
-        k: latents per row that may be active (`topk`: an integer; `batchtopk`, `matryoshka`: the mean over a batch).
-        widths: matryoshka only: cumulative widths of the levels, increasing, ending at `d_sae`.
-        d_out: width of what it predicts. None: an autoencoder; a number: a transcoder (also when equal to `d_in`).
-        skip: transcoders: add a linear map from input to output, `x @ W_skip.T`.
-        apply_b_dec_to_input: subtract `b_dec` before encoding; by default True for autoencoders, never for transcoders.
-        normalize_activations: "layer_norm" or "constant_norm_rescale" are done at run time, per row, and undone after
-            decoding; "expected_average_only_in" only notes that a constant factor is still to be folded in.
-        decoder_norm: "unit" keeps decoder rows at norm 1 in training; "free" weights the L1 term by their norms.
-        l1_coefficient: standard: weight of the L1 norm of the codes.
-        l0_coefficient: jumprelu: weight of the number of active latents.
-        bandwidth: jumprelu: width of the rectangle kernel of the straight-through gradient.
-        init_threshold: jumprelu: thresholds at the start.
-        aux_coefficient: TopK family: weight of AuxK, the dead latents' reconstruction of the residual.
-        level_weights: matryoshka: weight of each level's squared error; by default 1 / number of levels.
-        metadata: anything JSON can hold (model and hook names, …); kept in the file.
+    Parameters
+    ----------
+    architecture : str
+        "standard" (ReLU, L1), "jumprelu", "topk", "batchtopk" or "matryoshka" (nested BatchTopK).
+    d_in : int
+        Width of the activations it reads.
+    d_sae : int
+        Number of latents.
+    k : float, optional
+        Latents per row that may be active (topk: an integer; batchtopk, matryoshka: the mean over a batch).
+    widths : sequence of int, optional
+        matryoshka only: cumulative widths of the levels, increasing, ending at `d_sae`.
+    d_out : int, optional
+        Width of what it predicts. None: an autoencoder; a number: a transcoder (also when equal to `d_in`).
+    skip : bool
+        Transcoders: add a linear map from input to output, `x @ W_skip.T`.
+    apply_b_dec_to_input : bool, optional
+        Subtract `b_dec` before encoding; by default True for autoencoders, never for transcoders.
+    normalize_activations : str
+        "layer_norm" or "constant_norm_rescale" are done at run time, per row, and undone after decoding;
+        "expected_average_only_in" only notes that a constant factor is still to be folded in.
+    decoder_norm : str
+        "unit" keeps decoder rows at norm 1 in training; "free" weights the L1 term by their norms.
+    l1_coefficient : float
+        standard: weight of the L1 norm of the codes.
+    l0_coefficient : float
+        jumprelu: weight of the number of active latents.
+    bandwidth : float
+        jumprelu: width of the rectangle kernel of the straight-through gradient.
+    init_threshold : float
+        jumprelu: thresholds at the start.
+    aux_coefficient : float
+        TopK family: weight of AuxK, the dead latents' reconstruction of the residual.
+    level_weights : sequence of float, optional
+        matryoshka: weight of each level's squared error; by default 1 / number of levels.
+    metadata : dict
+        Anything JSON can hold (model and hook names, …); kept in the file.
+
+    Raises
+    ------
+    ValueError
+        Fields that don't fit each other; the field is named.
     """
 
     architecture: str
@@ -71,7 +92,7 @@ class SAEConfig:
             check_range(name, getattr(self, name), 0.0)
         if not self.bandwidth > 0:
             raise ValueError(f"bandwidth={self.bandwidth!r} must be positive")
-        self._check_k()
+        ARCHITECTURES[self.architecture].check(self)
         self._check_widths()
         if self.apply_b_dec_to_input is None:
             object.__setattr__(self, "apply_b_dec_to_input", not self.is_transcoder)
@@ -80,18 +101,8 @@ class SAEConfig:
         if self.skip and not self.is_transcoder:
             raise ValueError("skip=True needs a transcoder: set d_out")
 
-    def _check_k(self) -> None:
-        if self.architecture not in TOPK_FAMILY:
-            return
-        if self.k is None or not 0 < self.k <= self.d_sae:
-            raise ValueError(f"k={self.k!r} must be in (0, d_sae={self.d_sae}] for architecture={self.architecture!r}")
-        if self.architecture == "topk" and self.k != int(self.k):
-            raise ValueError(f"k={self.k!r} must be an integer for architecture='topk'; 'batchtopk' takes a mean")
-
     def _check_widths(self) -> None:
         if self.widths is None:
-            if self.architecture == "matryoshka":
-                raise ValueError("widths=None: architecture='matryoshka' needs the cumulative widths of its levels")
             return
         widths = tuple(int(w) for w in self.widths)
         rising = all(a < b for a, b in zip((0, *widths), widths, strict=False))
@@ -115,15 +126,40 @@ class SAEConfig:
         return self.d_in if self.d_out is None else self.d_out
 
     def with_(self, **changes: Any) -> SAEConfig:
-        """A copy with some fields changed (and checked again)."""
+        """A copy with some fields changed (and checked again).
+
+        Parameters
+        ----------
+        **changes
+            Fields and their new values.
+
+        Returns
+        -------
+        SAEConfig
+            The copy.
+        """
         return replace(self, **changes)
 
 
 def group_widths(d_sae: int, fractions: Sequence[float]) -> tuple[int, ...]:
     """Cumulative level widths from the share of latents per group: `int(f * d_sae)` each, the rest in the last group.
 
-    Raises:
-        ValueError: fractions that are not positive or don't sum to 1.
+    Parameters
+    ----------
+    d_sae : int
+        Number of latents.
+    fractions : sequence of float
+        Share of each group, positive, summing to 1.
+
+    Returns
+    -------
+    tuple of int
+        Widths, ending at `d_sae`.
+
+    Raises
+    ------
+    ValueError
+        Fractions that are not positive or don't sum to 1.
     """
     if not fractions or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
         raise ValueError(f"fractions={tuple(fractions)} must be positive and sum to 1, not {sum(fractions):.6g}")

@@ -45,7 +45,17 @@ def offsets_of(counts: Tensor) -> Tensor:
 
 @dataclass
 class SparseCodes:
-    """Codes that hold few non-zeros: `values` `(nnz,)` at `pattern`; `shape` is that of the dense tensor."""
+    """Codes that hold few non-zeros.
+
+    Parameters
+    ----------
+    values : Tensor
+        `(nnz,)`.
+    pattern : Pattern
+        Their places: `pattern.columns` `(nnz,)` by row, row i from `pattern.offsets[i]` on.
+    shape : torch.Size
+        Of the dense tensor, `(…, d_sae)`.
+    """
 
     values: Tensor
     pattern: Pattern
@@ -53,7 +63,18 @@ class SparseCodes:
 
     @classmethod
     def from_dense(cls, codes: Tensor) -> SparseCodes:
-        """Sparse form of `(…, d_sae)` codes; gradients flow to the entries that are not zero."""
+        """Sparse form of dense codes; gradients flow to the entries that are not zero.
+
+        Parameters
+        ----------
+        codes : Tensor
+            `(…, d_sae)`.
+
+        Returns
+        -------
+        SparseCodes
+            Of the same shape.
+        """
         flat = codes.reshape(-1, codes.shape[-1])
         rows, columns = flat.detach().nonzero(as_tuple=True)
         counts = torch.bincount(rows, minlength=len(flat))
@@ -76,11 +97,33 @@ class SparseCodes:
         return fired
 
     def matmul(self, weight: Tensor) -> Tensor:
-        """`dense() @ weight` for a weight `(d_sae, d)`, with gradients for both."""
+        """`dense() @ weight`, with gradients for both.
+
+        Parameters
+        ----------
+        weight : Tensor
+            `(d_sae, d)`.
+
+        Returns
+        -------
+        Tensor
+            `(…, d)`.
+        """
         return bag(self.values, weight, self.pattern).reshape(*self.shape[:-1], weight.shape[1])
 
     def by_level(self, widths: tuple[int, ...]) -> SparseCodes:
-        """The codes of each level apart: shape (levels·rows, d_sae), level by level."""
+        """The codes of each level apart, level by level.
+
+        Parameters
+        ----------
+        widths : tuple of int
+            Cumulative widths of the levels.
+
+        Returns
+        -------
+        SparseCodes
+            `(levels·rows, d_sae)`.
+        """
         bounds = torch.tensor(widths, device=self.values.device)
         rows = len(self.pattern.offsets) - 1
         level = torch.bucketize(self.pattern.columns, bounds, right=True)

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from shared._checks import check_choice
 from shared.hooks import edit as edit_activation
-from shared.sae._model import SparseDict, Stats
+from shared.hooks import find_channel_axis
+from shared.sae._model import SparseDict
+from shared.sae._normalise import RowStats
 
 ERRORS = ("keep", "detach", "drop")
 Edit = Callable[[Tensor], Tensor]
@@ -20,58 +22,95 @@ Edit = Callable[[Tensor], Tensor]
 @contextmanager
 def splice(
     model: nn.Module,
-    hook: str,
+    layer: str,
     sae: SparseDict,
     *,
     tokens: str | Any = "all",
+    channel_axis: int | None = None,
     error: str = "keep",
     edit: Edit | None = None,
     at: str = "output",
 ) -> Iterator[dict[str, Tensor]]:
-    """Pass the activation of module `hook` through `sae` while the context is open.
+    """Pass the activation of a module through `sae` while the context is open.
 
-    Args:
-        model: any torch module.
-        hook: name of the module.
-        sae: an autoencoder of the activation's last axis.
-        tokens: of `(B, T, D)`: "all", "cls" (the first), "patches" (all but the first), or an index of axis 1 (slice,
-            list); the other tokens pass unchanged.
-        error: what becomes of the reconstruction error ε = x - x̂. "keep": x + (f' - f) W_dec, so that without an edit
-            nothing changes; "detach": x̂' + ε without gradient through ε (attribution over latents); "drop": x̂'.
-        edit: function from codes f `(…, d_sae)` to codes f' of the same shape.
-        at: "output" or "input" of the module.
+    Parameters
+    ----------
+    model : Module
+        Any torch module.
+    layer : str
+        Name of the module.
+    sae : SparseDict
+        An autoencoder of the activation's channels.
+    tokens : str or index
+        Of `(B, T, D)`: "all", "cls" (the first), "patches" (all but the first), or an index of axis 1 (slice, list);
+        the other tokens pass unchanged.
+    channel_axis : int, optional
+        Axis that is encoded, where the module doesn't tell it (`hooks.find_channel_axis`).
+    error : str
+        What becomes of the reconstruction error ε = x - x̂. "keep": x + (f' - f) W_dec, so that without an edit nothing
+        changes; "detach": x̂' + ε without gradient through ε (attribution over latents); "drop": x̂'.
+    edit : callable, optional
+        From codes f `(…, d_sae)` to codes f' of the same shape.
+    at : str
+        "output" or "input" of the module.
 
-    Yields:
-        A dict, filled as the model runs: "codes" (f, before the edit) and, unless kept, "error" (ε) of the last call.
+    Yields
+    ------
+    dict of str to Tensor
+        Filled as the model runs: "codes" (f, before the edit) and, unless kept, "error" (ε) of the last call; the
+        encoded axis is the last one.
 
-    Raises:
-        ValueError: an unknown module, mode or tokens; a transcoder; an edit that changes the shape or makes NaN.
+    Raises
+    ------
+    ValueError
+        An unknown module, mode or tokens; a transcoder; a module that doesn't tell its channels; an edit that changes
+        the shape or makes NaN.
     """
-    check_choice("error", error, ERRORS)
-    if sae.cfg.is_transcoder:
-        raise ValueError(f"sae is a transcoder (d_out={sae.cfg.d_out}); splice needs an autoencoder")
+    _check_mode(sae, error)
     index = _token_index(tokens)
     seen: dict[str, Tensor] = {}
 
     def through(activation: Tensor) -> Tensor:
         if index is None:
-            return _replaced(activation, sae, error, edit, seen)
+            axis = find_channel_axis(model, layer, activation, channel_axis=channel_axis)
+            return _replaced(activation.movedim(axis, -1), sae, error, edit, seen).movedim(-1, axis)
         if activation.ndim != 3:
             raise ValueError(f"tokens={tokens!r} needs activations of shape (B, T, D); got {tuple(activation.shape)}")
         new = activation.clone()
         new[:, index] = _replaced(activation[:, index], sae, error, edit, seen)
         return new
 
-    with edit_activation(model, {hook: through}, at=at):
+    with edit_activation(model, {layer: through}, at=at):
         yield seen
 
 
 def edit_codes(sae: SparseDict, activation: Tensor, edit: Edit, *, error: str = "keep") -> Tensor:
-    """What `splice` makes of an activation `(…, d_in)` with this edit, for hidden states that are already at hand."""
+    """What `splice` makes of an activation with this edit, for hidden states that are already at hand.
+
+    Parameters
+    ----------
+    sae : SparseDict
+        An autoencoder.
+    activation : Tensor
+        `(…, d_in)`.
+    edit : callable
+        From codes f `(…, d_sae)` to codes f' of the same shape.
+    error : str
+        "keep", "detach" or "drop", as in `splice`.
+
+    Returns
+    -------
+    Tensor
+        `(…, d_in)`.
+    """
+    _check_mode(sae, error)
+    return _replaced(activation, sae, error, edit, {})
+
+
+def _check_mode(sae: SparseDict, error: str) -> None:
     check_choice("error", error, ERRORS)
     if sae.cfg.is_transcoder:
         raise ValueError(f"sae is a transcoder (d_out={sae.cfg.d_out}); an autoencoder is needed")
-    return _replaced(activation, sae, error, edit, {})
 
 
 def _token_index(tokens: Any) -> Any:
@@ -100,7 +139,7 @@ def _replaced(activation: Tensor, sae: SparseDict, error: str, edit: Edit | None
     return (y if error == "drop" else y + seen["error"]).to(activation)
 
 
-def _moved(sae: SparseDict, codes: Tensor, edited: Tensor, stats: Stats | None) -> Tensor:
+def _moved(sae: SparseDict, codes: Tensor, edited: Tensor, stats: RowStats | None) -> Tensor:
     """`(f' - f) W_dec`, from the latents that changed anywhere."""
     change = (edited - codes).flatten(0, -2)
     columns = (change != 0).any(0).nonzero().squeeze(1)

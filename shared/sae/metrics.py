@@ -13,15 +13,27 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
-from shared._checks import check_choice, check_finite, check_shape
+from shared._checks import check_array, check_choice, check_finite, check_shape
 from shared.hooks import edit as edit_activation
+from shared.hooks import find_channel_axis
 from shared.sae._model import SparseDict
 from shared.sae._sparse import SparseCodes
 from shared.sae._splice import splice
 
 
 def l0(codes: Tensor | SparseCodes) -> float:
-    """Mean number of active latents per row."""
+    """Mean number of active latents per row.
+
+    Parameters
+    ----------
+    codes : Tensor or SparseCodes
+        `(…, d_sae)`.
+
+    Returns
+    -------
+    float
+        At most d_sae.
+    """
     if isinstance(codes, SparseCodes):
         return float(codes.l0())
     check_finite("codes", codes)
@@ -29,50 +41,149 @@ def l0(codes: Tensor | SparseCodes) -> float:
 
 
 def firing_rate(codes: Tensor | SparseCodes) -> Tensor:
-    """Share of rows in which each latent is active, `(d_sae,)`."""
+    """Share of rows in which each latent is active.
+
+    Parameters
+    ----------
+    codes : Tensor or SparseCodes
+        `(…, d_sae)`.
+
+    Returns
+    -------
+    Tensor
+        `(d_sae,)`.
+    """
     if isinstance(codes, SparseCodes):
         active = codes.pattern.columns[codes.values > 0]
         return torch.bincount(active, minlength=codes.pattern.width) / max(1, len(codes.pattern.offsets) - 1)
+    check_finite("codes", codes)
     return (codes != 0).flatten(0, -2).float().mean(0)
 
 
 def dead_fraction(codes: Tensor | SparseCodes) -> float:
-    """Share of latents that are active in no row; give at least some 10·d_sae rows."""
+    """Share of latents that are active in no row; give at least some 10·d_sae rows.
+
+    Parameters
+    ----------
+    codes : Tensor or SparseCodes
+        `(…, d_sae)`.
+
+    Returns
+    -------
+    float
+        Between 0 and 1.
+    """
     return float((firing_rate(codes) == 0).float().mean())
 
 
 def _pair(x: Tensor, x_hat: Tensor) -> tuple[Tensor, Tensor]:
-    check_shape("x_hat", x_hat, tuple(x.shape))
+    """Rows `(n, d)` of both in float64."""
     check_finite("x", x)
-    check_finite("x_hat", x_hat)
+    check_array("x_hat", x_hat, tuple(x.shape))
     return x.detach().flatten(0, -2).double(), x_hat.detach().flatten(0, -2).double()
 
 
 def explained_variance(x: Tensor, x_hat: Tensor) -> float:
-    """`1 - Σ_d Var(x - x̂) / Σ_d Var(x)`: blind to a constant error, unlike `1 - fvu`."""
+    """`1 - Σ_d Var(x - x̂) / Σ_d Var(x)`: blind to a constant error, unlike `1 - fvu`.
+
+    Parameters
+    ----------
+    x : Tensor
+        `(…, d)`.
+    x_hat : Tensor
+        Its reconstruction, of the same shape.
+
+    Returns
+    -------
+    float
+        At most 1. Of constant data, as in scikit-learn, 1 for a constant error and 0 otherwise.
+    """
     x, x_hat = _pair(x, x_hat)
+    if _is_constant(x):
+        return float(_is_constant(x - x_hat))
     return float(1 - (x - x_hat).var(0, correction=0).sum() / x.var(0, correction=0).sum())
 
 
 def fvu(x: Tensor, x_hat: Tensor) -> float:
-    """Fraction of variance unexplained, `‖x - x̂‖² / ‖x - x̄‖²`."""
+    """Fraction of variance unexplained, `‖x - x̂‖² / ‖x - x̄‖²`.
+
+    Parameters
+    ----------
+    x : Tensor
+        `(…, d)`.
+    x_hat : Tensor
+        Its reconstruction, of the same shape.
+
+    Returns
+    -------
+    float
+        At least 0. Of constant data 0 without an error and 1 otherwise.
+    """
     x, x_hat = _pair(x, x_hat)
+    if _is_constant(x):
+        return float((x != x_hat).any())
     return float((x - x_hat).square().sum() / (x - x.mean(0)).square().sum())
 
 
+def _is_constant(rows: Tensor) -> bool:
+    """Whether all rows are the same; their computed variance may be a rounding error above 0."""
+    return bool((rows == rows[:1]).all())
+
+
 def cosine(x: Tensor, x_hat: Tensor) -> float:
-    """Mean cosine between rows and their reconstructions."""
+    """Mean cosine between rows and their reconstructions.
+
+    Parameters
+    ----------
+    x : Tensor
+        `(…, d)`.
+    x_hat : Tensor
+        Its reconstruction, of the same shape.
+
+    Returns
+    -------
+    float
+        Between -1 and 1; rows of zeros count as 0.
+    """
     return float(torch.cosine_similarity(*_pair(x, x_hat), dim=1).mean())
 
 
 def l2_ratio(x: Tensor, x_hat: Tensor) -> float:
-    """Mean of `‖x̂‖ / ‖x‖`; below 1 under shrinkage."""
+    """Mean of `‖x̂‖ / ‖x‖`; below 1 under shrinkage.
+
+    Parameters
+    ----------
+    x : Tensor
+        `(…, d)`.
+    x_hat : Tensor
+        Its reconstruction, of the same shape.
+
+    Returns
+    -------
+    float
+        At least 0; rows of zeros, which have no ratio, are left out. NaN if all are.
+    """
     x, x_hat = _pair(x, x_hat)
-    return float((x_hat.norm(dim=1) / x.norm(dim=1)).mean())
+    length = x.norm(dim=1)
+    there = length > 0
+    return float((x_hat[there].norm(dim=1) / length[there]).mean())
 
 
 def relative_reconstruction_bias(x: Tensor, x_hat: Tensor) -> float:
-    """`E‖x̂‖² / E[x · x̂]`: 1 without shrinkage, below 1 under L1 (Rajamanoharan et al. 2024)."""
+    """`E‖x̂‖² / E[x · x̂]`: 1 without shrinkage, below 1 under L1 (Rajamanoharan et al. 2024).
+
+    Parameters
+    ----------
+    x : Tensor
+        `(…, d)`.
+    x_hat : Tensor
+        Its reconstruction, of the same shape.
+
+    Returns
+    -------
+    float
+        NaN if all of x̂ is zero.
+    """
     x, x_hat = _pair(x, x_hat)
     return float(x_hat.square().sum() / (x * x_hat).sum())
 
@@ -81,6 +192,16 @@ def loss_recovered(clean: float, spliced: float, ablated: float) -> float:
     """`(ablated - spliced) / (ablated - clean)`: 1 if the splice costs nothing, 0 if as much as ablating.
 
     NaN, with a warning, if ablation costs less than 1e-3: the ratio means nothing there.
+
+    Parameters
+    ----------
+    clean, spliced, ablated : float
+        Losses of the model as it is, with the reconstruction, and without the activation.
+
+    Returns
+    -------
+    float
+        At most about 1.
     """
     if ablated - clean < 1e-3:
         warnings.warn(f"ablation costs {ablated - clean:.2g}: loss recovered is undefined", stacklevel=2)
@@ -90,31 +211,49 @@ def loss_recovered(clean: float, spliced: float, ablated: float) -> float:
 
 @torch.no_grad()
 def downstream_loss(
-    model: nn.Module, hook: str, sae: SparseDict, loss: Callable[[nn.Module], Any], ablation: str = "zero"
+    model: nn.Module,
+    layer: str,
+    sae: SparseDict,
+    loss: Callable[[nn.Module], Any],
+    *,
+    ablation: str = "zero",
+    channel_axis: int | None = None,
 ) -> dict[str, float]:
     """Loss of a model as it is, with an activation replaced by its reconstruction, and with it ablated.
 
-    Args:
-        model: any torch module.
-        hook: name of the module whose output `sae` reads.
-        sae: an autoencoder.
-        loss: runs the model on the evaluation data and returns its mean loss.
-        ablation: "zero", or "mean" (the activation's mean over all but its last axis, batch by batch).
+    Parameters
+    ----------
+    model : Module
+        Any torch module.
+    layer : str
+        Name of the module whose output `sae` reads.
+    sae : SparseDict
+        An autoencoder.
+    loss : callable
+        Runs the model on the evaluation data and returns its mean loss.
+    ablation : str
+        "zero", or "mean" (the activation's mean over all but the encoded axis, batch by batch).
+    channel_axis : int, optional
+        Axis that is encoded, where the module doesn't tell it (`hooks.find_channel_axis`).
 
-    Returns:
+    Returns
+    -------
+    dict of str to float
         "clean", "spliced", "ablated" and "recovered" (`loss_recovered`).
     """
     check_choice("ablation", ablation, ("zero", "mean"))
     clean = float(loss(model))
-    with splice(model, hook, sae, error="drop"):
+    with splice(model, layer, sae, channel_axis=channel_axis, error="drop"):
         spliced = float(loss(model))
 
     def ablate(activation: Tensor) -> Tensor:
         if ablation == "zero":
             return torch.zeros_like(activation)
-        return activation.flatten(0, -2).mean(0).expand_as(activation).clone()
+        axis = find_channel_axis(model, layer, activation, channel_axis=channel_axis)
+        last = activation.movedim(axis, -1)
+        return last.flatten(0, -2).mean(0).expand_as(last).movedim(-1, axis).clone()
 
-    with edit_activation(model, {hook: ablate}):
+    with edit_activation(model, {layer: ablate}):
         ablated = float(loss(model))
     return {
         "clean": clean,
@@ -125,12 +264,22 @@ def downstream_loss(
 
 
 def match_dictionary(found: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
-    """The best one-to-one matching of true features `(n, d)` to decoder rows `(m, d)` by cosine.
+    """The best one-to-one matching of true features to decoder rows by cosine.
 
-    Returns:
+    Parameters
+    ----------
+    found : Tensor
+        Decoder rows `(m, d)`.
+    truth : Tensor
+        True features `(n, d)`.
+
+    Returns
+    -------
+    tuple of Tensor
         Index of the matched row `(min(n, m),)` of each true feature in order, and the cosines.
     """
-    check_shape("truth", truth, ("n", found.shape[1]))
+    check_array("found", found, ("m", "d"))
+    check_array("truth", truth, ("n", found.shape[1]))
     similarity = torch.nn.functional.normalize(truth, dim=1) @ torch.nn.functional.normalize(found.to(truth), dim=1).T
     rows, columns = linear_sum_assignment(-similarity.detach().double().cpu().numpy())
     rows, columns = torch.as_tensor(rows), torch.as_tensor(columns)
@@ -138,54 +287,96 @@ def match_dictionary(found: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def mcc(found: Tensor, truth: Tensor) -> float:
-    """Mean cosine of true features and decoder rows under the best one-to-one matching."""
+    """Mean cosine of true features and decoder rows under the best one-to-one matching.
+
+    Parameters
+    ----------
+    found : Tensor
+        Decoder rows `(m, d)`.
+    truth : Tensor
+        True features `(n, d)`.
+
+    Returns
+    -------
+    float
+        Between -1 and 1.
+    """
     return float(match_dictionary(found, truth)[1].mean())
 
 
 def feature_f1(codes: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
-    """The latent that best detects each true feature: F1 `(P,)` and its index `(P,)`.
+    """The latent that best detects each true feature.
 
-    Args:
-        codes: `(n, d_sae)`; a latent says yes where it is above 0.
-        truth: bool `(n, P)`.
+    Parameters
+    ----------
+    codes : Tensor
+        `(n, d_sae)`; a latent says yes where it is above 0.
+    truth : Tensor
+        Bool `(n, P)`.
+
+    Returns
+    -------
+    tuple of Tensor
+        F1 `(P,)` and the latents' indices `(P,)`.
     """
-    check_shape("truth", truth, (len(codes), "P"))
+    check_array("codes", codes, ("n", "d_sae"))
+    check_array("truth", truth, (len(codes), "P"))
     active, true = (codes > 0).float(), truth.float()
     scores = 2 * active.T @ true / (active.sum(0)[:, None] + true.sum(0)).clamp_min(1)
     best = scores.max(0)
     return best.values, best.indices
 
 
-def absorption(codes: Tensor, parent: Tensor, child: Tensor, latent: Tensor | None = None) -> Tensor:
-    """Share of the rows with a child feature on in which the parent's latent is silent, `(P,)`.
+def absorption(codes: Tensor, parent: Tensor, child: Tensor, *, latent: Tensor | None = None) -> Tensor:
+    """Share of the rows with a child feature on in which the parent's latent is silent.
 
-    Args:
-        codes: `(n, d_sae)`.
-        parent: bool `(n, P)`: is parent p on.
-        child: bool `(n, P)`: is any child of p on.
-        latent: `(P,)`: the parents' latents; by default those with the best F1 on `parent`.
+    Parameters
+    ----------
+    codes : Tensor
+        `(n, d_sae)`.
+    parent : Tensor
+        Bool `(n, P)`: is parent p on.
+    child : Tensor
+        Bool `(n, P)`: is any child of p on.
+    latent : Tensor, optional
+        `(P,)`: the parents' latents; by default those with the best F1 on `parent`.
+
+    Returns
+    -------
+    Tensor
+        `(P,)`; NaN where no row has both on.
     """
-    check_shape("parent", parent, (len(codes), "P"))
-    check_shape("child", child, tuple(parent.shape))
+    check_array("codes", codes, ("n", "d_sae"))
+    check_array("parent", parent, (len(codes), "P"))
+    check_array("child", child, tuple(parent.shape))
     if latent is None:
         latent = feature_f1(codes, parent)[1]
+    check_shape("latent", latent, (parent.shape[1],))
     on = child & parent
     silent = (codes[:, latent] <= 0) & on
     return silent.sum(0) / on.sum(0)
 
 
 def monosemanticity(codes: Tensor, embeddings: Tensor) -> Tensor:
-    """Activation-weighted mean cosine of all pairs of inputs, `(d_sae,)`; NaN for latents active on fewer than two.
+    """Activation-weighted mean cosine of all pairs of inputs (Pach et al. 2025).
 
-    `Σ_{n≠m} ã_n ã_m cos(e_n, e_m) / Σ_{n≠m} ã_n ã_m`, activations scaled to [0, 1] per latent (Pach et al. 2025). The
-    sums over pairs are computed from sums over inputs: `(Σ ã e)² - Σ ã²`.
+    `Σ_{n≠m} ã_n ã_m cos(e_n, e_m) / Σ_{n≠m} ã_n ã_m`, activations scaled to [0, 1] per latent. The sums over pairs are
+    computed from sums over inputs: `(Σ ã e)² - Σ ã²`.
 
-    Args:
-        codes: `(n, d_sae)`, one row per input.
-        embeddings: `(n, d)` of the inputs by another model.
+    Parameters
+    ----------
+    codes : Tensor
+        `(n, d_sae)`, one row per input.
+    embeddings : Tensor
+        `(n, d)` of the inputs by another model.
+
+    Returns
+    -------
+    Tensor
+        `(d_sae,)`; NaN for latents active on fewer than two inputs.
     """
-    check_shape("embeddings", embeddings, (len(codes), "d"))
-    check_finite("embeddings", embeddings)
+    check_array("codes", codes, ("n", "d_sae"))
+    check_array("embeddings", embeddings, (len(codes), "d"))
     low, high = codes.amin(0), codes.amax(0)
     scaled = ((codes - low) / (high - low).clamp_min(1e-12)).double()
     unit = torch.nn.functional.normalize(embeddings.double(), dim=1)

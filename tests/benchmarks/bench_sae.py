@@ -72,7 +72,7 @@ def _status(key: str) -> int:
 
 
 def _ours(kind: str, d_in: int, d_sae: int) -> SparseDict:
-    return SparseDict(SAEConfig(kind, d_in, d_sae, k=K), torch.Generator().manual_seed(0))
+    return SparseDict(SAEConfig(kind, d_in, d_sae, k=K), generator=torch.Generator().manual_seed(0))
 
 
 def _training(kind: str, d_in: int, d_sae: int, rows: int, steps: int) -> list[dict]:

@@ -29,6 +29,6 @@ def family(n=2000, seed=0):
 
 def dictionary(d_in=8, d_sae=12, seed=0):
     """A dictionary with biases."""
-    sae = SparseDict(SAEConfig("standard", d_in, d_sae), rng(seed)).requires_grad_(False)
+    sae = SparseDict(SAEConfig("standard", d_in, d_sae), generator=rng(seed)).requires_grad_(False)
     sae.b_dec.copy_(torch.randn(d_in, generator=rng(seed + 1)))
     return sae

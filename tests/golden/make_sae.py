@@ -112,7 +112,7 @@ def saelens_reads_ours() -> None:
         ("jumprelu", {"d_out": D_OUT, "skip": True}),
     ]  # fmt: skip
     for architecture, more in kinds:
-        ours = SparseDict(SAEConfig(architecture, D_IN, D_SAE, **more), rng(1))
+        ours = SparseDict(SAEConfig(architecture, D_IN, D_SAE, **more), generator=rng(1))
         randomise(ours, unit_rows=False)
         if architecture in ("batchtopk", "matryoshka"):
             ours.threshold.fill_(0.4)

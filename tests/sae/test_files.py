@@ -31,7 +31,7 @@ NAMES = {
 
 def make(kind="topk", **more):
     config = SAEConfig(kind.split()[0], 8, 24, metadata={"hook_name": "blocks.2"}, **{**KINDS[kind], **more})
-    sae = SparseDict(config, torch.Generator().manual_seed(1))
+    sae = SparseDict(config, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         for parameter in sae.parameters():
             parameter += 0.01 * torch.rand(parameter.shape, generator=torch.Generator().manual_seed(2))
@@ -90,6 +90,13 @@ def edited(tmp_path, config=None, drop=(), **tensors):
         ({}, ("b_dec",), {}, "b_dec missing"),
         ({}, ("d_in",), {}, r"cfg\.json: d_in missing"),
         ({}, (), {"scaling": torch.ones(3)}, "unexpected scaling"),
+        ({}, (), {"scaling_factor": torch.full((24,), 2.0)}, "unexpected scaling_factor"),
+        ({"finetuning_scaling_factor": True}, (), {}, "finetuning_scaling_factor=True"),
+        ({"gate_bias": 1}, (), {}, r"cfg\.json: gate_bias not understood"),
+        ({"architecture": "standard", "activation_fn_str": "tanh-relu"}, (), {}, "activation_fn_str .*tanh-relu"),
+        ({"architecture": "standard", "activation_fn_str": "topk"}, ("k",), {}, "needs k in activation_fn_kwargs"),
+        ({"activation_fn_kwargs": {"postact_fn": "exp"}}, (), {}, "activation_fn_kwargs has postact_fn"),
+        ({"architecture": "standard", "rescale_acts_by_decoder_norm": True}, (), {}, "rescale_acts_by_decoder_norm"),
         ({}, (), {"b_enc": torch.full((24,), float("nan"))}, "b_enc .*24 NaN"),
         ({}, (), {"b_enc": torch.zeros(24, dtype=torch.long)}, "b_enc has type"),
         ({"architecture": "jumprelu"}, (), {"threshold": torch.full((24,), -0.1)}, "negative"),
@@ -122,7 +129,7 @@ def test_damaged_and_missing_files_are_refused(tmp_path):
 
 def test_a_save_that_fails_leaves_no_loadable_half(tmp_path, monkeypatch):
     folder = save(make(), tmp_path / "sae")
-    monkeypatch.setattr("shared.sae._files.save_file", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr("shared.sae.files._saelens.save_file", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
         save(make("standard"), folder)
     with pytest.raises(FileNotFoundError):
@@ -153,6 +160,16 @@ def test_saelens_files_with_rescaled_codes_are_folded(tmp_path):
     assert torch.allclose(out.x_hat, (codes / norms) @ raw["W_dec"] + raw["b_dec"], atol=1e-6)
 
 
+@pytest.mark.parametrize("architecture", ["standard", "topk"])
+def test_saelens_files_from_before_6_whose_activation_is_topk(architecture, tmp_path):
+    old = {"architecture": architecture, "activation_fn_str": "topk", "activation_fn_kwargs": {"k": 3}}
+    old |= {"hook_point": "blocks.2", "prepend_bos": True, "finetuning_scaling_factor": False}
+    loaded = load(edited(tmp_path, old, drop=("k",), scaling_factor=torch.ones(24)))
+    assert loaded.cfg.architecture == "topk"
+    with torch.no_grad():
+        assert torch.equal(loaded(data()).codes, make()(data()).codes)
+
+
 def test_saelens_training_checkpoints_keep_their_batch_threshold(tmp_path):
     config = {"architecture": "batchtopk", "k": 3.0, "topk_threshold_lr": 0.01}
     sae = load(edited(tmp_path, config, topk_threshold=torch.tensor(0.4, dtype=torch.float64)))
@@ -168,13 +185,28 @@ def test_sparsify_directories(tmp_path):
     (tmp_path / "cfg.json").write_text(json.dumps({"k": 3, "num_latents": 24, "d_in": 8, "activation": "topk"}))
     loaded = load_sparsify(tmp_path)
     assert torch.equal(loaded(data()).codes, sae(data()).codes)
-    (tmp_path / "cfg.json").write_text(json.dumps({"k": 3, "num_latents": 25}))
-    with pytest.raises(ValueError, match="num_latents=25"):
-        load_sparsify(tmp_path)
+    for content, message in (
+        ({"k": 3, "num_latents": 25}, "num_latents=25"),
+        ({"k": 3, "activation": "groupmax"}, "activation in .*groupmax"),
+        ({"k": 3, "signed": True}, "signed=True"),
+        ({"k": 3, "gated": True}, "gated not understood"),
+    ):
+        (tmp_path / "cfg.json").write_text(json.dumps(content))
+        with pytest.raises(ValueError, match=message):
+            load_sparsify(tmp_path)
 
 
-@pytest.mark.parametrize("kind", ["standard", "topk", "batchtopk", "matryoshka", "jumprelu"])
-def test_dictionary_learning_files(kind, tmp_path):
+CLASSES = {
+    "standard": "AutoEncoder",
+    "topk": "AutoEncoderTopK",
+    "batchtopk": "BatchTopKSAE",
+    "matryoshka": "MatryoshkaBatchTopKSAE",
+    "jumprelu": "JumpReluAutoEncoder",
+}
+
+
+def dictionary_learning_state(kind):
+    """What dictionary_learning saves of these weights, and our dictionary of them."""
     sae = make(kind, **({"apply_b_dec_to_input": False} if kind == "jumprelu" else {}))
     values = {name: value.detach().clone() for name, value in sae.state_dict().items()}
     if kind in ("matryoshka", "jumprelu"):
@@ -184,18 +216,55 @@ def test_dictionary_learning_files(kind, tmp_path):
         state |= {"decoder.weight": values["W_dec"].T, "bias" if kind == "standard" else "b_dec": values["b_dec"]}
     if "topk" in kind or kind == "matryoshka":
         state["k"] = torch.tensor(3, dtype=torch.int)
-        state["threshold"] = torch.tensor(-1.0 if kind == "topk" else 0.4)
+        state["threshold"] = torch.tensor(0.4)  # its TopK keeps one as well, without using it
     if kind == "matryoshka":
         state["group_sizes"] = torch.tensor([4, 20])
+    return state, sae
+
+
+def jumprelu_of_dictionary_learning(state, x):
+    """Codes and reconstructions of its `JumpReluAutoEncoder`: no b_dec at the input, codes at unit decoder rows."""
+    z = x @ state["W_enc"] + state["b_enc"]
+    norms = state["W_dec"].norm(dim=1)
+    codes = (z * (z > state["threshold"])).relu() * norms
+    return codes, (codes / norms) @ state["W_dec"] + state["b_dec"]
+
+
+@pytest.mark.parametrize("beside", [True, False])
+@pytest.mark.parametrize("kind", CLASSES)
+def test_dictionary_learning_files(kind, beside, tmp_path):
+    """The architecture is said by config.json, by tensors that only one has, or by the caller."""
+    state, sae = dictionary_learning_state(kind)
     torch.save(state, tmp_path / "ae.pt")
-    loaded = load_dictionary_learning(tmp_path / "ae.pt", "jumprelu" if kind == "jumprelu" else None)
+    if beside:
+        (tmp_path / "config.json").write_text(json.dumps({"trainer": {"dict_class": CLASSES[kind]}, "buffer": {}}))
+    said = None if beside or kind not in ("topk", "batchtopk") else kind
+    loaded = load_dictionary_learning(tmp_path / "ae.pt", architecture=said)
     assert loaded.cfg.architecture == kind
     assert loaded.cfg.widths == sae.cfg.widths
     with torch.no_grad():
-        assert torch.allclose(loaded(data()).codes, sae(data()).codes, atol=1e-6)
-    torch.save({"k": torch.tensor(3)}, tmp_path / "ae.pt")
+        codes, x_hat = jumprelu_of_dictionary_learning(state, data()) if kind == "jumprelu" else reversed(sae(data()))
+        assert torch.allclose(loaded(data()).codes, codes, atol=1e-6)
+        assert torch.allclose(loaded(data()).x_hat, x_hat, atol=1e-5)
+
+
+def test_dictionary_learning_files_that_do_not_say_what_they_are_are_refused(tmp_path):
+    path, config = tmp_path / "ae.pt", tmp_path / "config.json"
+    torch.save(dictionary_learning_state("batchtopk")[0], path)
+    with pytest.raises(ValueError, match="fit several architectures; say architecture='topk' or 'batchtopk'"):
+        load_dictionary_learning(path)
+    config.write_text(json.dumps({"trainer": {"dict_class": "GatedAutoEncoder"}}))
+    with pytest.raises(ValueError, match=r"dict_class in .*GatedAutoEncoder"):
+        load_dictionary_learning(path)
+    with pytest.raises(ValueError, match="unexpected threshold for architecture='standard'"):
+        load_dictionary_learning(path, architecture="standard")
+    config.unlink()
+    torch.save(dictionary_learning_state("standard")[0] | {"r_mag": torch.zeros(24)}, path)
+    with pytest.raises(ValueError, match="unexpected r_mag"):
+        load_dictionary_learning(path)
+    torch.save({"k": torch.tensor(3)}, path)
     with pytest.raises(ValueError, match="W_enc, b_enc, W_dec, b_dec missing"):
-        load_dictionary_learning(tmp_path / "ae.pt")
+        load_dictionary_learning(path)
 
 
 @pytest.mark.parametrize("activation", ["relu", "topk"])

@@ -38,6 +38,19 @@ def test_shrinkage_shows_in_the_ratio_and_the_relative_bias():
     assert metrics.cosine(x, 0.8 * x) == pytest.approx(1)
 
 
+def test_constant_data_and_rows_of_zeros_have_their_value():
+    x, x_hat = pair()
+    same = torch.full_like(x, 0.3)
+    assert metrics.explained_variance(same, same) == metrics.explained_variance(same, same + 1) == 1
+    assert metrics.explained_variance(same, x_hat) == 0
+    assert metrics.fvu(same, same) == 0
+    assert metrics.fvu(same, x_hat) == 1
+    with_zero = torch.cat([torch.zeros(1, 6), x])
+    ratio = metrics.l2_ratio(with_zero, torch.cat([x_hat[:1], 0.8 * x]))
+    assert ratio == pytest.approx(0.8)
+    assert math.isnan(metrics.l2_ratio(torch.zeros(2, 6), x_hat[:2]))
+
+
 def test_counts_agree_for_dense_and_sparse_codes():
     codes = torch.randn(50, 20, generator=rng(2)).relu()
     codes[:, :3] = 0
@@ -66,7 +79,7 @@ def test_f1_and_absorption_of_a_case_counted_by_hand():
     assert latent.item() == 0
     assert f1.item() == pytest.approx(2 * 3 / (3 + 4))
     assert metrics.absorption(codes, parent, child).item() == pytest.approx(0.5)
-    assert metrics.absorption(codes, parent, child, torch.tensor([1])).item() == pytest.approx(1.0)
+    assert metrics.absorption(codes, parent, child, latent=torch.tensor([1])).item() == pytest.approx(1.0)
 
 
 def test_monosemanticity_is_the_weighted_mean_over_pairs():

@@ -23,7 +23,7 @@ def rng(seed=0):
 
 
 def make(kind, double=True, **more):
-    sae = SparseDict(SAEConfig(kind.split()[0], D_IN, D_SAE, **{**KINDS[kind], **more}), rng(1))
+    sae = SparseDict(SAEConfig(kind.split()[0], D_IN, D_SAE, **{**KINDS[kind], **more}), generator=rng(1))
     with torch.no_grad():
         sae.W_enc += 0.1 * torch.randn(D_IN, D_SAE, generator=rng(2))
         sae.b_enc += 0.1 * torch.randn(D_SAE, generator=rng(3))
@@ -204,7 +204,7 @@ def test_auxk_is_the_dead_latents_reconstruction_of_the_residual(dead):
 @pytest.mark.parametrize(("architecture", "more"), [("standard", {}), ("topk", {"k": 3}), ("jumprelu", {})])
 @pytest.mark.parametrize("skip", [False, True])
 def test_transcoders_predict_their_target(architecture, more, skip):
-    sae = SparseDict(SAEConfig(architecture, D_IN, D_SAE, d_out=7, skip=skip, **more), rng(1)).double()
+    sae = SparseDict(SAEConfig(architecture, D_IN, D_SAE, d_out=7, skip=skip, **more), generator=rng(1)).double()
     x, y = data(), torch.randn(64, 7, generator=rng(8), dtype=torch.float64)
     if skip:
         torch.nn.init.normal_(sae.W_skip, generator=rng(9))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from shared.sae import SAEConfig, SparseDict, splice
+from shared.sae import SAEConfig, SparseDict, edit_codes, splice
 
 
 def rng(seed=0):
@@ -24,7 +24,7 @@ def tokens():
 
 
 def make(**more):
-    return SparseDict(SAEConfig("topk", 8, 32, k=4, **more), rng(2))
+    return SparseDict(SAEConfig("topk", 8, 32, k=4, **more), generator=rng(2))
 
 
 @pytest.mark.parametrize("mode", ["none", "layer_norm", "constant_norm_rescale"])
@@ -55,6 +55,38 @@ def test_an_edit_moves_the_activation_along_the_latents_row(model, mode, error):
         change = (2.0 - sae.encode(acts)[..., 3:4]) * sae.W_dec[3]
         change = change if mode == "none" else change * sae.stats(acts).scale
         assert torch.allclose(out, model[1](acts + change), atol=1e-5)
+
+
+def conv_edit(codes):
+    return codes.index_fill(-1, torch.tensor([3]), 2.0)
+
+
+@pytest.mark.parametrize("made", [nn.Conv1d(2, 8, 3), nn.Conv2d(2, 8, 3), nn.Conv3d(2, 8, 3)])
+@pytest.mark.parametrize("error", ["keep", "drop"])
+def test_maps_of_convolutions_are_encoded_along_their_channels(made, error):
+    """As large as the channels are many, so that another axis would pass unseen."""
+    net, sae = nn.Sequential(made, nn.ReLU()), make()
+    x = torch.randn(3, 2, *(10,) * (made.weight.ndim - 2), generator=rng(1))
+    with torch.no_grad():
+        acts = made(x)
+        wanted = edit_codes(sae, acts.movedim(1, -1), conv_edit, error=error).movedim(-1, 1)
+        with splice(net, "0", sae, edit=conv_edit, error=error) as seen:
+            out = net(x)
+    assert acts.shape[1] == acts.shape[-1]
+    assert torch.allclose(out, wanted.relu(), atol=1e-6)
+    assert seen["codes"].shape == (3, *acts.shape[2:], 32)
+
+
+def test_a_module_that_does_not_tell_its_channels_is_asked_for_them():
+    class Turned(nn.Module):
+        def forward(self, x):
+            return x.movedim(1, -1)
+
+    net, sae, x = nn.Sequential(Turned()), make(), torch.randn(3, 8, 8, 8, generator=rng(1))
+    with pytest.raises(ValueError, match="pass channel_axis"), splice(net, "0", sae, edit=conv_edit):
+        net(x)
+    with torch.no_grad(), splice(net, "0", sae, edit=conv_edit, channel_axis=-1):
+        assert torch.allclose(net(x), edit_codes(sae, x.movedim(1, -1), conv_edit), atol=1e-6)
 
 
 def test_drop_gives_the_reconstruction(model):

@@ -51,7 +51,7 @@ def images():
 
 
 def make(mode="none"):
-    made = SparseDict(SAEConfig("standard", 8, 32, normalize_activations=mode), rng(2))
+    made = SparseDict(SAEConfig("standard", 8, 32, normalize_activations=mode), generator=rng(2))
     made.W_dec.data *= torch.linspace(0.5, 2, 32)[:, None]  # rows of other lengths than one
     return made
 
@@ -70,7 +70,7 @@ def test_edits_change_what_they_say():
     ):
         for j in range(6):
             assert torch.equal(found[..., j], changed.get(j, codes[..., j]))
-    assert torch.allclose(room.add_direction(d, -2)(x), x - 2 * d)
+    assert torch.allclose(room.add_direction(d, alpha=-2)(x), x - 2 * d)
     ablated = room.ablate_direction(d)(x)
     assert torch.allclose(ablated @ d, torch.zeros(3, 2), atol=1e-5)
     assert torch.allclose(ablated, x - (x @ d)[..., None] * d / d.square().sum(), atol=1e-5)
@@ -136,7 +136,7 @@ def test_pairs_at_once_are_one_splice_each(tower, mode, layer):
         tower(x)
     units = room.feature_units(sae, seen[layer], features)
     for batch in (1, 5, 512):
-        found = room.steer_units(upper_of(tower, layer), seen[layer], units, strengths, batch=batch)
+        found = room.steer_units(upper_of(tower, layer), seen[layer], units, strengths, batch_size=batch)
         assert found.shape == (3, 4, 5)
         for j, s, one in zip(features, strengths.tolist(), found):
             with torch.no_grad(), splice(tower, layer, sae, edit=room.set_feature(j, s)):
@@ -261,9 +261,9 @@ def test_contrast_and_ranking_by_loops():
     codes[attribute] += torch.linspace(0, 1, 10)
     codes[..., 7] = 0
     rows = codes.mean(1)
-    score = room.contrast(codes, attribute)
-    scaled = room.contrast(codes, attribute, standardise=True)
-    assert torch.allclose(score, room.contrast(rows, attribute), equal_nan=True)
+    score = room.code_contrast(codes, attribute)
+    scaled = room.code_contrast(codes, attribute, standardise=True)
+    assert torch.allclose(score, room.code_contrast(rows, attribute), equal_nan=True)
     assert score[7].isnan()
     for j in set(range(10)) - {7}:
         a, b = rows[attribute, j], rows[~attribute, j]
@@ -273,7 +273,7 @@ def test_contrast_and_ranking_by_loops():
     order = room.rank_by_contrast(codes, attribute, exclude=[9])
     wanted = sorted((j for j in range(10) if j not in (7, 9) and score[j] > 0), key=lambda j: -float(score[j]))
     assert order.tolist() == wanted
-    flipped = room.contrast(codes, ~attribute)
+    flipped = room.code_contrast(codes, ~attribute)
     assert torch.allclose(flipped, -score, equal_nan=True)
 
 
@@ -291,7 +291,7 @@ def test_what_tells_the_classes_apart_stays():
 def test_matched_latents_have_about_the_same_mass():
     mass = torch.arange(100).float() / 100
     chosen = torch.tensor([5, 50, 90])
-    drawn = room.match_mass(mass, chosen, generator=rng(), pool=4)
+    drawn = room.match_mass(mass, chosen, generator=rng(), candidates=4)
     assert (mass[drawn] - mass[chosen]).abs().max() <= 0.041
     assert not set(drawn.tolist()) & {0, 5, 50, 90}
     all_of_them = room.match_mass(torch.ones(10), torch.arange(5), generator=rng())
@@ -310,7 +310,7 @@ def test_bad_edits():
         (lambda: room.set_feature([1, 2], [1.0, 2.0, 3.0]), "strength has 3 numbers; feature has 2"),
         (lambda: room.suppress([-1]), "features holds -1"),
         (lambda: room.suppress([1.5]), r"features holds 1\.5"),
-        (lambda: room.add_direction(torch.ones(3), nan), "alpha has 1 NaN"),
+        (lambda: room.add_direction(torch.ones(3), alpha=nan), "alpha has 1 NaN"),
         (lambda: room.add_direction(torch.tensor([1.0, nan])), "direction has 1 NaN"),
         (lambda: room.ablate_direction(torch.zeros(3)), "direction is zero"),
         (lambda: room.ablate_direction(torch.ones(2, 3)), r"direction has shape \(2, 3\)"),
@@ -333,7 +333,7 @@ def test_bad_units(tower):
         (lambda: room.steer_units(same, hidden, units, torch.ones(3)), r"strengths has shape \(3,\); expected \(2\)"),
         (lambda: room.steer_units(same, hidden, units, torch.tensor([1, math.nan])), "strengths has 1 NaN"),
         (lambda: room.steer_units(same, hidden[:2], units, torch.ones(2)), r"units.values has shape \(4, 7, 2\)"),
-        (lambda: room.steer_units(same, hidden, units, torch.ones(2), batch=0), "batch=0 is out of range"),
+        (lambda: room.steer_units(same, hidden, units, torch.ones(2), batch_size=0), "batch_size=0 is out of range"),
         (lambda: units.at(1.5), "quantile=1.5 is out of range"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -348,10 +348,10 @@ def test_bad_scores():
     for make_bad, message in (
         (lambda: room.steerability(base, steered[..., :3]), r"steered has shape \(2, 3, 3\); expected \(F, 3, 4\)"),
         (lambda: room.steerability(base * math.nan, steered), "base has 12 NaN"),
-        (lambda: room.contrast(codes, attribute[:5]), r"attribute has shape \(5,\)"),
-        (lambda: room.contrast(codes, attribute | True), "attribute is True for all 6 rows; both values"),
-        (lambda: room.contrast(codes[0], attribute), r"codes has shape \(4,\)"),
-        (lambda: room.contrast(codes * math.nan, attribute), "codes has 24 NaN"),
+        (lambda: room.code_contrast(codes, attribute[:5]), r"attribute has shape \(5,\)"),
+        (lambda: room.code_contrast(codes, attribute | True), "attribute is True for all 6 rows; both values"),
+        (lambda: room.code_contrast(codes[0], attribute), r"codes has shape \(4,\)"),
+        (lambda: room.code_contrast(codes * math.nan, attribute), "codes has 24 NaN"),
         (lambda: room.rank_by_contrast(codes, attribute, exclude=[4]), "feature 4 is out of range"),
         (lambda: room.rank_by_contrast(codes, attribute, target=attribute[:2]), r"target has shape \(2,\)"),
         (lambda: room.match_mass(torch.zeros(4), torch.tensor([0]), generator=rng()), "only 0 others are ever active"),

@@ -28,7 +28,7 @@ def test_shipped_dictionaries_do_what_the_card_says(held_out, kind, layer):
 
 
 def test_a_dictionary_is_found_by_name_folder_or_hub_id(tmp_path, monkeypatch):
-    made = sae.SparseDict(sae.SAEConfig("topk", 4, 8, k=2), torch.Generator().manual_seed(0))
+    made = sae.SparseDict(sae.SAEConfig("topk", 4, 8, k=2), generator=torch.Generator().manual_seed(0))
     folder = sae.save(made, tmp_path / "org" / "name")
     monkeypatch.setenv("REPRISE_HUB", str(tmp_path))
     assert zoo.dictionary_folder("org/name") == folder

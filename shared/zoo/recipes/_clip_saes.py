@@ -55,8 +55,8 @@ def train_one(x: Tensor, kind: str, hook: str, steps: int = STEPS) -> SparseDict
     about = {"model_name": CLIP, "hook_name": hook, "image_size": SIDE}
     cfg = SAEConfig(d_in=x.shape[1], d_sae=EXPANSION * x.shape[1], metadata=about, **KINDS[kind])
     with one_thread():
-        found = SparseDict(cfg, torch.Generator().manual_seed(0))
-        fit(found, TensorStream(x * scale, BATCH, seed=0), steps, lr=LR, progress=False)
+        found = SparseDict(cfg, generator=torch.Generator().manual_seed(0))
+        fit(found, TensorStream(x * scale, BATCH), steps, lr=LR, progress=False)
     return unit_rows_(found.fold_input_scale_(scale), scale)
 
 

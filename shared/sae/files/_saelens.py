@@ -12,9 +12,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from shared._checks import check_choice, check_finite
-from shared.sae._checkpoint import read_tensors, whole
-from shared.sae._config import BATCH_FAMILY, SAEConfig
+from shared.sae._config import SAEConfig
 from shared.sae._model import SparseDict
+from shared.sae.files._whole import read_tensors, whole
 
 WEIGHTS, CONFIG = "sae_weights.safetensors", "cfg.json"
 # SAELens's architecture -> ours, skip connection
@@ -32,6 +32,22 @@ AUTOENCODERS = {
     "matryoshka_batchtopk": "matryoshka",
 }
 OURS = ("decoder_norm", "l1_coefficient", "l0_coefficient", "bandwidth", "init_threshold", "aux_coefficient")
+# keys of cfg.json that say what the dictionary computes; a key in neither of these two lists is refused
+READ = frozenset(
+    """architecture d_in d_sae d_out k apply_b_dec_to_input normalize_activations metadata matryoshka_widths
+    rescale_acts_by_decoder_norm reshape_activations
+    activation_fn activation_fn_str activation_fn_kwargs finetuning_scaling_factor""".split()  # the last: before 6.0
+)
+# where it comes from and how it was trained: nothing that changes its codes
+NOTES = frozenset(
+    """dtype device sae_lens_version sae_lens_training_version neuronpedia_id model_name model_class_name
+    model_from_pretrained_kwargs hook_name hook_point hook_layer hook_point_layer hook_head_index hook_point_head_index
+    hook_name_out hook_layer_out hook_head_index_out context_size prepend_bos seqpos_slice dataset_path
+    dataset_trust_remote_code exclude_special_tokens training_architecture training_architecture_details
+    decoder_init_norm l1_coefficient lp_norm l1_warm_up_steps l0_coefficient l0_warm_up_steps pre_act_loss_coefficient
+    jumprelu_init_threshold jumprelu_bandwidth jumprelu_sparsity_loss_mode jumprelu_tanh_scale aux_loss_coefficient
+    topk_threshold_lr use_sparse_activations use_matryoshka_aux_loss""".split()
+)
 
 
 def save(sae: SparseDict, folder: str | Path) -> Path:
@@ -40,8 +56,22 @@ def save(sae: SparseDict, folder: str | Path) -> Path:
     BatchTopK and Matryoshka are saved as the JumpReLU they are at inference, as SAELens does; what they were trained as
     and their levels stay under `metadata`. The configuration is written last: without it a folder doesn't load.
 
-    Raises:
-        ValueError: weights that aren't finite, a batch top-k without a threshold, or a kind SAELens has no name for.
+    Parameters
+    ----------
+    sae : SparseDict
+        The dictionary.
+    folder : path
+        Made if it is not there.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    ValueError
+        Weights that aren't finite, a batch top-k without a threshold, or a kind SAELens has no name for.
     """
     folder = Path(folder)
     sae = sae.to_inference()
@@ -82,24 +112,45 @@ def _config_out(sae: SparseDict) -> dict[str, Any]:
     return content | {"metadata": {**cfg.metadata, "reprise": ours}}
 
 
-def load(folder: str | Path, device: str | torch.device = "cpu") -> SparseDict:
-    """Read a dictionary that `save`, SAELens or its trainers wrote (architectures standard, jumprelu, topk, batchtopk,
-    matryoshka_batchtopk and the transcoders).
+def load(folder: str | Path, *, device: str | torch.device = "cpu") -> SparseDict:
+    """Read a dictionary that `save`, SAELens or its trainers wrote.
 
-    Raises:
-        FileNotFoundError: a file is missing.
-        ValueError: an unknown architecture, a tensor that is missing, unknown, not finite or of another shape than the
-            configuration says, a negative threshold, a damaged file; the file and key are named.
+    Architectures: standard, jumprelu, topk, batchtopk, matryoshka_batchtopk and the transcoders; of files before
+    SAELens 6 also standard ones whose `activation_fn_str` is "topk".
+
+    Parameters
+    ----------
+    folder : path
+        With `cfg.json` and `sae_weights.safetensors`.
+    device : str or torch.device
+        Where the weights go.
+
+    Returns
+    -------
+    SparseDict
+        In the files' type.
+
+    Raises
+    ------
+    FileNotFoundError
+        A file is missing.
+    ValueError
+        An architecture, activation, key or tensor that isn't known here (it might change the codes), a tensor that is
+        missing, not finite or of another shape than the configuration says, a negative threshold, a damaged file; the
+        file and key are named.
     """
     folder = Path(folder)
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder / name} is missing; a dictionary is a folder with {CONFIG} and {WEIGHTS}")
     content = read_json(folder / CONFIG)
+    check_keys(content, READ | NOTES, folder / CONFIG)
     tensors, _ = read_tensors(folder / WEIGHTS)
     cfg = _config_in(content, folder / CONFIG)
     if "topk_threshold" in tensors:
         tensors["threshold"] = tensors.pop("topk_threshold").double()
+    if bool((tensors.get("scaling_factor", torch.zeros(1)) == 1).all()):
+        del tensors["scaling_factor"]  # SAELens wrote it for a while without using it
     sae = filled(cfg, tensors, folder / WEIGHTS)
     if content.get("rescale_acts_by_decoder_norm"):
         norms = sae.W_dec.data.norm(dim=1).clamp_min(1e-12)
@@ -107,6 +158,12 @@ def load(folder: str | Path, device: str | torch.device = "cpu") -> SparseDict:
         sae.W_enc.data *= norms
         sae.b_enc.data *= norms
     return sae.to(device)
+
+
+def check_keys(content: Mapping[str, Any], known: frozenset[str], path: Path) -> None:
+    """Refuse a configuration with keys that nothing here reads: they may change what the dictionary computes."""
+    if unknown := sorted(content.keys() - known):
+        raise ValueError(f"{path}: {', '.join(unknown)} not understood, so its codes might come out otherwise")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -124,6 +181,10 @@ def _config_in(content: Mapping[str, Any], path: Path) -> SAEConfig:
     if missing := [key for key in ("architecture", "d_in", "d_sae") if key not in content]:
         raise ValueError(f"{path}: {', '.join(missing)} missing; it has {', '.join(content)}")
     name = check_choice(f"architecture in {path}", content["architecture"], [*AUTOENCODERS, *TRANSCODERS])
+    if content.get("finetuning_scaling_factor"):
+        raise ValueError(f"{path}: finetuning_scaling_factor={content['finetuning_scaling_factor']!r}; known: False")
+    if content.get("rescale_acts_by_decoder_norm") and not name.endswith("topk"):
+        raise ValueError(f"{path}: rescale_acts_by_decoder_norm=True is known for topk, not for {name!r}")
     metadata = dict(content.get("metadata") or {})
     ours = metadata.pop("reprise", {})
     fields: dict[str, Any] = {key: ours[key] for key in (*OURS, "widths") if key in ours}
@@ -135,6 +196,7 @@ def _config_in(content: Mapping[str, Any], path: Path) -> SAEConfig:
         fields["apply_b_dec_to_input"] = bool(content.get("apply_b_dec_to_input", True))
     if name in ("topk", "batchtopk", "matryoshka_batchtopk"):
         fields["k"] = content.get("k", 100)
+    fields |= _old_activation(content, name, path)
     if "matryoshka_widths" in content:
         fields["widths"] = content["matryoshka_widths"]
     if content.get("reshape_activations", "none") != "none":
@@ -146,29 +208,44 @@ def _config_in(content: Mapping[str, Any], path: Path) -> SAEConfig:
         raise ValueError(f"{path}: {error}") from error
 
 
+def _old_activation(content: Mapping[str, Any], name: str, path: Path) -> dict[str, Any]:
+    """What `activation_fn_str` of files before SAELens 6 says: they had "topk" as an activation of "standard" ones."""
+    given = content.get("activation_fn_str", content.get("activation_fn", "relu"))
+    options = dict(content.get("activation_fn_kwargs") or {})
+    k = options.pop("k", None)
+    check_choice(f"activation_fn_str in {path}", given, ("relu", "topk") if name in ("standard", "topk") else ("relu",))
+    if options:
+        raise ValueError(f"{path}: activation_fn_kwargs has {', '.join(options)}, not understood; known: k")
+    if k is None and given == "topk" and name == "standard":
+        raise ValueError(f"{path}: activation_fn_str='topk' needs k in activation_fn_kwargs")
+    if given == "topk" or (k is not None and name == "topk"):
+        return {"architecture": "topk", "k": content.get("k", 100) if k is None else k}
+    return {}
+
+
 def filled(cfg: SAEConfig, tensors: dict[str, Tensor], path: Path) -> SparseDict:
-    """A dictionary with these tensors, each checked against the configuration."""
-    sae = SparseDict(cfg, torch.Generator())
-    state = sae.state_dict()
-    if cfg.architecture in BATCH_FAMILY and "threshold" not in tensors:
-        tensors["threshold"] = state["threshold"]
-    if missing := sorted(state.keys() - tensors.keys()):
+    """A dictionary with these tensors, each checked against the configuration; what isn't learned may be missing."""
+    sae = SparseDict(cfg, generator=torch.Generator())
+    learned = dict(sae.named_parameters())
+    tensors = {**dict(sae.named_buffers()), **tensors}
+    expected = sae.state_dict()
+    if missing := sorted(expected.keys() - tensors.keys()):
         raise ValueError(f"{path}: {', '.join(missing)} missing for architecture={cfg.architecture!r}")
-    if unknown := sorted(tensors.keys() - state.keys()):
+    if unknown := sorted(tensors.keys() - expected.keys()):
         raise ValueError(f"{path}: unexpected {', '.join(unknown)} for architecture={cfg.architecture!r}")
-    for name in state:
+    for name, ours in expected.items():
         value = tensors[name]
-        if value.shape != state[name].shape:
-            wanted, sizes = tuple(state[name].shape), f"d_in={cfg.d_in}, d_sae={cfg.d_sae}, d_out={cfg.width_out}"
+        if value.shape != ours.shape:
+            wanted, sizes = tuple(ours.shape), f"d_in={cfg.d_in}, d_sae={cfg.d_sae}, d_out={cfg.width_out}"
             raise ValueError(f"{path}: {name} has shape {tuple(value.shape)}; {sizes} ask for {wanted}")
         if not value.is_floating_point():
             raise ValueError(f"{path}: {name} has type {value.dtype}; expected floating point")
-        if name != "threshold" or cfg.architecture == "jumprelu":
+        if name in learned:
             check_finite(f"{name} in {path}", value)
         if name == "threshold" and bool((value < 0).any()):
             raise ValueError(f"{path}: threshold has negative values (lowest {float(value.min()):.3g})")
     sae = sae.to(tensors["W_dec"].dtype)
-    if cfg.architecture in BATCH_FAMILY:
-        sae.threshold = sae.threshold.double()
+    for name, value in sae.named_buffers():  # thresholds that are no parameter stay in double precision
+        setattr(sae, name, value.double())
     sae.load_state_dict(tensors)
     return sae

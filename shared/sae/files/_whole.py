@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 
@@ -29,25 +26,6 @@ def whole(path: Path) -> Iterator[Path]:
         os.replace(name, path)
     finally:
         Path(name).unlink(missing_ok=True)
-
-
-def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str, Any]) -> None:
-    """Tensors and JSON notes in one safetensors file."""
-    with whole(path) as part:
-        flat = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-        save_file(flat, part, metadata={"notes": json.dumps(notes)})
-
-
-def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What `write_checkpoint` wrote.
-
-    Raises:
-        ValueError: a damaged file, or one that is no checkpoint.
-    """
-    tensors, notes = read_tensors(path)
-    if "notes" not in notes:
-        raise ValueError(f"{path} holds tensors but no notes: it is no checkpoint of fit")
-    return tensors, json.loads(notes["notes"])
 
 
 def read_tensors(path: Path, device: str = "cpu") -> tuple[dict[str, Tensor], dict[str, str]]:

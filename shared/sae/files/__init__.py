@@ -1,0 +1,1 @@
+"""Dictionaries on disk: SAELens's directories both ways, other projects' files in."""

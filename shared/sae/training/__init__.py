@@ -1,0 +1,1 @@
+"""Where batches come from, the training loop, and its checkpoints."""
