@@ -1,8 +1,10 @@
-"""For tests and notebooks alike: results go to a temporary folder, never to figures/."""
+"""For tests and notebooks alike: results of tests go to a temporary folder, only a paper's official run to figures/."""
 
 import os
 import shutil
 import tempfile
+
+from tests.timing import CLOCK
 
 _FIGURES = tempfile.mkdtemp(prefix="reprise-figures-")
 os.environ["REPRISE_FIGURES"] = _FIGURES
@@ -13,18 +15,22 @@ for library in ("OMP", "NUMBA"):  # two workers on two cores: threads beyond one
 
 
 def pytest_configure():
-    """nbval compares reports of claims by `same_table`: numbers depend on the processor, within their intervals."""
-    from nbval.plugin import IPyNbCell
+    """nbval executes a paper's notebook once, as its official run, and compares reports by their intervals."""
+    from tests.notebooks import install
 
-    from shared.compendium.report import same_table
+    install()
 
-    exact = IPyNbCell.compare_outputs
 
-    def compare_outputs(self, test, ref, skip_compare=None):
-        tables = all([o.get("name") for o in outputs] == ["stdout"] for outputs in (test, ref))
-        return (tables and same_table(test[0]["text"], ref[0]["text"])) or exact(self, test, ref, skip_compare)
+def pytest_runtest_logreport(report):
+    """Keep the time of every phase of every test; with `-n` the controller hears of all."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        CLOCK.add(report.nodeid, report.duration)
 
-    IPyNbCell.compare_outputs = compare_outputs
+
+def pytest_terminal_summary(terminalreporter, config):
+    """End with where the time went."""
+    for line in CLOCK.lines(workers=getattr(config.option, "numprocesses", None) or 1):
+        terminalreporter.write_line(line)
 
 
 def pytest_unconfigure():

@@ -172,8 +172,9 @@ class Paper:
         main = "/" not in self.notebook
         due = self.card.claims if main else self._claims
         measurements = [self._claims.get(id) or self._not_made(id) for id in due]
-        self._write(measurements)
-        print(report(list(self._gates.values()), measurements))
+        text = report(list(self._gates.values()), measurements)
+        self._write(measurements, text)
+        print(text)
         void = [m.card.id for m in measurements if m.verdict == VOID]
         if void and not self.dry_run:
             raise ClaimError(f"{', '.join(void)}: the null satisfies the check, so the claim shows nothing")
@@ -187,7 +188,7 @@ class Paper:
             return Measurement(card, (), no_test=f"gate {', '.join(closed)} did not pass")
         raise ClaimError(f"claim {id!r} of papers/{self.card.slug}/card.yml was not made in this run")
 
-    def _write(self, measurements: Sequence[Measurement]) -> None:
+    def _write(self, measurements: Sequence[Measurement], text: str) -> None:
         results = {
             "slug": self.card.slug,
             "notebook": self.notebook,
@@ -202,6 +203,7 @@ class Paper:
             "git": git_state(),
             "figures": self._figures,
             "gates": [gate.as_json() for gate in self._gates.values()],
+            "report": text,
             "claims": [{**m.as_json(), "printed": printed(m)} for m in measurements],
         }
         with atomic_path(self.folder / "results.json") as path:

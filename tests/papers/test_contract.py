@@ -7,7 +7,15 @@ from shared.compendium.contract import problems
 
 # Landed before notebooks had to be read in twenty minutes and claims were counted; this set only shrinks.
 LONG = {
-    *("attnlrp", "cav_unifying", "clip_sae_steering", "concept_disentanglement", "cov_uncertainty", "diffnaps", "dtsne"),
+    *(
+        "attnlrp",
+        "cav_unifying",
+        "clip_sae_steering",
+        "concept_disentanglement",
+        "cov_uncertainty",
+        "diffnaps",
+        "dtsne",
+    ),
     *("dualxda", "feddc", "fedentopt", "insight", "jedi_confetti", "lrp_vs_alti", "mercat", "pci", "premise"),
     *("premise_tokens", "rclarc", "spotlight", "var"),
 }

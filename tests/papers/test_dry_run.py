@@ -8,13 +8,13 @@ import json
 from pathlib import Path
 from types import ModuleType
 
-import papermill
 import pytest
 import yaml
 
 from shared.compendium import known_papers
 from shared.compendium.parameters import notebook_parameters
 from shared.compendium.paths import PAPERS
+from tests.papers.dry import run_forked
 
 STAND_INS = Path(__file__).parent / "stand_ins"
 
@@ -27,31 +27,20 @@ def stand_in(slug: str) -> ModuleType:
 
 
 @pytest.mark.parametrize("slug", known_papers())
-def test_runs_at_paper_scale(slug, tmp_path, monkeypatch):
+def test_runs_at_paper_scale(slug, tmp_path):
     assert (STAND_INS / f"{slug}.py").is_file(), f"tests/papers/stand_ins/{slug}.py is missing: build(hub), PARAMETERS"
     tiny = stand_in(slug)
     named = yaml.safe_load((PAPERS / slug / "paper.yml").read_text(encoding="utf-8"))
     assert not {"scale", "seed", "device"} & tiny.PARAMETERS.keys(), "PARAMETERS only shrink loops"
     assert tiny.PARAMETERS.keys() <= notebook_parameters(slug).keys()
     hub, figures = tmp_path / "hub", tmp_path / "figures"
-    run = figures / slug / "paper"
     hub.mkdir()
     tiny.build(hub)
-    for name, value in {"HUB": hub, "FIGURES": figures, "RUN": run, "DRY_RUN": 1}.items():
-        monkeypatch.setenv(f"REPRISE_{name}", str(value))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    environment = {"REPRISE_HUB": str(hub), "REPRISE_RUN": str(figures), "REPRISE_DRY_RUN": "1", "HF_HUB_OFFLINE": "1"}
 
-    papermill.execute_notebook(
-        PAPERS / slug / f"{slug}.ipynb",
-        tmp_path / "out.ipynb",
-        {**named, **tiny.PARAMETERS},
-        kernel_name="python3",
-        language="python",
-        cwd=PAPERS / slug,
-        progress_bar=False,
-    )
+    run_forked(PAPERS / slug / f"{slug}.ipynb", {**named, **tiny.PARAMETERS}, environment)
 
-    results = json.loads((run / "results.json").read_text(encoding="utf-8"))
+    results = json.loads((figures / "results.json").read_text(encoding="utf-8"))
     assert results["dry_run"]
     assert results["parameters"]["scale"] == "paper"
     assert results["figures"], "no figure was drawn"
