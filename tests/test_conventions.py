@@ -16,7 +16,6 @@ PENDING = {  # rooms still to be brought in line; this set only shrinks
     "generative",
     "influence",
     "lrp",
-    "metrics",
     "patterns",
     "plots",
     "probes",

@@ -3,7 +3,7 @@
 from shared.embeddings._affinities import affinities, bandwidths, density_scale, neighbour_affinities
 from shared.embeddings._confetti import confetti, label_distances
 from shared.embeddings._descent import Schedule, descend
-from shared.embeddings._draw import draw_map, draw_sphere, palette
+from shared.embeddings._draw import draw_map, draw_sphere
 from shared.embeddings._estimators import DTSNE, JEDI, SparseKL, classical_scaling, prior_affinities
 from shared.embeddings._mercat import Mercat, angle_cosines, angle_loss, denoise, directions, patch
 from shared.embeddings._metrics import (
@@ -17,7 +17,6 @@ from shared.embeddings._metrics import (
     nearest,
     nos_area,
     nos_curve,
-    pearson,
     radii,
     radius_corr,
     rms_radii,
@@ -76,9 +75,7 @@ __all__ = [
     "nos_area",
     "nos_curve",
     "pair_kernel",
-    "palette",
     "patch",
-    "pearson",
     "prior_affinities",
     "project",
     "radii",

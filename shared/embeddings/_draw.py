@@ -11,15 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Circle
 
 from shared._checks import check_array, check_shape
+from shared.plots import palette
 
-_MORE = ("#000000", "#8C6D00", "#4B7F52", "#A0522D", "#88CCEE", "#AA4499", "#DDCC77", "#332288")
 _HALO = [effects.withStroke(linewidth=2.2, foreground="white")]
-
-
-def palette(count: int) -> list[str]:
-    """`count` colours: the style's own first, then darker ones for up to sixteen groups, then from the start again."""
-    colors = [*mpl.rcParams["axes.prop_cycle"].by_key()["color"], *_MORE]
-    return [colors[i % len(colors)] for i in range(count)]
 
 
 def draw_map(

@@ -11,9 +11,10 @@ import numpy as np
 from scipy.spatial.distance import pdist, squareform
 from scipy.stats import rankdata
 
-from shared._checks import check_array, check_choice, check_finite
+from shared._checks import check_array, check_choice
 from shared.embeddings._sphere import check_unit
 from shared.embeddings._validation import as_data, as_distances, check_neighbours
+from shared.stats import pearson
 
 GEOMETRIES = ("euclidean", "sphere")
 
@@ -33,18 +34,8 @@ def _pair(D: np.ndarray, E: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return D, as_distances("E", E, n=len(D))
 
 
-def pearson(a: np.ndarray, b: np.ndarray) -> float:
-    """Pearson correlation of two arrays' entries; NaN if one is constant."""
-    a, b = np.asarray(a), np.asarray(b)
-    check_finite("a", a)
-    check_array("b", b, a.shape)
-    return _pearson(a, b)
-
-
 def _pearson(a: np.ndarray, b: np.ndarray) -> float:
-    a, b = np.ravel(a) - np.mean(a), np.ravel(b) - np.mean(b)
-    size = np.linalg.norm(a) * np.linalg.norm(b)
-    return float(a @ b / size) if size > 0 else float("nan")
+    return float(pearson(np.ravel(a), np.ravel(b)))
 
 
 def nearest(D: np.ndarray, k: int) -> np.ndarray:

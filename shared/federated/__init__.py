@@ -18,7 +18,6 @@ from shared.federated._robust import (
     GeometricMedian,
     RadonPoint,
     TrimmedMean,
-    geometric_median,
     iterated_radon_point,
     radon_point,
 )
@@ -82,7 +81,6 @@ __all__ = [
     "evaluate_states",
     "flatten",
     "gather",
-    "geometric_median",
     "iterated_radon_point",
     "label_counts",
     "label_entropy",

@@ -9,6 +9,7 @@ from torch import Tensor
 from shared._checks import check_array, check_finite, check_range
 from shared.federated._aggregate import FedAvg, State, reduce_states
 from shared.federated._state import Params, Updates, flatten, unflatten
+from shared.stats import geometric_median
 
 
 class CoordinateMedian(FedAvg):
@@ -66,38 +67,12 @@ class GeometricMedian(FedAvg):
             raise ValueError("updates is empty; at least one client must have answered")
         center = geometric_median(
             flatten(updates.params),
-            self.weights(updates),
-            iterations=self.iterations,
+            weights=self.weights(updates),
             nu=self.nu,
-            tolerance=self.tolerance,
+            rtol=self.tolerance,
+            max_iter=self.iterations,
         )
         return unflatten(center, reduce_states(updates.params, lambda v: v[0])), state
-
-
-def geometric_median(
-    points: Tensor,
-    weights: Tensor | None = None,
-    *,
-    iterations: int = 100,
-    nu: float = 1e-6,
-    tolerance: float = 1e-9,
-) -> Tensor:
-    """The weighted geometric median (D,) of points (n, D); see `GeometricMedian`."""
-    check_array("points", points, ("n", "D"))
-    if weights is not None:
-        check_array("weights", weights, (len(points),))
-    shares = torch.full((len(points),), 1 / len(points), dtype=points.dtype) if weights is None else weights.to(points)
-    shares = shares / shares.sum()
-    center = shares @ points
-    spread = (points - center).norm(dim=1).max().item()
-    for _ in range(iterations):
-        pull = shares / (points - center).norm(dim=1).clamp_min(nu)
-        moved = (pull / pull.sum()) @ points
-        step = (moved - center).norm().item()
-        center = moved
-        if step <= tolerance * spread:
-            break
-    return center
 
 
 class RadonPoint(FedAvg):

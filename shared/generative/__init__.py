@@ -1,6 +1,6 @@
 """Sampling from text-to-image diffusion with interventions, judges of what a sample shows, insertion curves (PCI)."""
 
-from shared.generative._curve import CISResult, bootstrap_mean, cis_curve, lock_in, wilson
+from shared.generative._curve import CISResult, cis_curve, lock_in
 from shared.generative._judges import ClipJudge, FactorJudge, ImageJudge, VQAJudge
 from shared.generative._sampler import SCHEDULERS, Sampler, State, Trajectory
 
@@ -14,8 +14,6 @@ __all__ = [
     "State",
     "Trajectory",
     "VQAJudge",
-    "bootstrap_mean",
     "cis_curve",
     "lock_in",
-    "wilson",
 ]

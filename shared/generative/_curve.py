@@ -41,14 +41,6 @@ class CISResult:
         """CIS (points,): the share of seeds that show the concept."""
         return self.success.mean(0)
 
-    def wilson(self, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-        """Wilson's interval at each point, (points,) each."""
-        return wilson(self.success.sum(0), len(self.success), level)
-
-    def bootstrap(self, rng: np.random.Generator, n: int = 1000, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-        """Interval of the mean at each point, over seeds drawn with replacement: a seed's points go together."""
-        return bootstrap_mean(self.success, rng, n, level)
-
     @property
     def floor(self) -> float:
         """CIS when never switched; NaN if that point was not asked for."""
@@ -157,33 +149,6 @@ def lock_in(sampler: Sampler, run: Trajectory, judge: ImageJudge, question: Any)
     final = _answers(judge, sampler.decode(run.latents), question)
     same = (said == final).flip(0).long().cumprod(0).sum(0)  # predictions at the end that agree
     return (1 - same / sampler.steps).numpy()
-
-
-def wilson(successes: Any, n: int, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-    """Wilson's interval of a share, of `successes` (…) among `n`."""
-    from scipy.stats import norm
-
-    check_range("n", n, 1)
-    check_range("level", level, 0, 1)
-    k = np.asarray(successes, dtype=float)
-    check_range("successes", float(k.min()), 0)
-    check_range("successes", float(k.max()), None, n)
-    z, p = norm.ppf((1 + level) / 2), k / n
-    middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-    return np.clip(middle - half, 0, 1), np.clip(middle + half, 0, 1)
-
-
-def bootstrap_mean(
-    runs: np.ndarray, rng: np.random.Generator, n: int = 1000, level: float = 0.95
-) -> tuple[np.ndarray, np.ndarray]:
-    """Interval of the mean over rows of (runs, …), by drawing rows with replacement `n` times."""
-    runs = np.asarray(runs, dtype=float)
-    check_range("len(runs)", len(runs), 2)
-    counts = rng.multinomial(len(runs), np.full(len(runs), 1 / len(runs)), size=n)
-    means = np.tensordot(counts / len(runs), runs, 1)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    return low, high
 
 
 def crossing(x: np.ndarray, y: np.ndarray, level: float) -> float:

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from scipy import stats
 from torch import Tensor
 
 from shared._checks import check_choice, check_finite, check_range, check_shape
+from shared.stats import average_precision, rank_correlation
 
 
 @dataclass(frozen=True)
@@ -53,19 +53,9 @@ def shortcut_detection(tau: Tensor, marked: Tensor, keep: Tensor | None = None) 
     if keep is not None:
         check_shape("keep", keep, (len(tau),))
         tau = tau[keep]
-    return _score(average_precision(tau, marked), float(marked.double().mean()))
-
-
-def average_precision(scores: Tensor, positive: Tensor) -> Tensor:
-    """Average precision of each row of scores (T, N) for positives (N,) bool; tied scores count as one threshold."""
-    ordered, order = scores.sort(1, descending=True)
-    hits = positive[order].double()
-    count = torch.arange(1, scores.shape[1] + 1, device=scores.device)
-    ends = torch.ones_like(hits, dtype=torch.bool)
-    ends[:, :-1] = ordered[:, 1:] != ordered[:, :-1]
-    position = torch.where(ends, count, scores.shape[1]).flip(1).cummin(1).values.flip(1)  # last of each tie
-    precision = hits.cumsum(1).gather(1, position - 1) / position
-    return (hits * precision).sum(1) / positive.sum()
+    columns = marked[:, None].expand(-1, len(tau))
+    found = average_precision(tau.T, columns) if len(tau) else torch.zeros(0, dtype=torch.float64)
+    return _score(found, float(marked.double().mean()))
 
 
 def mislabelling_detection(self_influence: Tensor, flipped: Tensor) -> Score:
@@ -96,7 +86,7 @@ def lds(tau: Tensor, subsets: Tensor, outputs: Tensor, correlation: str = "spear
     check_shape("outputs", outputs, (len(subsets), len(tau)))
     check_finite("outputs", outputs)
     predicted = tau.double() @ subsets.double().T
-    return _score(rank_correlation(predicted, outputs.T.double(), correlation), 0.0)
+    return _score(rank_correlation(predicted, outputs.T.double(), kind=correlation), 0.0)
 
 
 def model_randomisation(tau: Tensor, tau_random: Tensor, correlation: str = "spearman") -> Score:
@@ -104,18 +94,7 @@ def model_randomisation(tau: Tensor, tau_random: Tensor, correlation: str = "spe
     _check_tau(tau)
     check_shape("tau_random", tau_random, tuple(tau.shape))
     check_choice("correlation", correlation, ("spearman", "kendall"))
-    return _score(rank_correlation(tau.double(), tau_random.double(), correlation), 0.0)
-
-
-def rank_correlation(a: Tensor, b: Tensor, kind: str = "spearman") -> Tensor:
-    """Row by row for a, b (T, n); ties get their mean rank; NaN for a constant row."""
-    if kind == "kendall":
-        signs = [torch.sign(t[:, :, None] - t[:, None, :]) for t in (a, b)]
-        norms = [s.square().sum((1, 2)) for s in signs]
-        return (signs[0] * signs[1]).sum((1, 2)) / (norms[0] * norms[1]).sqrt()
-    ranks = [torch.from_numpy(stats.rankdata(t.cpu().numpy(), axis=1)) for t in (a, b)]
-    x, y = (r - r.mean(1, keepdim=True) for r in ranks)
-    return ((x * y).sum(1) / (x.square().sum(1) * y.square().sum(1)).sqrt()).to(a.device)
+    return _score(rank_correlation(tau.double(), tau_random.double(), kind=correlation), 0.0)
 
 
 def topk_cardinality(tau: Tensor, k: int = 1) -> Score:

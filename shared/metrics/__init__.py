@@ -1,4 +1,12 @@
-"""Scores for explanations: faithfulness (perturbation curves), localisation (against a known truth), sanity checks."""
+"""Scores for explanations: faithfulness (perturbation curves), localisation (against a known truth), sanity checks.
+
+>>> import torch
+>>> from shared.metrics import area_between, perturbation_curves
+>>> weights, x = torch.tensor([3.0, -1.0, 2.0]), torch.ones(1, 3)
+>>> lerf, morf = perturbation_curves(lambda z: z @ weights, x, relevance=x * weights, fractions=3)
+>>> area_between(lerf, morf, fractions=3)
+tensor([2.6667])
+"""
 
 from shared.metrics._faithfulness import ORDERS, area_between, curve_area, perturbation_curve, perturbation_curves
 from shared.metrics._grid import cell_energy, grid_pointing_game
@@ -16,7 +24,6 @@ from shared.metrics._randomisation import (
     parameter_randomisation,
     random_logit,
     randomised_models,
-    rank_correlation,
 )
 from shared.metrics._segmentation import class_iou, miou
 
@@ -38,7 +45,6 @@ __all__ = [
     "positive_share",
     "random_logit",
     "randomised_models",
-    "rank_correlation",
     "reciprocal_rank",
     "relevance_mass",
     "top_k_hit",

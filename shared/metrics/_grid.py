@@ -14,21 +14,34 @@ from shared._checks import check_finite, check_range
 
 
 def grid_pointing_game(
-    attribution: Tensor, cell: int | Tensor, columns: int = 2, rows: int = 2, *, empty: float | None = None
+    attribution: Tensor, cell: int | Tensor, *, columns: int = 2, rows: int = 2, empty: float | None = None
 ) -> Tensor:
-    """Share of the positive attribution inside the target's cell, `(B,)` in [0, 1], float64; higher is better.
+    """Share of the positive attribution inside the target's cell.
 
     Parameters
     ----------
-    attribution : signed, (B, H, W) or (B, C, H, W); of channels the positive parts are added. H and W must be multiples
-        of `rows` and `columns`.
-    cell : number of the target's cell, from 0 at the upper left, counted along rows (as `vision.image_grid` does):
-        an int or a LongTensor (B,).
-    empty : score of a map without positive attribution; default chance, 1 / (rows · columns).
+    attribution : (B, H, W) or (B, C, H, W)
+        Signed; of channels the positive parts are added. H and W are multiples of `rows` and `columns`.
+    cell : int or LongTensor (B,)
+        The target's cell, from 0 at the upper left along rows, as `shared.vision.image_grid` places images.
+    columns, rows : int
+        Cells across and down.
+    empty : float, optional
+        Score of a map without positive attribution; by default chance, 1 / (rows · columns).
+
+    Returns
+    -------
+    (B,) float64
+        From 0 to 1, higher is better.
+
+    Raises
+    ------
+    ValueError
+        For other shapes, NaN or infinity, cells out of range.
     """
     check_range("columns", columns, 1)
     check_range("rows", rows, 1)
-    energy = cell_energy(attribution, columns, rows)
+    energy = cell_energy(attribution, columns=columns, rows=rows)
     index = torch.as_tensor(cell, device=energy.device)
     if index.is_floating_point() or index.dtype == torch.bool or index.ndim > 1:
         raise ValueError(f"cell must be an int or a LongTensor (B,); got {index.dtype} of shape {tuple(index.shape)}")
@@ -42,8 +55,28 @@ def grid_pointing_game(
     return torch.where(total > 0, inside / torch.where(total > 0, total, 1.0), fallback)
 
 
-def cell_energy(attribution: Tensor, columns: int = 2, rows: int = 2) -> Tensor:
-    """Sum of the positive attribution in each cell, `(B, rows · columns)`, float64; arguments as above."""
+def cell_energy(attribution: Tensor, *, columns: int = 2, rows: int = 2) -> Tensor:
+    """Sum of the positive attribution in each cell.
+
+    Parameters
+    ----------
+    attribution : (B, H, W) or (B, C, H, W)
+        Signed; of channels the positive parts are added. H and W are multiples of `rows` and `columns`.
+    columns, rows : int
+        Cells across and down.
+
+    Returns
+    -------
+    (B, rows · columns) float64
+        Cells from the upper left along rows.
+
+    Raises
+    ------
+    ValueError
+        For other shapes, NaN or infinity.
+    """
+    check_range("columns", columns, 1)
+    check_range("rows", rows, 1)
     if attribution.ndim not in (3, 4):
         raise ValueError(f"attribution has shape {tuple(attribution.shape)}; expected (B, H, W) or (B, C, H, W)")
     check_finite("attribution", attribution)

@@ -9,43 +9,147 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from shared._checks import check_finite, check_range, check_shape
+from shared import stats
+from shared._checks import check_array, check_range
 
 
-def top_k_hit(relevance: Tensor, truth: Tensor, k: int = 1, among: Tensor | None = None) -> Tensor:
-    """1 where one of the k most relevant features is a true one, else 0 (pointing game); ties go to the first."""
+def top_k_hit(relevance: Tensor, truth: Tensor, *, k: int = 1, among: Tensor | None = None) -> Tensor:
+    """1 where one of the k most relevant features is a true one, else 0 (pointing game).
+
+    Parameters
+    ----------
+    relevance : (B, F) float
+        Signed; of equal ones the first counts as more relevant.
+    truth : (B, F) bool
+        The features that decide; at least one per row.
+    k : int
+        From 1 to F.
+    among : (B, F) bool, optional
+        Features that are ranked; all by default.
+
+    Returns
+    -------
+    (B,) float64
+        Higher is better.
+
+    Raises
+    ------
+    ValueError
+        For shapes that differ, NaN or infinity, rows without a true feature, k out of range.
+    """
     relevance, truth = _prepare(relevance, truth, among)
     check_range("k", k, 1, relevance.shape[1])
     best = relevance.argsort(dim=1, descending=True, stable=True)[:, :k]
     return truth.gather(1, best).any(1).double()
 
 
-def reciprocal_rank(relevance: Tensor, truth: Tensor, among: Tensor | None = None) -> Tensor:
-    """1 / rank of the most relevant true feature; features of equal relevance share their mean rank."""
+def reciprocal_rank(relevance: Tensor, truth: Tensor, *, among: Tensor | None = None) -> Tensor:
+    """1 / rank of the most relevant true feature; features of equal relevance share their mean rank.
+
+    Parameters
+    ----------
+    relevance : (B, F) float
+        Signed.
+    truth : (B, F) bool
+        The features that decide; at least one per row.
+    among : (B, F) bool, optional
+        Features that are ranked; all by default.
+
+    Returns
+    -------
+    (B,) float64
+        Higher is better, 1 the best.
+
+    Raises
+    ------
+    ValueError
+        For shapes that differ, NaN or infinity, rows without a true feature.
+    """
     relevance, truth = _prepare(relevance, truth, among)
     best = relevance.masked_fill(~truth, -torch.inf).amax(1, keepdim=True)
-    above, equal = (relevance > best).sum(1), (relevance == best).sum(1)
+    above = (relevance > best).sum(1)
+    equal = (relevance == best).sum(1)
     return 1 / (above + (equal + 1).double() / 2)
 
 
-def average_precision(relevance: Tensor, truth: Tensor, among: Tensor | None = None) -> Tensor:
-    """Mean over true features of the share of true ones among those ranked as high or higher (`among` left out)."""
-    relevance, truth = _prepare(relevance, truth, among)
-    as_high = relevance[:, None, :] >= relevance[:, :, None]  # (B, F, F): is column at least as relevant as row?
-    precision = (as_high & truth[:, None, :]).sum(2).double() / as_high.sum(2)
-    return (precision * truth).sum(1) / truth.sum(1)
+def average_precision(relevance: Tensor, truth: Tensor, *, among: Tensor | None = None) -> Tensor:
+    """Mean over true features of the share of true ones among those ranked as high or higher.
+
+    It is `shared.stats.average_precision` row by row, with `among`.
+
+    Parameters
+    ----------
+    relevance : (B, F) float
+        Signed.
+    truth : (B, F) bool
+        The features that decide; at least one per row.
+    among : (B, F) bool, optional
+        Features that are ranked; all by default.
+
+    Returns
+    -------
+    (B,) float64
+        Higher is better; the share of true features on average if relevance is random.
+
+    Raises
+    ------
+    ValueError
+        For shapes that differ, NaN or infinity, rows without a true feature.
+    """
+    ranked, truth = _prepare(relevance, truth, among)
+    out = ranked == -torch.inf  # below all that is ranked, so that no precision counts it
+    return stats.average_precision(ranked.masked_fill(out, relevance.min().item() - 1).T, truth.T)
 
 
-def positive_share(relevance: Tensor, truth: Tensor, among: Tensor | None = None) -> Tensor:
-    """Share of the true features whose relevance is positive."""
+def positive_share(relevance: Tensor, truth: Tensor, *, among: Tensor | None = None) -> Tensor:
+    """Share of the true features whose relevance is positive.
+
+    Parameters
+    ----------
+    relevance : (B, F) float
+        Signed.
+    truth : (B, F) bool
+        The features that decide; at least one per row.
+    among : (B, F) bool, optional
+        Features that count; all by default.
+
+    Returns
+    -------
+    (B,) float64
+        Higher is better.
+
+    Raises
+    ------
+    ValueError
+        For shapes that differ, NaN or infinity, rows without a true feature.
+    """
     relevance, truth = _prepare(relevance, truth, among)
     return ((relevance > 0) & truth).sum(1).double() / truth.sum(1)
 
 
-def relevance_mass(relevance: Tensor, truth: Tensor, among: Tensor | None = None) -> Tensor:
-    """Share of the positive relevance that falls on true features (relevance mass accuracy); 0 if none is positive.
+def relevance_mass(relevance: Tensor, truth: Tensor, *, among: Tensor | None = None) -> Tensor:
+    """Share of the positive relevance that falls on true features; 0 if none is positive.
 
-    Arras et al. 2022, "CLEVR-XAI" (Information Fusion 81).
+    Relevance mass accuracy of Arras et al. 2022, "CLEVR-XAI" (Information Fusion 81).
+
+    Parameters
+    ----------
+    relevance : (B, F) float
+        Signed.
+    truth : (B, F) bool
+        The features that decide; at least one per row.
+    among : (B, F) bool, optional
+        Features that count; all by default.
+
+    Returns
+    -------
+    (B,) float64
+        Higher is better.
+
+    Raises
+    ------
+    ValueError
+        For shapes that differ, NaN or infinity, rows without a true feature.
     """
     relevance, truth = _prepare(relevance, truth, among)
     positive = relevance.clamp(min=0).nan_to_num(neginf=0.0)
@@ -54,9 +158,31 @@ def relevance_mass(relevance: Tensor, truth: Tensor, among: Tensor | None = None
 
 
 def intersection_over_union(
-    relevance: Tensor, truth: Tensor, threshold: float = 0.5, among: Tensor | None = None
+    relevance: Tensor, truth: Tensor, *, threshold: float = 0.5, among: Tensor | None = None
 ) -> Tensor:
-    """IoU of the truth with the features whose relevance exceeds `threshold` times the row's largest (if positive)."""
+    """IoU of the truth with the features whose relevance exceeds a share of the row's largest, if that is positive.
+
+    Parameters
+    ----------
+    relevance : (B, F) float
+        Signed.
+    truth : (B, F) bool
+        The features that decide; at least one per row.
+    threshold : float
+        The share of the largest, from 0 to 1.
+    among : (B, F) bool, optional
+        Features that count; all by default.
+
+    Returns
+    -------
+    (B,) float64
+        Higher is better.
+
+    Raises
+    ------
+    ValueError
+        For shapes that differ, NaN or infinity, rows without a true feature, a threshold out of range.
+    """
     check_range("threshold", threshold, 0, 1)
     relevance, truth = _prepare(relevance, truth, among)
     largest = relevance.amax(1, keepdim=True)
@@ -65,15 +191,16 @@ def intersection_over_union(
 
 
 def _prepare(relevance: Tensor, truth: Tensor, among: Tensor | None) -> tuple[Tensor, Tensor]:
-    check_shape("relevance", relevance, ("B", "F"))
-    check_shape("truth", truth, tuple(relevance.shape))
-    check_finite("relevance", relevance)
-    relevance, truth = relevance.detach().double(), truth.to(relevance.device, torch.bool)
+    check_array("relevance", relevance, ("B", "F"))
+    for name, marks in (("truth", truth), ("among", among)):
+        if marks is not None and marks.shape != relevance.shape:
+            raise ValueError(f"{name} has shape {tuple(marks.shape)} and relevance {tuple(relevance.shape)}")
+    ranked = relevance.detach().double()
+    true = truth.to(ranked.device, torch.bool)
     if among is not None:
-        check_shape("among", among, tuple(relevance.shape))
-        among = among.to(relevance.device, torch.bool)
-        relevance, truth = relevance.masked_fill(~among, -torch.inf), truth & among
-    empty = (~truth.any(1)).nonzero().flatten().tolist()
+        kept = among.to(ranked.device, torch.bool)
+        ranked, true = ranked.masked_fill(~kept, -torch.inf), true & kept
+    empty = (~true.any(1)).nonzero().flatten().tolist()
     if empty:
         raise ValueError(f"truth has no true feature in row {empty[0]} ({len(empty)} such rows); each row needs one")
-    return relevance, truth
+    return ranked, true

@@ -8,8 +8,9 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-TOWARDS = ("#D55E00", "#0072B2")  # label 0, label 1
-_GREY = "#9A9A9A"
+from shared.plots import COLORS, NULL
+
+TOWARDS = (COLORS[1], COLORS[0])  # label 0, label 1
 
 
 def draw_patterns(
@@ -39,7 +40,7 @@ def draw_patterns(
     rows = range(len(texts))
     colors = [TOWARDS[0] if s > base else TOWARDS[1] for s in shares]
     ax.barh(rows, [s - base for s in shares], left=base, color=colors, **{"alpha": 0.85, "height": 0.7, **options})
-    ax.axvline(base, color=_GREY, linestyle="--", linewidth=1.2)
+    ax.axvline(base, color=NULL, linestyle="--", linewidth=1.2)
     for row, (n0, n1) in zip(rows, supports):
         ax.text(1.02, row, f"{n0} : {n1}", transform=ax.get_yaxis_transform(), va="center", fontsize=8.5)
     ax.set_yticks(rows, ["\n".join(textwrap.wrap(t, width)) for t in texts], fontsize=8.5)

@@ -2,7 +2,7 @@
 
 from shared.plots._curves import band, bars, curve
 from shared.plots._images import heatmap, image_grid, overlay
-from shared.plots._style import COLORS, DIVERGING, NULL, SEQUENTIAL, color, figure, label_panels, use_style
+from shared.plots._style import COLORS, DIVERGING, NULL, SEQUENTIAL, color, figure, label_panels, palette, use_style
 from shared.plots._tokens import token_heatmap
 
 use_style()
@@ -21,6 +21,7 @@ __all__ = [
     "image_grid",
     "label_panels",
     "overlay",
+    "palette",
     "token_heatmap",
     "use_style",
 ]

@@ -10,10 +10,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from shared._checks import check_range
+
 WIDTH = 8.0  # inches
 
 # Okabe and Ito's palette, distinguishable with every common colour blindness; the method under study comes first.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195", "#6B6B6B")
+_MORE = ("#000000", "#8C6D00", "#4B7F52", "#A0522D", "#88CCEE", "#AA4499", "#DDCC77", "#332288")  # for many groups
 NULL = "#9A9A9A"  # random baselines, controls, reference lines
 DIVERGING = "RdBu_r"  # signed relevance: red for, blue against, white for none
 SEQUENTIAL = "viridis"  # quantities that start at zero
@@ -64,6 +67,13 @@ def figure(
 def color(index: int) -> str:
     """The palette's colour number `index`, from the start again beyond its end."""
     return COLORS[index % len(COLORS)]
+
+
+def palette(count: int) -> list[str]:
+    """`count` colours: `COLORS`, then darker ones for up to sixteen groups, then from the start again."""
+    check_range("count", count, 1)
+    colors = [*COLORS, *_MORE]
+    return [colors[i % len(colors)] for i in range(count)]
 
 
 def label_panels(axes: Iterable[Axes]) -> None:

@@ -34,7 +34,6 @@ from shared.probes._factor import SharedFactor
 from shared.probes._inputs import DegenerateDirectionError, PoolMismatchError, pool
 from shared.probes._metrics import (
     artifact_relevance,
-    auroc,
     auroc_cosine,
     cosine,
     group_accuracy,
@@ -92,7 +91,6 @@ __all__ = [
     "activations",
     "add",
     "artifact_relevance",
-    "auroc",
     "auroc_cosine",
     "bootstrap_direction",
     "cav_from_population",

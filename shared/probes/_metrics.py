@@ -9,6 +9,7 @@ from torch import Tensor
 
 from shared._checks import check_array, check_choice, check_finite, check_shape
 from shared.probes._inputs import as_rows
+from shared.stats import auroc
 
 
 def cosine(V: Tensor, W: Tensor | None = None) -> Tensor:
@@ -38,34 +39,11 @@ def orthogonality(V: Tensor, denominator: str = "k-1") -> Tensor:
     return 1 - (overlaps.sum(1) - overlaps.diagonal()) / (k if denominator == "k" else k - 1)
 
 
-def auroc(scores: Tensor, Y: Tensor) -> Tensor:
-    """Area under the ROC curve per column, ties counted half: scores and labels (n,) or (n, k) -> () or (k,).
-
-    NaN for a column with one class only.
-    """
-    check_finite("scores", scores)
-    check_finite("Y", Y)
-    if scores.ndim not in (1, 2):
-        raise ValueError(f"scores has shape {tuple(scores.shape)}; expected (n,) or (n, k)")
-    if Y.ndim not in (1, 2):
-        raise ValueError(f"Y has shape {tuple(Y.shape)}; expected that of scores, {tuple(scores.shape)}")
-    flat, labels = scores.double().reshape(len(scores), -1), Y.double().reshape(len(Y), -1)
-    check_shape("Y", labels, tuple(flat.shape))
-    ordered, _ = flat.sort(dim=0)
-    columns = flat.T.contiguous()
-    low = torch.searchsorted(ordered.T.contiguous(), columns)
-    high = torch.searchsorted(ordered.T.contiguous(), columns, right=True)
-    ranks = ((low + high + 1) / 2).T  # mean rank of ties, from one
-    positive = labels.sum(0)
-    negative = len(labels) - positive
-    area = ((ranks * labels).sum(0) - positive * (positive + 1) / 2) / (positive * negative)
-    return area.reshape(scores.shape[1:])
-
-
 def auroc_cosine(V: Tensor, H: Tensor, Y: Tensor) -> Tensor:
     """AUROC (k,) of cos(h, v_c) against label y_c: H (n, d), V (k, d), Y (n, k)."""
     H, V = as_rows("H", H), as_rows("V", V)
     check_shape("V", V, ("k", H.shape[1]))
+    check_array("Y", Y, (len(H), len(V)))
     return auroc(_cosine(H, V), Y)
 
 

@@ -132,14 +132,16 @@ def _midranks(rows: Tensor) -> Tensor:
 
 
 def _correlation(a: Tensor, b: Tensor) -> Tensor:
-    """Centred by the first entry before the mean, so that a constant row is exactly zero: 0 / 0."""
-    units = []
-    for x in (a, b):
-        centred = x - x[..., :1]
-        centred = centred - centred.mean(-1, keepdim=True)
-        centred = centred / centred.abs().amax(-1, keepdim=True)  # squares neither overflow nor vanish
-        units.append(centred / centred.norm(dim=-1, keepdim=True))
-    return (units[0] * units[1]).sum(-1).clamp(-1, 1)
+    first, second = (_centred(x) for x in (a, b))
+    size = first.norm(dim=-1) * second.norm(dim=-1)
+    return (torch.linalg.vecdot(first, second) / size).clamp(-1, 1)
+
+
+def _centred(rows: Tensor) -> Tensor:
+    """Less their mean, at most 1, so that squares neither overflow nor vanish; a constant row becomes NaN."""
+    rows = rows - rows[..., :1]
+    rows -= rows.mean(-1, keepdim=True)
+    return rows.div_(rows.abs().amax(-1, keepdim=True))
 
 
 def _rows(a: ArrayLike | Tensor, b: ArrayLike | Tensor) -> tuple[Tensor, Tensor]:

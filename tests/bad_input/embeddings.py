@@ -41,7 +41,6 @@ GOOD: Calls = {
     "nos_area": lambda: {"curve": np.linspace(0.1, 1, 9)},
     "nos_curve": lambda: {"D": D, "other": E},
     "patch": lambda: {"X": X},
-    "pearson": lambda: {"a": X[0], "b": X[1]},
     "prior_affinities": lambda: {"prior": D, "perplexity": 5.0},
     "radii": lambda: {"D": D, "k": 5},
     "radius_corr": lambda: {**PAIR, "k": 5},
@@ -60,5 +59,4 @@ ELSEWHERE = {
 ANY_RANK = {
     ("exp_map", "Y"),
     ("js_divergence", "prior"),
-    ("pearson", "a"),
 }

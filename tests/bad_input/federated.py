@@ -14,7 +14,6 @@ GOOD: Calls = {
         **{"model": nn.Linear(4, 3), "metric": federated.accuracy},
         **{"inputs": rand(9, 4), "targets": torch.arange(9) % 3},
     },
-    "geometric_median": lambda: {"points": rand(9, 3), "weights": torch.ones(9)},
     "iterated_radon_point": lambda: {"points": rand(25, 3)},
     "label_counts": lambda: {"labels": LABELS, "parts": [np.array([0]), np.array([1, 2])]},
     "label_entropy": lambda: {"counts": COUNTS},

@@ -22,7 +22,6 @@ GOOD: Calls = {
     "activations": lambda: {"model": net(), "layers": LAYER, "x": IMAGES},
     "add": lambda: {"model": net(), "layer": LAYER, "direction": rand(5), "where": torch.tensor([True, False])},
     "artifact_relevance": lambda: {"relevance": rand(2, 4, 4), "mask": rand(2, 4, 4) > 0.5},
-    "auroc": lambda: {"scores": H[:, :3], "Y": Y},
     "auroc_cosine": lambda: {"V": V, "H": H, "Y": Y},
     "bootstrap_direction": lambda: {"H": H, "y": Y1, "draws": 3},
     "cav_from_population": lambda: {"method": "pattern", "H_c": rand(9, 4), "H_n": rand(9, 4), "n_c": 5, "n_n": 5},

@@ -137,7 +137,7 @@ def inpainting_rows(quick: bool, rounds: int) -> list[Row]:
     missing = torch.rand(batch, features) < 0.5
     density = KernelDensity(data, scale=2.0)
     jobs: dict[str, Job] = {
-        "batch": lambda: density.sample_missing(x, missing, 50),
+        "batch": lambda: density.sample_missing(x, missing, n=50),
         "rows": lambda: [row_by_row(density, one, gone, 50) for one, gone in zip(x, missing)],
     }
     best = seconds(jobs, rounds)

@@ -20,7 +20,6 @@ from shared.federated import (
     TrimmedMean,
     Updates,
     flatten,
-    geometric_median,
     iterated_radon_point,
     radon_point,
     stack_states,
@@ -92,7 +91,7 @@ def test_geometric_median_against_scipy(points):
     def cost(z):
         return (weights * np.linalg.norm(points - z, axis=1)).sum()
 
-    found = geometric_median(torch.tensor(points), torch.tensor(weights), iterations=500).numpy()
+    found = merged(GeometricMedian(iterations=500), points, weights)
     best = minimize(
         cost, points.mean(0), method="Nelder-Mead", options={"xatol": 1e-10, "fatol": 1e-14, "maxiter": 5000}
     )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from shared.generative import CISResult, Sampler, bootstrap_mean, cis_curve, lock_in, wilson
+from shared.generative import CISResult, Sampler, cis_curve, lock_in
 from shared.generative._curve import crossing
 from tests.generative.tiny import tiny_pipeline
 
@@ -134,25 +134,6 @@ def test_bootstrap_of_crossings_is_about_the_crossing():
     assert 0 < drawn.std() < 0.1
 
 
-def test_wilson_agrees_with_statsmodels_formula_and_known_values():
-    low, high = wilson([0, 8, 16], 16)
-    np.testing.assert_allclose(low, [0.0, 0.2800, 0.8064], atol=1e-4)
-    np.testing.assert_allclose(high, [0.1936, 0.7200, 1.0], atol=1e-4)
-
-
-def test_wilson_covers():
-    rng = np.random.default_rng(0)
-    low, high = wilson(rng.binomial(20, 0.7, 4000), 20)
-    assert 0.92 < ((low <= 0.7) & (high >= 0.7)).mean() < 0.98
-
-
-def test_bootstrap_band_has_the_standard_error():
-    runs = np.random.default_rng(0).normal(size=(400, 3))
-    low, high = bootstrap_mean(runs, np.random.default_rng(1), n=2000)
-    np.testing.assert_allclose(high - low, 2 * 1.96 * runs.std(0) / 20, rtol=0.1)
-    assert ((low < runs.mean(0)) & (runs.mean(0) < high)).all()
-
-
 def test_lock_in_is_where_the_answers_stop_changing(sampler, noise, near):
     run = sampler.run(CONCEPT, noise, x0=True)
     found = lock_in(sampler, run, near, None)
@@ -204,7 +185,3 @@ def test_bad_input(sampler, noise, near):
         curve(judge=One())
     with pytest.raises(ValueError, match="no predictions"):
         lock_in(sampler, sampler.run(CONCEPT, noise), near, None)
-    with pytest.raises(ValueError, match="successes=17"):
-        wilson(17, 16)
-    with pytest.raises(ValueError, match=r"len\(runs\)"):
-        bootstrap_mean(np.ones((1, 3)), np.random.default_rng(0))

@@ -110,7 +110,7 @@ def test_both_ends_are_order_free(features, seed):
 def test_area_is_numpys_trapezoid():
     curve = torch.rand(5, 7, dtype=torch.float64)
     grid = [0, 0.1, 0.3, 0.7, 0.9]
-    assert np.allclose(curve_area(curve, grid), np.trapezoid(curve.numpy(), grid, axis=0) / 0.9)
+    assert np.allclose(curve_area(curve, fractions=grid), np.trapezoid(curve.numpy(), grid, axis=0) / 0.9)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,14 @@ def test_area_is_numpys_trapezoid():
         ({"fractions": [0.5, 0.2]}, "increasing"),
         ({"removable": torch.ones(2, 3)}, "removable has shape"),
         ({"predict": lambda x: x}, r"predict\(inputs\) has shape"),
-        ({"inputs": torch.zeros(2, 1, 1, 1, 4)}, "inputs has shape"),
+        ({"inputs": torch.zeros(2, 1, 1, 1, 4)}, "inputs of shape"),
+        ({"inputs": torch.zeros(2, 4, 3)}, r"inputs has shape \(2, 4, 3\).*pass channel_axis"),
+        ({"inputs": torch.zeros(2, 4, 3), "channel_axis": 1}, "inputs of shape"),
+        ({"inputs": torch.zeros(2, 4, 3), "channel_axis": 0}, "channel_axis=0"),
+        ({"inputs": torch.zeros(2, 4, 3), "channel_axis": 3}, "channel_axis=3"),
+        ({"target": torch.zeros(3, dtype=torch.long)}, "target has shape"),
+        ({"target": torch.tensor([0, 9]), "predict": lambda x: x}, "target must hold integers from 0 to 3"),
+        ({"batch_size": 0}, "batch_size=0"),
     ],
 )
 def test_bad_input_is_named(change, words):
@@ -135,3 +142,71 @@ def test_bad_input_is_named(change, words):
 def test_patches_must_divide_the_image():
     with pytest.raises(ValueError, match="must divide"):
         perturbation_curve(lambda x: x.sum((1, 2, 3)), torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 3))
+
+
+LAYOUTS = {
+    "features": ((5, 6), (5, 6), None),
+    "tokens": ((5, 6, 3), (5, 6), -1),
+    "signals": ((5, 3, 6), (5, 6), 1),
+    "images": ((5, 3, 4, 4), (5, 4, 4), None),
+    "patches": ((5, 3, 4, 4), (5, 2, 2), None),
+    "channels last": ((5, 4, 4, 3), (5, 4, 4), 3),
+    "volumes": ((5, 2, 4, 4, 4), (5, 4, 4, 4), 1),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("draws", [False, True])
+def test_batches_change_nothing(layout, draws):
+    shape, of_relevance, axis = LAYOUTS[layout]
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(shape, generator=generator).double()
+    weights = torch.randn(shape[1:], generator=generator).double()
+    relevance = torch.randn(of_relevance, generator=generator)
+    target = torch.tensor([0, 1, 1, 0, 1])
+    seen = []
+
+    def predict(z):
+        seen.append(len(z))
+        total = (z * weights).flatten(1).sum(1).tanh()
+        return torch.stack([total, total.square()], 1)
+
+    def baseline(z, removed):
+        return torch.stack([z.flip(0), z + 1, -z])
+
+    options = {"channel_axis": axis, "fractions": 3, "baseline": baseline if draws else 0.3}
+    whole = perturbation_curves(predict, x, relevance, target, **options)
+    for size in (1, 2, 4, 100):
+        seen.clear()
+        found = perturbation_curves(predict, x, relevance, target, batch_size=size, **options)
+        assert max(seen) <= size
+        for a, b in zip(found, whole):
+            assert torch.allclose(a, b, atol=1e-14)
+
+
+@pytest.mark.parametrize("layout", ["tokens", "signals", "channels last", "volumes"])
+def test_channels_go_together_wherever_they_are(layout):
+    shape, of_relevance, axis = LAYOUTS[layout]
+    relevance = torch.rand(of_relevance, generator=torch.Generator().manual_seed(0))
+    seen = []
+    perturbation_curve(
+        lambda z: seen.append(z) or z.flatten(1).sum(1),
+        torch.ones(shape),
+        relevance,
+        fractions=[0, 0.5],
+        channel_axis=axis,
+    )
+    left = seen[1].movedim(axis, -1)
+    assert torch.equal(left.amin(-1), left.amax(-1))
+    order = relevance.flatten(1).argsort(1, descending=True)
+    half = order.shape[1] // 2
+    assert left[..., 0].flatten(1).gather(1, order)[:, :half].eq(0).all()
+    assert left[..., 0].flatten(1).gather(1, order)[:, half:].eq(1).all()
+
+
+def test_a_target_follows_its_class():
+    x = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+    model = torch.nn.Linear(4, 5)
+    target = torch.tensor([4, 0, 2])
+    by_hand = perturbation_curve(lambda z: model(z).gather(1, target[:, None])[:, 0], x, x)
+    assert torch.equal(perturbation_curve(model, x, x, target), by_hand)

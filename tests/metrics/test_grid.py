@@ -59,9 +59,18 @@ def test_empty_maps_score_chance_unless_told():
         ((torch.ones(4, 4), 0), r"attribution has shape \(4, 4\)"),
         ((torch.full((1, 4, 4), torch.nan), 0), "attribution has 16 NaN"),
         ((torch.ones(0, 4, 4), 0), "attribution is empty"),
-        ((torch.ones(2, 4, 4), 0, 0), "columns=0 is out of range"),
     ],
 )
 def test_bad_input_is_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         grid_pointing_game(*arguments)
+
+
+@pytest.mark.parametrize(
+    "score",
+    [lambda **o: grid_pointing_game(torch.ones(2, 4, 4), 0, **o), lambda **o: cell_energy(torch.ones(2, 4, 4), **o)],
+)
+@pytest.mark.parametrize("side", ["columns", "rows"])
+def test_a_grid_has_cells(score, side):
+    with pytest.raises(ValueError, match=f"{side}=0 is out of range"):
+        score(**{side: 0})

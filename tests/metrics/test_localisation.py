@@ -18,8 +18,8 @@ TRUTH = torch.tensor([[False, False, False, True], [True, False, False, False]])
 
 
 def test_worked_by_hand():
-    assert top_k_hit(RELEVANCE, TRUTH, 1).tolist() == [0, 1]
-    assert top_k_hit(RELEVANCE, TRUTH, 2).tolist() == [1, 1]
+    assert top_k_hit(RELEVANCE, TRUTH).tolist() == [0, 1]
+    assert top_k_hit(RELEVANCE, TRUTH, k=2).tolist() == [1, 1]
     assert reciprocal_rank(RELEVANCE, TRUTH).tolist() == [0.5, 1 / 2.5]  # four ties share rank 2.5
     assert relevance_mass(RELEVANCE, TRUTH).tolist() == pytest.approx([0.5 / 1.5, 0.25])
     assert intersection_over_union(RELEVANCE, TRUTH).tolist() == [0.5, 0.25]
@@ -27,8 +27,8 @@ def test_worked_by_hand():
 
 def test_among_leaves_features_out():
     among = torch.tensor([[True, False, True, True]] * 2)
-    assert reciprocal_rank(RELEVANCE, TRUTH, among)[0] == 1
-    assert relevance_mass(RELEVANCE, TRUTH, among)[0] == pytest.approx(0.5 / 0.6)
+    assert reciprocal_rank(RELEVANCE, TRUTH, among=among)[0] == 1
+    assert relevance_mass(RELEVANCE, TRUTH, among=among)[0] == pytest.approx(0.5 / 0.6)
 
 
 def test_reciprocal_rank_of_single_truths_is_label_ranking_average_precision():
@@ -55,7 +55,7 @@ def test_average_precision_is_scikit_learns(ties):
 def test_average_precision_ranks_only_among():
     among = torch.tensor([[True, False, True, True], [True, True, False, False]])
     truth = torch.tensor([[True, False, False, True], [True, False, True, False]])
-    assert average_precision(RELEVANCE, truth, among).tolist() == [1, 0.5]
+    assert average_precision(RELEVANCE, truth, among=among).tolist() == [1, 0.5]
 
 
 def test_positive_share():
@@ -95,4 +95,4 @@ def test_bad_input_is_named(score):
 
 def test_k_out_of_range():
     with pytest.raises(ValueError, match="k=5"):
-        top_k_hit(RELEVANCE, TRUTH, 5)
+        top_k_hit(RELEVANCE, TRUTH, k=5)

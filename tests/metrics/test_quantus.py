@@ -13,10 +13,10 @@ from shared.metrics import (
     perturbation_curve,
     random_logit,
     randomised_models,
-    rank_correlation,
     relevance_mass,
     top_k_hit,
 )
+from shared.stats import rank_correlation
 
 
 @pytest.fixture(scope="module")
@@ -69,24 +69,24 @@ def test_relevance_mass_accuracy(golden):
 def test_parameter_randomisation(golden, order):
     """The same layers in the same order, and the same scores for the maps that quantus's random networks gave."""
     model, layers = Net(golden), list(golden[f"mprt.{order}.layers"])
-    assert [name for name, _ in randomised_models(model, order)] == layers
+    assert [name for name, _ in randomised_models(model, order=order)] == layers
     maps = iter([golden["a"], *golden[f"mprt.{order}.maps"]])
-    scores = parameter_randomisation(lambda _: next(maps), model, order=order)
+    scores = parameter_randomisation(lambda net, x, y: next(maps), model, golden["x"], golden["y"], order=order)
     assert list(scores) == layers
     assert torch.allclose(torch.stack(list(scores.values())), golden[f"mprt.{order}.scores"].double(), atol=1e-9)
 
 
 def test_random_logit(golden):
-    found = rank_correlation(golden["a"], golden["random_logit.maps"])
+    found = rank_correlation(golden["a"].flatten(1), golden["random_logit.maps"].flatten(1))
     assert torch.allclose(found, golden["random_logit"].double(), atol=1e-9)
     assert (golden["random_logit.targets"] != golden["y"]).all()
-    table = torch.randn(4, 5, 1, 6, 6, generator=torch.Generator().manual_seed(0))
-    rows, asked = torch.arange(5), []
+    table, asked = torch.randn(4, 1, 6, 6, generator=torch.Generator().manual_seed(0)), []
 
-    def explain(target):
+    def explain(x, target):
         asked.append(target)
-        return table[target, rows]
+        return table[target] * x
 
-    score = random_logit(explain, golden["y"], 4, generator=torch.Generator().manual_seed(1))
+    score = random_logit(explain, golden["x"], golden["y"], 4, generator=torch.Generator().manual_seed(1))
     assert (asked[1] != golden["y"]).all()
-    assert torch.equal(score, rank_correlation(table[golden["y"], rows], table[asked[1], rows]))
+    first, second = ((table[y] * golden["x"]).flatten(1) for y in (golden["y"], asked[1]))
+    assert torch.equal(score, rank_correlation(first, second))

@@ -48,7 +48,7 @@ def test_perfect_is_one():
     ("predicted", "target", "n", "message"),
     [
         (torch.zeros(3, dtype=torch.long), torch.zeros(4, dtype=torch.long), 2, "predicted has shape"),
-        (torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long), 2, "target has no place that counts"),
+        (torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long), 2, "predicted is empty"),
         (torch.zeros(2, dtype=torch.long), torch.full((2,), -1), 2, "target has no place that counts"),
         (torch.tensor([0, 2]), torch.tensor([0, 1]), 2, "predicted must hold whole numbers from 0 to 1; it has 0 to 2"),
         (torch.tensor([0, 1]), torch.tensor([0, 7]), 2, "target must hold whole numbers"),

@@ -6,6 +6,7 @@ import torch
 
 from shared import lm, probes, worlds, zoo
 from shared.compendium.paths import cache_dir
+from shared.stats import auroc
 from shared.zoo.recipes import RECIPES, _sentences
 
 
@@ -34,6 +35,6 @@ def test_concepts_are_readable_as_the_card_says():
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))
     fit, held = order.chunk(2)
     W = probes.PatternCAV().fit((data.x / data.x.std(0))[fit], data.y[fit].float()).coef_
-    area = probes.auroc((data.x / data.x.std(0))[held].double() @ W.T, data.y[held])
+    area = auroc((data.x / data.x.std(0))[held].double() @ W.T, data.y[held])
     said = zoo.describe("concept-sentences").tested[1]["measured"]
     assert float(area.min()) == pytest.approx(said, abs=0.01)
