@@ -1,7 +1,14 @@
-"""One visual language for every figure: style, colours, and the plots that several papers share."""
+"""One visual language for every figure: style, colours, and the plots that several papers share.
+
+>>> from shared.plots import bars, figure
+>>> fig, (ax,) = figure(height=1.6)
+>>> bars(ax, {"LRP": [0.8, 0.7], "random": [0.1, 0.2]}, null=["random"])
+>>> [text.get_text() for text in ax.texts]
+['0.75', '0.15']
+"""
 
 from shared.plots._curves import band, bars, curve
-from shared.plots._images import heatmap, image_grid, overlay
+from shared.plots._images import heatmap, overlay
 from shared.plots._style import COLORS, DIVERGING, NULL, SEQUENTIAL, color, figure, label_panels, palette, use_style
 from shared.plots._tokens import token_heatmap
 
@@ -18,7 +25,6 @@ __all__ = [
     "curve",
     "figure",
     "heatmap",
-    "image_grid",
     "label_panels",
     "overlay",
     "palette",

@@ -16,7 +16,27 @@ def curve(
 ) -> None:
     """Draw the mean over runs as a line with a band of one standard deviation.
 
-    x : (T,) positions; runs : (R, T), one row per seed or sample; `null=True` draws a baseline in dashed grey.
+    Parameters
+    ----------
+    ax : Axes
+        Where to draw.
+    x : (T,) floats
+        Positions.
+    runs : (R, T) or (T,)
+        One row per seed or sample; finite.
+    label : str
+        Name in the legend.
+    index : int
+        Number of the colour.
+    null : bool
+        Dashed and grey: a baseline or control.
+    **options
+        Go to `Axes.plot`.
+
+    Raises
+    ------
+    ValueError
+        For runs of another length than x, NaN or infinity.
     """
     runs = np.atleast_2d(np.asarray(runs, dtype=float))
     check_shape("runs", runs, ("R", len(x)))
@@ -30,7 +50,24 @@ def curve(
 
 
 def band(ax: Axes, x: Sequence[float], low: np.ndarray, high: np.ndarray, *, index: int = 0) -> None:
-    """Shade between `low` and `high`, each (T,), e.g. a bootstrap interval."""
+    """Shade between two lines, e.g. the ends of an interval at each point.
+
+    Parameters
+    ----------
+    ax : Axes
+        Where to draw.
+    x : (T,) floats
+        Positions.
+    low, high : (T,)
+        The lines; finite.
+    index : int
+        Number of the colour.
+
+    Raises
+    ------
+    ValueError
+        For lines of another length than x, NaN or infinity.
+    """
     for name, value in (("low", np.asarray(low, dtype=float)), ("high", np.asarray(high, dtype=float))):
         check_shape(name, value, (len(x),))
         check_finite(name, value)
@@ -45,12 +82,32 @@ def bars(
     errors: Mapping[str, float] | None = None,
     digits: int = 2,
 ) -> None:
-    """One horizontal bar per entry at its runs' mean, written beside it, and a dot per run; names in `null` are grey.
+    """One horizontal bar per entry at its runs' mean, which is written beside it, and a dot per run.
 
-    With `errors` (half-widths by name, e.g. standard errors) whiskers stand in for the dots.
+    Parameters
+    ----------
+    ax : Axes
+        Where to draw.
+    groups : mapping of names to floats
+        The runs of each entry, at least one; NaN is written as such.
+    null : names
+        Entries in grey: baselines and controls.
+    errors : mapping of names to floats, optional
+        Half-widths, e.g. standard errors, whose whiskers stand in for the dots.
+    digits : int
+        Decimals of the written means.
+
+    Raises
+    ------
+    ValueError
+        For no groups, one without numbers or without its error.
     """
     if not groups:
         raise ValueError("groups is empty; at least one named series of numbers is needed")
+    if empty := [name for name in groups if np.size(groups[name]) == 0]:
+        raise ValueError(f"groups has no number for {', '.join(map(str, empty))}; at least one is needed")
+    if errors is not None and (lacking := [name for name in groups if name not in errors]):
+        raise ValueError(f"errors has nothing for {', '.join(map(str, lacking))}; expected a number for each of groups")
     names = list(groups)
     means = [float(np.mean(groups[name])) for name in names]
     ends = {name: _ends(groups[name], errors and errors[name]) for name in names}

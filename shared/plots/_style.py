@@ -51,33 +51,85 @@ def use_style() -> None:
     mpl.rcParams.update(_STYLE)
 
 
-def figure(
-    rows: int = 1, columns: int = 1, *, height: float = 2.8, width: float = WIDTH, **options
-) -> tuple[Figure, np.ndarray]:
-    """A figure at notebook width with `rows` x `columns` axes; `height` is inches per row.
+def figure(*shape: int, height: float = 2.8, width: float = WIDTH, **options) -> tuple[Figure, np.ndarray]:
+    """A figure at notebook width, outside pyplot's list: a notebook shows it once, where a cell returns it.
 
-    Returns the figure and a flat array of axes. `options` go to `plt.subplots`. The figure is taken out of pyplot's
-    list, so a notebook shows it once, where its last line returns it.
+    Parameters
+    ----------
+    *shape : int
+        Rows and columns of axes; one axes if left out.
+    height : float
+        Inches per row.
+    width : float
+        Inches of the whole.
+    **options
+        Go to `plt.subplots`.
+
+    Returns
+    -------
+    Figure, (rows · columns,) array of Axes
+        The axes along rows.
+
+    Raises
+    ------
+    ValueError
+        Unless shape is two numbers or none.
     """
+    if len(shape) not in (0, 2) or any(size < 1 for size in shape):
+        raise ValueError(f"shape={shape} must be rows and columns of axes, or nothing for one")
+    rows, columns = shape or (1, 1)
     fig, axes = plt.subplots(rows, columns, figsize=(width, height * rows), squeeze=False, **options)
     plt.close(fig)
     return fig, axes.ravel()
 
 
 def color(index: int) -> str:
-    """The palette's colour number `index`, from the start again beyond its end."""
+    """A colour of the palette.
+
+    Parameters
+    ----------
+    index : int
+        Its number in `COLORS`, from the start again beyond the end.
+
+    Returns
+    -------
+    str
+        As #RRGGBB.
+    """
     return COLORS[index % len(COLORS)]
 
 
 def palette(count: int) -> list[str]:
-    """`count` colours: `COLORS`, then darker ones for up to sixteen groups, then from the start again."""
+    """Colours for many groups: `COLORS`, then darker ones for up to sixteen, then from the start again.
+
+    Parameters
+    ----------
+    count : int
+        How many; at least 1.
+
+    Returns
+    -------
+    list of str
+        As #RRGGBB.
+
+    Raises
+    ------
+    ValueError
+        For count below 1.
+    """
     check_range("count", count, 1)
     colors = [*COLORS, *_MORE]
     return [colors[i % len(colors)] for i in range(count)]
 
 
 def label_panels(axes: Iterable[Axes]) -> None:
-    """Put a, b, c, … at the upper left of the axes, for text that refers to panels."""
+    """Put a, b, c, … at the upper left of the axes, for text that refers to panels.
+
+    Parameters
+    ----------
+    axes : Axes, up to 26 of them
+        In the order of the letters.
+    """
     for letter, ax in zip("abcdefghijklmnopqrstuvwxyz", axes):
         ax.annotate(
             letter,

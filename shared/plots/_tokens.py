@@ -26,9 +26,27 @@ def token_heatmap(
 ) -> None:
     """Write tokens as running text, each on a ground of its relevance's colour (red for, blue against the output).
 
-    tokens : T strings as the tokenizer gives them (their leading blanks are kept); relevance : (T,); `limit` is the
-    magnitude of full colour (the largest one unless told); `width` is the number of characters in a line; positions in
-    `marked` get a black frame, e.g. the true answer.
+    Parameters
+    ----------
+    ax : Axes
+        Where to write.
+    tokens : T strings
+        As the tokenizer gives them; their leading blanks are kept.
+    relevance : (T,)
+        Signed; finite.
+    title : str
+        Above the text.
+    limit : float, optional
+        Magnitude of full colour; by default the largest.
+    width : int
+        Characters in a line.
+    marked : ints
+        Positions with a black frame, e.g. the true answer.
+
+    Raises
+    ------
+    ValueError
+        For relevance of another length than tokens, NaN or infinity.
     """
     values = np.asarray(torch.as_tensor(relevance).detach().cpu().float(), dtype=float)
     check_shape("relevance", values, (len(tokens),))

@@ -8,7 +8,6 @@ GOOD: Calls = {
     "band": lambda: {"ax": axes(), "x": [1, 2, 3], "low": np.zeros(3), "high": np.ones(3)},
     "curve": lambda: {"ax": axes(), "x": [1, 2, 3], "runs": rand(2, 3).numpy(), "label": "a"},
     "heatmap": lambda: {"ax": axes(), "relevance": rand(4, 4)},
-    "image_grid": lambda: {"images": rand(2, 3, 4, 4)},
     "overlay": lambda: {"ax": axes(), "image": rand(3, 4, 4), "relevance": rand(4, 4)},
     "token_heatmap": lambda: {"ax": axes(), "tokens": ["a", "b"], "relevance": rand(2)},
 }

@@ -1,23 +1,27 @@
 """The plots draw what they were given, in the common style, and refuse bad input."""
 
 import io
+import re
+from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
 
+from shared import plots
 from shared.plots import (
     COLORS,
     NULL,
     band,
     bars,
+    color,
     curve,
     figure,
     heatmap,
-    image_grid,
     label_panels,
     overlay,
+    palette,
     token_heatmap,
 )
 
@@ -88,13 +92,38 @@ def test_same_drawing_same_bytes():
     assert draw() == draw()
 
 
-def test_image_grid_has_an_axis_per_image():
-    fig = image_grid(torch.rand(5, 1, 4, 4), ["a", "b"], columns=3)
-    assert sum(bool(ax.images) for ax in fig.axes) == 5
-
-
 def test_palette_is_distinct():
     assert len(set(COLORS)) == len(COLORS)
+    assert len(set(palette(16))) == 16
+    assert palette(8) == list(COLORS)
+    assert palette(17)[16] == color(0) == color(len(COLORS))
+
+
+def test_no_other_room_repeats_the_palette():
+    """One source of the colours that papers are told apart by."""
+    shared = Path(plots.__file__).parents[1]
+    files = [path for path in shared.rglob("*.py") if path.parent.name != "plots"]
+    assert len(files) > 50
+    known = {shade.upper() for shade in (*palette(16), NULL)}
+    assert [
+        path.name
+        for path in files
+        if known & {h.upper() for h in re.findall(r"#[0-9a-fA-F]{6}\b", path.read_text("utf-8"))}
+    ] == []
+
+
+def test_a_figure_has_the_axes_asked_for():
+    assert len(figure()[1]) == 1
+    fig, axes = figure(2, 3, height=1.5, width=6)
+    assert len(axes) == 6
+    assert tuple(fig.get_size_inches()) == (6, 3)
+
+
+def test_whiskers_stand_in_for_dots():
+    _, (ax,) = figure()
+    bars(ax, {"a": [1.0, 3.0]}, errors={"a": 0.5})
+    lines = ax.collections[0].get_segments()
+    assert lines[0][:, 0].tolist() == [1.5, 2.5]
 
 
 @pytest.mark.parametrize(
@@ -104,8 +133,12 @@ def test_palette_is_distinct():
         (lambda ax: heatmap(ax, torch.full((2, 2), torch.nan)), "relevance has 4 NaN"),
         (lambda ax: token_heatmap(ax, ["a"], torch.zeros(2)), r"relevance has shape \(2,\)"),
         (lambda ax: curve(ax, [0, 1], np.zeros((2, 3)), "x"), r"runs has shape \(2, 3\)"),
-        (lambda ax: image_grid(torch.zeros(2, 5, 4, 4)), "images has shape"),
         (lambda ax: bars(ax, {}), "groups is empty"),
+        (lambda ax: bars(ax, {"a": []}), "groups has no number for a"),
+        (lambda ax: bars(ax, {"a": [1.0], "b": [2.0]}, errors={"a": 0.1}), "errors has nothing for b"),
+        (lambda ax: figure(3), "rows and columns"),
+        (lambda ax: figure(0, 2), "rows and columns"),
+        (lambda ax: palette(0), "count=0"),
     ],
 )
 def test_bad_input_is_named(draw, words):
