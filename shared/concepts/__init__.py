@@ -1,5 +1,14 @@
 """Concepts of a sparse dictionary: which fire together, what to call them, what they add to a decision.
 
+>>> import torch
+>>> from shared.concepts import Cooccurrence, hierarchy
+>>> codes = torch.tensor([[1.0, 2.0, 0.0], [1.0, 0.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 1.0]])  # patches, concepts
+>>> relations = Cooccurrence(3).update(codes).relations()
+>>> [[round(value, 2) for value in row] for row in relations.conditional().tolist()]
+[[1.0, 0.67, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+>>> hierarchy(relations, min_lift=1.2).edges
+(Edge(child=1, parent=0, strength=1.0, lift=1.33...),)
+
 One pass over codes fills a `Cooccurrence`; its `relations()` say which concept implies which, its `top_patches()` show
 a concept at its strongest. `concept_vectors` and `name_concepts` find the words; `split_scores` and
 `probe_contributions` take a segmentation or a linear probe apart, exactly.
@@ -10,17 +19,24 @@ from shared.concepts._contributions import (
     class_scores,
     max_pool,
     probe_contributions,
-    segment,
+    segment_by_text,
     split_scores,
 )
-from shared.concepts._hierarchy import Edge, Hierarchy, by_chance, components, hierarchy, parents
-from shared.concepts._naming import METHODS, NAMELESS, Names, Vocabulary, concept_vectors, name_concepts
+from shared.concepts._hierarchy import (
+    Edge,
+    Hierarchy,
+    hierarchy,
+    implication_components,
+    implications,
+    parents_by_chance,
+)
+from shared.concepts._naming import NAMELESS, NAMING_METHODS, Names, Vocabulary, concept_vectors, name_concepts
 from shared.concepts._relations import Cooccurrence, Relations
 from shared.concepts._top import TopPatches
 
 __all__ = [
-    "METHODS",
     "NAMELESS",
+    "NAMING_METHODS",
     "Cooccurrence",
     "Edge",
     "Hierarchy",
@@ -29,15 +45,15 @@ __all__ = [
     "ScoreSplit",
     "TopPatches",
     "Vocabulary",
-    "by_chance",
     "class_scores",
-    "components",
     "concept_vectors",
     "hierarchy",
+    "implication_components",
+    "implications",
     "max_pool",
     "name_concepts",
-    "parents",
+    "parents_by_chance",
     "probe_contributions",
-    "segment",
+    "segment_by_text",
     "split_scores",
 ]

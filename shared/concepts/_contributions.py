@@ -12,9 +12,21 @@ from shared._checks import check_array, check_range
 
 
 def class_scores(features: Tensor, text: Tensor, *, temperature: float = 100.0) -> Tensor:
-    """Softmax over classes of `temperature` times the cosine of each place and class: (…, C).
+    """Softmax over classes of `temperature` times the cosine of each place and class.
 
-    features : (…, d) patches, raw or decoded; text : (C, d) class embeddings of length one.
+    Parameters
+    ----------
+    features : Tensor
+        `(…, d)` patches, raw or decoded.
+    text : Tensor
+        `(C, d)` class embeddings of length one.
+    temperature : float
+        Factor of the cosines.
+
+    Returns
+    -------
+    Tensor
+        `(…, C)`.
     """
     _check_text(text)
     check_array("features", features, (*[None] * max(1, features.ndim - 1), text.shape[1]))
@@ -22,8 +34,25 @@ def class_scores(features: Tensor, text: Tensor, *, temperature: float = 100.0) 
     return (temperature * normalize(features, dim=-1) @ text.T).softmax(-1)
 
 
-def segment(features: Tensor, text: Tensor, size: tuple[int, int], *, temperature: float = 100.0) -> Tensor:
-    """Class of every pixel, (B, *size) int64: scores of patches (B, H, W, d), stretched bilinearly to the image."""
+def segment_by_text(features: Tensor, text: Tensor, size: tuple[int, int], *, temperature: float = 100.0) -> Tensor:
+    """Class of every pixel: `class_scores` of patches, stretched bilinearly to the image.
+
+    Parameters
+    ----------
+    features : Tensor
+        `(B, H, W, d)` patches.
+    text : Tensor
+        `(C, d)` class embeddings of length one.
+    size : tuple of int
+        Height and width of the image.
+    temperature : float
+        Factor of the cosines.
+
+    Returns
+    -------
+    Tensor
+        `(B, *size)` int64.
+    """
     check_array("features", features, ("B", "H", "W", "d"))
     scores = class_scores(features, text, temperature=temperature).movedim(-1, 1)
     return interpolate(scores, tuple(size), mode="bilinear", align_corners=False).argmax(1)
@@ -33,8 +62,16 @@ def segment(features: Tensor, text: Tensor, size: tuple[int, int], *, temperatur
 class ScoreSplit:
     """Cosines of decoded places and classes as sums over concepts: Σ_i f_i⟨W_i, t_c⟩ / n + ⟨b, t_c⟩ / n.
 
-    codes : (…, d_sae). weight : (d_sae, C), ⟨W_i, t_c⟩. bias : (C,), ⟨b, t_c⟩. norm : (…,), the length n of the decoded
-    vector, which divides all parts of a place alike.
+    Parameters
+    ----------
+    codes : Tensor
+        `(…, d_sae)`.
+    weight : Tensor
+        `(d_sae, C)`, ⟨W_i, t_c⟩.
+    bias : Tensor
+        `(C,)`, ⟨b, t_c⟩.
+    norm : Tensor
+        `(…,)`, the length n of the decoded vector, which divides all parts of a place alike.
     """
 
     codes: Tensor = field(repr=False)
@@ -47,14 +84,33 @@ class ScoreSplit:
         return (self.codes @ self.weight + self.bias) / self.norm[..., None]
 
     def of_class(self, number: int) -> Tensor:
-        """Contribution of each concept to a class's cosine at each place, (…, d_sae)."""
+        """Contribution of each concept to a class's cosine at each place.
+
+        Parameters
+        ----------
+        number : int
+            Of the class.
+
+        Returns
+        -------
+        Tensor
+            `(…, d_sae)`.
+        """
         check_range("number", number, 0, len(self.bias) - 1)
         return self.codes * self.weight[:, number] / self.norm[..., None]
 
     def of_segments(self, labels: Tensor) -> Tensor:
-        """Contributions (C, d_sae + 1) summed over the places called each class; the last column is the bias's.
+        """Contributions summed over the places called each class.
 
-        labels : (…,) int64, classes by place; those outside 0 … C−1 are in no segment.
+        Parameters
+        ----------
+        labels : Tensor
+            `(…,)` int64, classes by place; those outside 0 … C−1 are in no segment.
+
+        Returns
+        -------
+        Tensor
+            `(C, d_sae + 1)`; the last column is the bias's.
         """
         if tuple(labels.shape) != tuple(self.norm.shape):
             raise ValueError(f"labels has shape {tuple(labels.shape)}; the split's places are {tuple(self.norm.shape)}")
@@ -68,7 +124,21 @@ class ScoreSplit:
 def split_scores(codes: Tensor, W_dec: Tensor, b_dec: Tensor, text: Tensor) -> ScoreSplit:
     """Take the cosines of decoded codes and class embeddings apart, exactly.
 
-    codes : (…, d_sae); W_dec : (d_sae, d); b_dec : (d,); text : (C, d), of length one.
+    Parameters
+    ----------
+    codes : Tensor
+        `(…, d_sae)`.
+    W_dec : Tensor
+        The decoder's rows `(d_sae, d)`.
+    b_dec : Tensor
+        Its bias `(d,)`.
+    text : Tensor
+        `(C, d)` class embeddings of length one.
+
+    Returns
+    -------
+    ScoreSplit
+        Parts by concept and class.
     """
     _check_text(text)
     check_array("W_dec", W_dec, ("d_sae", text.shape[1]))
@@ -79,9 +149,17 @@ def split_scores(codes: Tensor, W_dec: Tensor, b_dec: Tensor, text: Tensor) -> S
 
 
 def max_pool(codes: Tensor) -> tuple[Tensor, Tensor]:
-    """Each concept's largest activation in an image (B, d_sae), and the patch where it is, counted by row (B, d_sae).
+    """Each concept's largest activation in an image, and the patch where it is.
 
-    codes : (B, H, W, d_sae).
+    Parameters
+    ----------
+    codes : Tensor
+        `(B, H, W, d_sae)`.
+
+    Returns
+    -------
+    tuple of Tensor
+        Activations and patches, counted by row, `(B, d_sae)` each.
     """
     check_array("codes", codes, ("B", "H", "W", "d_sae"))
     found = codes.flatten(1, 2).max(1)
@@ -89,9 +167,19 @@ def max_pool(codes: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def probe_contributions(pooled: Tensor, weight: Tensor) -> Tensor:
-    """w_ci f_i: what each concept adds to each class's logit of a linear probe, (B, C, d_sae).
+    """w_ci f_i: what each concept adds to each class's logit of a linear probe.
 
-    pooled : (B, d_sae); weight : (C, d_sae). Their sum over concepts plus the probe's bias is the logit.
+    Parameters
+    ----------
+    pooled : Tensor
+        `(B, d_sae)`, `max_pool`.
+    weight : Tensor
+        `(C, d_sae)`, the probe's.
+
+    Returns
+    -------
+    Tensor
+        `(B, C, d_sae)`; its sum over concepts plus the probe's bias is the logit.
     """
     check_array("pooled", pooled, ("B", "d_sae"))
     check_array("weight", weight, ("C", pooled.shape[1]))

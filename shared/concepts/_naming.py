@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from shared._checks import check_array, check_choice, check_range
-from shared.concepts._hierarchy import parents
+from shared.concepts._hierarchy import implications
 
-METHODS = ("family", "family_binary", "own", "decoder", "decoder_bias")
+NAMING_METHODS = ("family", "family_binary", "own", "decoder", "decoder_bias")
 NAMELESS = "—"
 _SCALE = {"family": 1.33, "own": 1.33, "family_binary": 1.0}  # the authors'; they outweigh the decoder's bias
 _CHUNK = 2**24  # cosines held at once
@@ -20,10 +20,19 @@ _CHUNK = 2**24  # cosines held at once
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Words and their text embeddings: `embeddings` (families, words, d), one layer per family of templates.
+    """Words and their text embeddings.
 
     A family's embedding of a word is the mean of unit embeddings over its templates, as `vision.encode_text` makes it;
-    whatever length they come with, cosines are used. Without a families axis, (words, d) is one family.
+    whatever length they come with, cosines are used.
+
+    Parameters
+    ----------
+    words : sequence of str
+        At least one.
+    embeddings : Tensor
+        `(families, words, d)`, one layer per family of templates; `(words, d)` is one family.
+    families : sequence of str
+        Their names.
     """
 
     words: Sequence[str]
@@ -44,8 +53,17 @@ class Vocabulary:
 
 @dataclass(frozen=True)
 class Names:
-    """The best word of each concept: `words`, cosines `scores` (d,), and where it was found: number of the vocabulary,
-    of the family and of the entry, each (d,) int64. Concepts without a vector are called "—" and have −1 there."""
+    """The best word of each concept, and where it was found.
+
+    Parameters
+    ----------
+    words : tuple of str
+        Concepts without a vector are called `NAMELESS`.
+    scores : Tensor
+        `(d,)` cosines.
+    vocabulary, family, entry : Tensor
+        `(d,)` int64: numbers of the vocabulary, its family and its word; −1 for the nameless.
+    """
 
     words: tuple[str, ...]
     scores: Tensor
@@ -67,20 +85,39 @@ def concept_vectors(
     tau: float = 0.75,
     scale: float | None = None,
 ) -> Tensor:
-    """A unit vector per concept (d_sae, d) to look up in a vocabulary; zero for concepts that never fired.
+    """A unit vector per concept to look up in a vocabulary.
 
-    Args:
-        W_dec, b_dec: the decoder's rows (d_sae, d) and bias (d,).
-        method: "family": u = D̃ · [D̃ > τ] · f̄, with D̃_ii = 1, brought to `scale` times the mean length of f̄, then
-            decoded: the concept and those it implies ("child enforced" in the authors' code). "family_binary": the same
-            with 0/1 weights. "own": the concept's own code only. "decoder_bias": its decoder row plus the bias, and
-            "decoder": the row alone (these two need nothing else).
-        mean_codes: f̄ (d_sae, d_sae), `TopPatches.mean_codes()`.
-        strength: D̃ (d_sae, d_sae), `Relations.conditional()`; the families' only.
-        tau: who is implied.
-        scale: by default 1.33, and 1 for "family_binary".
+    Parameters
+    ----------
+    W_dec : Tensor
+        The decoder's rows `(d_sae, d)`.
+    b_dec : Tensor
+        Its bias `(d,)`.
+    method : str
+        "family": u = D̃ · [D̃ > τ] · f̄, with D̃_ii = 1, brought to `scale` times the mean length of f̄, then decoded: the
+        concept and those it implies ("child enforced" in the authors' code). "family_binary": the same with 0/1
+        weights. "own": the concept's own code only. "decoder_bias": its decoder row plus the bias, and "decoder": the
+        row alone (these two need nothing else).
+    mean_codes : Tensor, optional
+        f̄ `(d_sae, d_sae)`, `TopPatches.mean_codes()`.
+    strength : Tensor, optional
+        D̃ `(d_sae, d_sae)`, `Relations.conditional()`; the families' only.
+    tau : float
+        Threshold τ of what is implied.
+    scale : float, optional
+        By default the authors' 1.33, and 1 for "family_binary".
+
+    Returns
+    -------
+    Tensor
+        `(d_sae, d)`; zero for concepts that never fired.
+
+    Raises
+    ------
+    ValueError
+        An unknown method, or one without the tables it needs.
     """
-    check_choice("method", method, METHODS)
+    check_choice("method", method, NAMING_METHODS)
     check_array("W_dec", W_dec, ("d_sae", "d"))
     check_array("b_dec", b_dec, (W_dec.shape[1],))
     if method.startswith("decoder"):
@@ -90,7 +127,7 @@ def concept_vectors(
     weight = torch.eye(d, dtype=W_dec.dtype, device=W_dec.device)
     if method != "own":
         strength = _given("strength", strength, d, method).to(W_dec)
-        implied = parents(strength, tau)
+        implied = implications(strength, tau=tau)
         weight = weight + (implied if method == "family_binary" else strength * implied)
     scale = _SCALE[method] if scale is None else scale
     check_range("scale", scale, 0)
@@ -101,10 +138,24 @@ def concept_vectors(
 
 
 def name_concepts(vectors: Tensor, vocabularies: Vocabulary | Sequence[Vocabulary]) -> Names:
-    """The nearest entry of all vocabularies and families to each concept's vector (d_sae, d), by cosine.
+    """The nearest entry of all vocabularies and families to each concept's vector, by cosine.
 
-    Concepts whose vector is zero stay nameless. Raises `ValueError` without a vocabulary, or for embeddings of another
-    width than the vectors'.
+    Parameters
+    ----------
+    vectors : Tensor
+        `(d_sae, d)`, `concept_vectors`; concepts whose vector is zero stay nameless.
+    vocabularies : Vocabulary or sequence of Vocabulary
+        At least one, with embeddings as wide as the vectors.
+
+    Returns
+    -------
+    Names
+        Of d_sae concepts.
+
+    Raises
+    ------
+    ValueError
+        No vocabulary, or embeddings of another width.
     """
     check_array("vectors", vectors, ("d_sae", "d"))
     given = [vocabularies] if isinstance(vocabularies, Vocabulary) else list(vocabularies)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from shared._checks import check_choice, check_finite, check_range
-from shared.concepts._top import Top, TopPatches, bag_positions
+from shared.concepts._top import Top, TopPatches
 from shared.sae import SparseCodes
 
 PAIRS = 2**22  # pairs of entries handled at once
@@ -19,10 +19,18 @@ DENSE_SHARE = 0.15  # with a larger share of latents on, a dense product is the 
 
 @dataclass(frozen=True)
 class Relations:
-    """What a pass over `rows` patches found; all float64.
+    """What a pass over patches found; tables are float64.
 
-    joint : C (d, d), symmetric: patches on which both fire. mass : D (d, d): the activation of the row's concept on the
-    patches where the column's fires too. counts : (d,) patches on which each fires, the diagonal of C.
+    Parameters
+    ----------
+    joint : Tensor
+        C `(d, d)`, symmetric: patches on which both fire.
+    mass : Tensor
+        D `(d, d)`: the activation of the row's concept on the patches where the column's fires too.
+    counts : Tensor
+        `(d,)`, patches on which each fires: the diagonal of C.
+    rows : int
+        Patches seen.
     """
 
     joint: Tensor
@@ -40,20 +48,38 @@ class Relations:
         """Share of the patches on which each concept fires, (d,)."""
         return self.counts / max(1, self.rows)
 
-    def conditional(self, by: str = "mass") -> Tensor:
-        """Each row over its diagonal, (d, d) in [0, 1]; rows of dead concepts are zero.
+    def conditional(self, *, by: str = "mass") -> Tensor:
+        """Each row over its diagonal: row i holds what i implies, so a parent j of i has D̃_ij near 1, whatever D̃_ji is.
 
-        `"mass"`: D̃_ij, the share of i's activation that lies where j fires too. `"count"`: C̃_ij, the share of patches.
-        Row i holds what i implies: a parent of i has D̃_ij near 1, whatever D̃_ji is.
+        Parameters
+        ----------
+        by : str
+            "mass": D̃_ij, the share of i's activation that lies where j fires too. "count": C̃_ij, the share of patches.
+
+        Returns
+        -------
+        Tensor
+            `(d, d)` in [0, 1]; rows of dead concepts are zero.
         """
         table = self.mass if check_choice("by", by, ("mass", "count")) == "mass" else self.joint
         own = table.diagonal()[:, None]
         return torch.where(own > 0, table / own.clamp_min(torch.finfo(table.dtype).tiny), 0.0)
 
-    def lift(self, by: str = "mass") -> Tensor:
-        """`conditional` over the column's rate, (d, d): 1 where j fires with i no more than anywhere; 0 for dead j."""
+    def lift(self, *, by: str = "mass") -> Tensor:
+        """`conditional` over the column's rate: 1 where j fires with i no more than anywhere.
+
+        Parameters
+        ----------
+        by : str
+            As in `conditional`.
+
+        Returns
+        -------
+        Tensor
+            `(d, d)`; 0 for dead j.
+        """
         rate = self.rate
-        return torch.where(rate > 0, self.conditional(by) / rate.clamp_min(torch.finfo(rate.dtype).tiny), 0.0)
+        return torch.where(rate > 0, self.conditional(by=by) / rate.clamp_min(torch.finfo(rate.dtype).tiny), 0.0)
 
 
 class Cooccurrence:
@@ -62,11 +88,16 @@ class Cooccurrence:
     With A = [f > threshold]: C += AᵀA and D += (f·A)ᵀA. A batch costs the sum of squares of the rows' active latents,
     not rows × d². How the rows are cut into batches changes nothing (but for rounding of D).
 
-    Args:
-        d_sae: number of latents.
-        threshold: a code at or below it doesn't count as firing (the authors' 0.001).
-        top: patches kept per latent, with their whole codes.
-        device: where the tables are; codes are moved there.
+    Parameters
+    ----------
+    d_sae : int
+        Number of latents.
+    threshold : float
+        A code at or below it doesn't count as firing (the authors' 0.001).
+    top : int
+        Patches kept per latent, with their whole codes.
+    device : str or torch.device
+        Where the tables are; codes are moved there.
     """
 
     def __init__(
@@ -75,15 +106,30 @@ class Cooccurrence:
         check_range("d_sae", d_sae, 1)
         check_range("threshold", threshold, 0)
         check_range("top", top, 1)
-        self.d_sae, self.threshold, self.rows = d_sae, threshold, 0
+        self.d_sae = d_sae
+        self.threshold = threshold
+        self.rows = 0
         self._joint, self._mass = torch.zeros(2, d_sae, d_sae, dtype=torch.float64, device=device)
         self._top = Top(d_sae, top, device)
 
     @torch.no_grad()
     def update(self, codes: Tensor | SparseCodes) -> Cooccurrence:
-        """Add patches: codes (…, d_sae), dense or sparse. Returns itself.
+        """Add patches.
 
-        Raises `ValueError` for another width, no rows, NaN or infinity.
+        Parameters
+        ----------
+        codes : Tensor or SparseCodes
+            `(…, d_sae)`.
+
+        Returns
+        -------
+        Cooccurrence
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            Another width, no rows, NaN or infinity.
         """
         sparse = self._firing(codes)
         if len(sparse.values) > DENSE_SHARE * sparse.shape.numel():
@@ -113,16 +159,17 @@ class Cooccurrence:
             codes = SparseCodes.from_dense(codes.detach().to(self._joint.device).clamp_min(0))
         elif len(codes.values):
             check_finite("codes", codes.values)
-        device, values, on = self._joint.device, codes.values.detach(), codes.values.detach() > self.threshold
-        rows = codes.shape.numel() // self.d_sae
-        return _table(
-            codes.pattern.rows[on].to(device), codes.pattern.columns[on].to(device), values[on].to(device), rows, codes
-        )
+        device = self._joint.device
+        values = codes.values.detach()
+        on = values > self.threshold
+        entries = (part[on].to(device) for part in (values, codes.pattern.rows, codes.pattern.columns))
+        return SparseCodes.from_entries(*entries, (codes.shape.numel() // self.d_sae, self.d_sae))
 
     def _add_sparse(self, codes: SparseCodes) -> None:
-        columns, values = codes.pattern.columns, codes.values.double()
-        for left, right in _pairs(codes.pattern.offsets, codes.pattern.rows):
-            at = columns[left] * self.d_sae + columns[right]
+        columns = codes.pattern.columns
+        values = codes.values.double()
+        for left, right in _pairs(codes):
+            at = columns[left] * self.d_sae + columns[right]  # place in the flat table
             if 4 * len(at) > self._joint.numel():  # one table for the batch beats scattered additions
                 flat = {"minlength": self._joint.numel()}
                 self._joint += torch.bincount(at, **flat).view_as(self._joint)
@@ -139,21 +186,30 @@ class Cooccurrence:
             self._mass += (part.T @ fires).double()
 
 
-def _table(rows: Tensor, columns: Tensor, values: Tensor, n: int, like: SparseCodes) -> SparseCodes:
-    """Sparse codes of `n` rows from entries ordered by row."""
-    pattern = type(like.pattern)(columns, bag_positions(torch.bincount(rows, minlength=n)), like.shape[-1])
-    return SparseCodes(values, pattern, torch.Size((n, like.shape[-1])))
+def _pairs(codes: SparseCodes) -> Iterator[tuple[Tensor, Tensor]]:
+    """All pairs (left, right) of entries of the same row, some rows at a time.
 
-
-def _pairs(offsets: Tensor, rows: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """All pairs (left, right) of entries of the same row, some rows at a time."""
-    active = offsets.diff()
-    chunk = (active.square().cumsum(0) - 1).clamp_min(0) // PAIRS
-    ends = torch.unique_consecutive(chunk, return_counts=True)[1].cumsum(0).tolist()
-    for first, last in pairwise([0, *ends]):
-        entries = torch.arange(int(offsets[first]), int(offsets[last]), device=rows.device)
-        each = active[rows[entries]]
-        left = torch.repeat_interleave(entries, each)
-        begin = torch.repeat_interleave(each.cumsum(0) - each, each)
-        right = offsets[rows[left]] + torch.arange(len(left), device=rows.device) - begin
+    Rows with 2 and 1 entries, numbered 0, 1 and 2, have the pairs left 0 0 1 1 2, right 0 1 0 1 2: each entry is as
+    often on the left as its row has entries, and counts through them on the right. Worked out in turn: `entries` 0 1 2;
+    `partners` (entries of the own row) 2 2 1; `left` repeats each so often; `step` counts 0 1 0 1 0 within these
+    repeats; `right` starts from the row's first entry, 0 0 0 0 2.
+    """
+    pattern = codes.pattern
+    active = pattern.offsets.diff()
+    for first, last in _parts(active):
+        begin, end = (int(pattern.offsets[row]) for row in (first, last))
+        entries = torch.arange(begin, end, device=active.device)
+        partners = active[pattern.rows[entries]]
+        left = torch.repeat_interleave(entries, partners)
+        repeats_begin = torch.repeat_interleave(partners.cumsum(0) - partners, partners)
+        step = torch.arange(len(left), device=active.device) - repeats_begin
+        right = pattern.offsets[pattern.rows[left]] + step
         yield left, right
+
+
+def _parts(active: Tensor) -> Iterator[tuple[int, int]]:
+    """Rows first … last-1 at a time, so many that they have about `PAIRS` pairs; a row of n entries has n²."""
+    pairs_so_far = active.square().cumsum(0)
+    part = (pairs_so_far - 1).clamp_min(0) // PAIRS
+    ends = torch.unique_consecutive(part, return_counts=True)[1].cumsum(0).tolist()
+    yield from pairwise([0, *ends])

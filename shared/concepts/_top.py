@@ -12,11 +12,18 @@ from shared.sae import SparseCodes
 
 @dataclass(frozen=True)
 class TopPatches:
-    """Per concept its strongest patches, best first.
+    """Per concept its n strongest patches, best first.
 
-    values : (d, n) the concept's own activation there; 0 where it fired on fewer patches. rows : (d, n) int64, numbers
-    of the patches in the order they were seen; −1 where there is none. codes : whole codes of every patch that is some
-    concept's, (m, d). at : (d, n) int64, its row in `codes`; −1 where there is none.
+    Parameters
+    ----------
+    values : Tensor
+        `(d, n)`, the concept's own activation there; 0 where it fired on fewer patches.
+    rows : Tensor
+        `(d, n)` int64, numbers of the patches in the order they were seen; −1 where there is none.
+    codes : SparseCodes
+        `(m, d)`, whole codes of every patch that is some concept's.
+    at : Tensor
+        `(d, n)` int64, the patch's row in `codes`; −1 where there is none.
     """
 
     values: Tensor
@@ -25,15 +32,14 @@ class TopPatches:
     at: Tensor
 
     def mean_codes(self) -> Tensor:
-        """f̄ (d, d): row i is the mean of the whole codes over i's patches; missing ones don't dilute it, dead: 0."""
+        """f̄ `(d, d)`: row i is the mean of the whole codes over i's patches; missing ones don't dilute it, dead: 0."""
         d = len(self.values)
-        concept, place = (self.at >= 0).nonzero(as_tuple=True)
-        row = self.at[concept, place]
-        entries, owner = entries_of(self.codes.pattern.offsets, row)
+        concept, rank = (self.at >= 0).nonzero(as_tuple=True)
+        row = self.at[concept, rank]
+        entries, owner = self.codes.pattern.entries_of(row)
+        place = concept[owner] * d + self.codes.pattern.columns[entries]
         total = self.codes.values.new_zeros(d * d, dtype=torch.float64)
-        total.index_add_(
-            0, concept[owner] * d + self.codes.pattern.columns[entries], self.codes.values[entries].double()
-        )
+        total.index_add_(0, place, self.codes.values[entries].double())
         number = (self.at >= 0).sum(1).clamp_min(1)
         return (total.view(d, d) / number[:, None]).to(self.codes.values.dtype)
 
@@ -48,22 +54,28 @@ class Top:
         self.pool: SparseCodes | None = None
 
     def update(self, codes: SparseCodes, first: int) -> None:
-        """Merge rows numbered from `first` on."""
+        """Merge rows numbered from `first` on: sort old and new entries by concept, value and row, and keep n of each.
+
+        With n = 2, a concept at 5 (row 3) and 1 (row 0), and new rows that give it 4 (row 7) and 1 (row 8): sorted 5,
+        4, 1 (row 0), 1 (row 8), ranked 0 to 3; those of rank 0 and 1 stay.
+        """
         d, n = self.values.shape
         self.values = self.values.to(codes.values.dtype)
         better = codes.values > self.values[codes.pattern.columns, -1]
-        old_concept, old_place = (self.rows >= 0).nonzero(as_tuple=True)
+        old_concept, old_rank = (self.rows >= 0).nonzero(as_tuple=True)
         concept = torch.cat([old_concept, codes.pattern.columns[better]])
-        value = torch.cat([self.values[old_concept, old_place], codes.values[better]])
-        row = torch.cat([self.rows[old_concept, old_place], codes.pattern.rows[better] + first])
-        order = row.argsort(stable=True)
+        value = torch.cat([self.values[old_concept, old_rank], codes.values[better]])
+        row = torch.cat([self.rows[old_concept, old_rank], codes.pattern.rows[better] + first])
+        order = row.argsort(stable=True)  # the last key first: each sort keeps the order of those before it
         order = order[value[order].argsort(descending=True, stable=True)]
         order = order[concept[order].argsort(stable=True)]
-        concept, value, row = concept[order], value[order], row[order]
-        begin = bag_positions(torch.bincount(concept, minlength=d))
+        concept, value, row = (part[order] for part in (concept, value, row))
+        counts = torch.bincount(concept, minlength=d)
+        begin = counts.cumsum(0) - counts
         rank = torch.arange(len(concept), device=concept.device) - begin[concept]
         keep = rank < n
-        self.values, self.rows = torch.zeros_like(self.values), torch.full_like(self.rows, -1)
+        self.values = torch.zeros_like(self.values)
+        self.rows = torch.full_like(self.rows, -1)
         self.values[concept[keep], rank[keep]] = value[keep]
         self.rows[concept[keep], rank[keep]] = row[keep]
         self._refill(codes, first)
@@ -72,42 +84,14 @@ class Top:
         """Let go of the codes of rows that are nobody's any more, and take in the new ones."""
         needed = self.rows[self.rows >= 0].unique()
         new = needed[needed >= first] - first
-        parts = [take_rows(codes, new)]
+        parts = [codes.take(new)]
         if self.pool is not None:
-            parts.insert(0, take_rows(self.pool, torch.isin(self.kept, needed).nonzero()[:, 0]))
-        self.pool, self.kept = _stack(parts), needed
+            parts.insert(0, self.pool.take(torch.isin(self.kept, needed).nonzero()[:, 0]))
+        self.pool = SparseCodes.stack(parts)
+        self.kept = needed
 
     def result(self) -> TopPatches:
         if self.pool is None:
             raise ValueError("no codes were given yet; call update(codes) first")
         at = torch.searchsorted(self.kept, self.rows.clamp_min(0))
         return TopPatches(self.values.clone(), self.rows.clone(), self.pool, torch.where(self.rows >= 0, at, -1))
-
-
-def bag_positions(counts: Tensor) -> Tensor:
-    """Begin of each bag, and the end of the last, from the bags' sizes."""
-    return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-
-
-def entries_of(offsets: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Numbers of the entries of these rows one after the other, and for each which of `rows` it belongs to."""
-    counts = offsets.diff()[rows]
-    owner = torch.repeat_interleave(torch.arange(len(rows), device=rows.device), counts)
-    within = torch.arange(len(owner), device=rows.device) - bag_positions(counts)[owner]
-    return offsets[rows][owner] + within, owner
-
-
-def take_rows(codes: SparseCodes, rows: Tensor) -> SparseCodes:
-    """Some rows of a table of codes."""
-    entries, _ = entries_of(codes.pattern.offsets, rows)
-    offsets = bag_positions(codes.pattern.offsets.diff()[rows])
-    pattern = type(codes.pattern)(codes.pattern.columns[entries], offsets, codes.pattern.width)
-    return SparseCodes(codes.values[entries], pattern, torch.Size((len(rows), codes.pattern.width)))
-
-
-def _stack(parts: list[SparseCodes]) -> SparseCodes:
-    """Tables one below the other."""
-    counts = torch.cat([part.pattern.offsets.diff() for part in parts])
-    columns, values = torch.cat([p.pattern.columns for p in parts]), torch.cat([p.values for p in parts])
-    pattern = type(parts[0].pattern)(columns, bag_positions(counts), parts[0].pattern.width)
-    return SparseCodes(values, pattern, torch.Size((len(counts), parts[0].pattern.width)))

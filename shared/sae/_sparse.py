@@ -8,6 +8,7 @@ every gradient touch B·k rows of the matrices. All of them are one operation, a
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -36,6 +37,16 @@ class Pattern:
         """Order of the entries by column (stable), and where each column's entries begin in it."""
         counts = torch.bincount(self.columns, minlength=self.width)
         return self.columns.argsort(stable=True), offsets_of(counts)
+
+    def entries_of(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Numbers of the entries of these rows one after the other, and for each which of `rows` it belongs to.
+
+        With rows of 2, 0 and 3 entries, `entries_of([2, 0])` is `[2, 3, 4, 0, 1]` and `[0, 0, 0, 1, 1]`.
+        """
+        counts = self.offsets.diff()[rows]
+        owner = torch.repeat_interleave(torch.arange(len(rows), device=rows.device), counts)
+        within = torch.arange(len(owner), device=rows.device) - offsets_of(counts)[owner]
+        return self.offsets[rows][owner] + within, owner
 
 
 def offsets_of(counts: Tensor) -> Tensor:
@@ -79,6 +90,65 @@ class SparseCodes:
         rows, columns = flat.detach().nonzero(as_tuple=True)
         counts = torch.bincount(rows, minlength=len(flat))
         return cls(flat[rows, columns], Pattern(columns, offsets_of(counts), codes.shape[-1]), codes.shape)
+
+    @classmethod
+    def from_entries(cls, values: Tensor, rows: Tensor, columns: Tensor, shape: tuple[int, int]) -> SparseCodes:
+        """Codes from entries that are ordered by row.
+
+        Parameters
+        ----------
+        values : Tensor
+            `(nnz,)`.
+        rows, columns : Tensor
+            Int64 `(nnz,)`; rows ascending.
+        shape : tuple of int
+            `(n, d_sae)`.
+
+        Returns
+        -------
+        SparseCodes
+            Of that shape.
+        """
+        offsets = offsets_of(torch.bincount(rows, minlength=shape[0]))
+        return cls(values, Pattern(columns, offsets, shape[1]), torch.Size(shape))
+
+    @classmethod
+    def stack(cls, parts: Sequence[SparseCodes]) -> SparseCodes:
+        """Tables one below the other.
+
+        Parameters
+        ----------
+        parts : sequence of SparseCodes
+            `(n_i, d_sae)` each, at least one.
+
+        Returns
+        -------
+        SparseCodes
+            `(Σ n_i, d_sae)`.
+        """
+        counts = torch.cat([part.pattern.offsets.diff() for part in parts])
+        columns = torch.cat([part.pattern.columns for part in parts])
+        values = torch.cat([part.values for part in parts])
+        width = parts[0].pattern.width
+        return cls(values, Pattern(columns, offsets_of(counts), width), torch.Size((len(counts), width)))
+
+    def take(self, rows: Tensor) -> SparseCodes:
+        """Some rows of a table.
+
+        Parameters
+        ----------
+        rows : Tensor
+            Int64 `(m,)`.
+
+        Returns
+        -------
+        SparseCodes
+            `(m, d_sae)`.
+        """
+        entries, _ = self.pattern.entries_of(rows)
+        offsets = offsets_of(self.pattern.offsets.diff()[rows])
+        pattern = Pattern(self.pattern.columns[entries], offsets, self.pattern.width)
+        return SparseCodes(self.values[entries], pattern, torch.Size((len(rows), self.pattern.width)))
 
     def dense(self) -> Tensor:
         """The dense `(…, d_sae)` tensor."""

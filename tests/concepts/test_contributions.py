@@ -5,7 +5,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch.nn.functional import interpolate, normalize
 
-from shared.concepts import class_scores, max_pool, probe_contributions, segment, split_scores
+from shared.concepts import class_scores, max_pool, probe_contributions, segment_by_text, split_scores
 from tests.concepts.cases import codes, dictionary, rng
 
 SAE = dictionary()
@@ -55,10 +55,10 @@ def test_scores_are_a_softmax_of_cosines_whatever_the_length():
 
 def test_segmentation_stretches_scores_to_pixels():
     features = torch.randn(2, 3, 4, 8, generator=rng(9))
-    found = segment(features, TEXT, (12, 16))
+    found = segment_by_text(features, TEXT, (12, 16))
     scores = class_scores(features, TEXT).permute(0, 3, 1, 2)
     assert torch.equal(found, interpolate(scores, (12, 16), mode="bilinear", align_corners=False).argmax(1))
-    assert torch.equal(segment(features, TEXT, (3, 4)), class_scores(features, TEXT).argmax(-1))
+    assert torch.equal(segment_by_text(features, TEXT, (3, 4)), class_scores(features, TEXT).argmax(-1))
 
 
 def test_the_largest_activation_and_its_place():
@@ -83,7 +83,7 @@ def test_a_probes_logit_is_the_sum_of_contributions():
         (lambda: class_scores(torch.ones(2, 8), TEXT[:0]), "text is empty"),
         (lambda: class_scores(torch.ones(2, 8), 3 * TEXT), "text has rows of length 3 to 3"),
         (lambda: class_scores(torch.ones(2, 8), TEXT, temperature=-1), "temperature=-1 is out of range"),
-        (lambda: segment(torch.ones(2, 9, 8), TEXT, (6, 6)), r"features has shape \(2, 9, 8\)"),
+        (lambda: segment_by_text(torch.ones(2, 9, 8), TEXT, (6, 6)), r"features has shape \(2, 9, 8\)"),
         (lambda: split_scores(CODES[..., :5], SAE.W_dec, SAE.b_dec, TEXT), "codes has shape"),
         (lambda: split_scores(CODES, SAE.W_dec, SAE.b_dec, TEXT[:, :5]), "text has rows of length"),
         (lambda: split_scores(CODES, SAE.W_dec[:, :5], SAE.b_dec, TEXT), "W_dec has shape"),

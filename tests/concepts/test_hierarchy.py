@@ -4,7 +4,7 @@ import networkx as nx
 import pytest
 import torch
 
-from shared.concepts import Cooccurrence, by_chance, components, hierarchy, parents
+from shared.concepts import Cooccurrence, hierarchy, implication_components, implications, parents_by_chance
 from tests.concepts.cases import codes, family
 
 
@@ -13,7 +13,7 @@ def relations(f):
 
 
 def test_parents_of_a_family():
-    found = parents(relations(family()).conditional(), tau=0.75)
+    found = implications(relations(family()).conditional(), tau=0.75)
     assert found[1, 0]
     assert found[2, 0]
     assert not found[0, 1]
@@ -24,7 +24,7 @@ def test_parents_of_a_family():
 
 def test_an_always_on_latent_is_flagged_by_its_lift():
     found = relations(family())
-    assert by_chance(found).tolist() == [False, False, False, True, False, False]
+    assert parents_by_chance(found).tolist() == [False, False, False, True, False, False]
     graph = hierarchy(found)
     assert {(graph.groups[e.child], graph.groups[e.parent]) for e in graph.edges} == {((1,), (0,)), ((2,), (0,))}
     everything = hierarchy(found, min_lift=0)
@@ -53,9 +53,9 @@ def test_cycles_are_collapsed_and_the_graph_is_networkxs():
     f[:, 7] = f[:, 3] * 2
     f[:, 9] = torch.where(f[:, 3] > 0, 1.0, f[:, 9])
     found = relations(f)
-    edge = parents(found.conditional(), 0.45) & (found.lift() >= 1)
+    edge = implications(found.conditional(), tau=0.45) & (found.lift() >= 1)
     theirs = nx.from_numpy_array(edge.numpy().astype(int), create_using=nx.DiGraph)
-    labels = components(edge)
+    labels = implication_components(edge)
     assert {frozenset((labels == n).nonzero()[:, 0].tolist()) for n in labels.unique()} == set(
         map(frozenset, nx.strongly_connected_components(theirs))
     )
@@ -103,12 +103,12 @@ def test_nothing_fires():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: parents(torch.rand(3, 4)), r"strength has shape \(3, 4\)"),
-        (lambda: parents(torch.rand(3, 3), tau=1.2), "tau=1.2 is out of range"),
-        (lambda: parents(torch.full((2, 2), torch.nan)), "strength has 4 NaN"),
-        (lambda: components(torch.zeros(3, 4, dtype=torch.bool)), r"parents has shape \(3, 4\)"),
+        (lambda: implications(torch.rand(3, 4)), r"strength has shape \(3, 4\)"),
+        (lambda: implications(torch.rand(3, 3), tau=1.2), "tau=1.2 is out of range"),
+        (lambda: implications(torch.full((2, 2), torch.nan)), "strength has 4 NaN"),
+        (lambda: implication_components(torch.zeros(3, 4, dtype=torch.bool)), r"implied has shape \(3, 4\)"),
         (lambda: hierarchy(relations(torch.ones(4, 2)), min_lift=-1), "min_lift=-1 is out of range"),
-        (lambda: by_chance(relations(torch.ones(4, 2)), min_lift=-1), "min_lift=-1 is out of range"),
+        (lambda: parents_by_chance(relations(torch.ones(4, 2)), min_lift=-1), "min_lift=-1 is out of range"),
         (lambda: hierarchy(relations(torch.ones(4, 2))).around(7), "group=7 is out of range"),
     ],
 )

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from shared.concepts import METHODS, NAMELESS, Cooccurrence, Vocabulary, concept_vectors, name_concepts
+from shared.concepts import NAMELESS, NAMING_METHODS, Cooccurrence, Vocabulary, concept_vectors, name_concepts
 from tests.concepts.cases import codes, dictionary, family, rng
 
 
@@ -46,7 +46,7 @@ def test_vectors_by_their_definition(method, scale):
 
 def test_methods_differ_and_decoder_rows_need_no_codes():
     sae, given = dictionary(), parts(codes(share=0.4))
-    found = [concept_vectors(sae.W_dec, sae.b_dec, method=m, tau=0.4, **given) for m in METHODS]
+    found = [concept_vectors(sae.W_dec, sae.b_dec, method=m, tau=0.4, **given) for m in NAMING_METHODS]
     for i, one in enumerate(found):
         assert all(not torch.allclose(one, other, atol=1e-3) for other in found[:i])
     assert torch.allclose(concept_vectors(sae.W_dec, sae.b_dec, method="decoder"), normalize(sae.W_dec, dim=1))
@@ -62,7 +62,10 @@ def test_a_child_is_named_together_with_its_parent():
     both = normalize(torch.tensor([[1.0, 1, 0, 0, 0, 0]]), dim=1)
     vocabulary = Vocabulary(words, torch.cat([torch.eye(6)[:2], both]))
     f = family()[:, [0, 1, 2, 4, 5, 5]]
-    named = {m: name_concepts(concept_vectors(sae.W_dec, sae.b_dec, method=m, **parts(f)), vocabulary) for m in METHODS}
+    named = {
+        m: name_concepts(concept_vectors(sae.W_dec, sae.b_dec, method=m, **parts(f)), vocabulary)
+        for m in NAMING_METHODS
+    }
     assert named["own"][1] == named["decoder"][1] == "child"
     assert named["family"][1] == named["family_binary"][1] == "parent with child"
     assert named["family"][0] == "parent"

@@ -87,21 +87,21 @@ def test_a_child_implies_its_parent_and_not_the_reverse():
 def test_mass_and_counts_differ_where_activation_does():
     f = torch.tensor([[1.0, 1.0], [0.1, 0.0], [0.1, 0.0]])
     found = Cooccurrence(2).update(f).relations()
-    assert found.conditional("count")[0, 1] == pytest.approx(1 / 3)
-    assert found.conditional("mass")[0, 1] == pytest.approx(1 / 1.2)
+    assert found.conditional(by="count")[0, 1] == pytest.approx(1 / 3)
+    assert found.conditional(by="mass")[0, 1] == pytest.approx(1 / 1.2)
 
 
 def test_shares_lie_between_none_and_all_and_dead_rows_are_zero():
     found = Cooccurrence(12).update(codes(share=0.3)).relations()
     assert torch.equal(found.joint, found.joint.T)
     for by in ("mass", "count"):
-        share = found.conditional(by)
+        share = found.conditional(by=by)
         assert share.min() >= 0
         assert share.max() <= 1 + 1e-12
         assert torch.allclose(share.diagonal()[:-1], torch.ones(11, dtype=torch.float64))
         assert not share[-1].any()
         assert not share[:, -1].any()
-        assert torch.isfinite(found.lift(by)).all()
+        assert torch.isfinite(found.lift(by=by)).all()
     assert found.alive.tolist() == [True] * 11 + [False]
 
 
@@ -171,7 +171,7 @@ def test_a_batch_in_which_nothing_fires():
         (lambda: Cooccurrence(3).update(torch.ones(0, 3)), "codes is empty"),
         (lambda: Cooccurrence(3).update(torch.full((4, 3), torch.nan)), "codes has 12 NaN"),
         (lambda: Cooccurrence(3).top_patches(), "no codes were given yet"),
-        (lambda: Cooccurrence(3).update(torch.ones(2, 3)).relations().conditional("rank"), "by='rank' is unknown"),
+        (lambda: Cooccurrence(3).update(torch.ones(2, 3)).relations().conditional(by="rank"), "by='rank' is unknown"),
     ],
 )
 def test_bad_input_is_named(call, message):
