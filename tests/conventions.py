@@ -31,7 +31,8 @@ INSTEAD = {
     "pooling": "pool",
 }
 ORDER = (("model", "network"), ("layer", "layers"), ("target", "targets"))
-POSITIONAL = {"target", "targets", "y"}  # may have a default and yet be given by position
+POSITIONAL = {"target", "targets", "y", "stream"}  # may have a default and yet be given by position
+SEEDING = {"seed_everything"}  # the one function that takes a seed
 # tqdm, torch and scikit-learn decide what these look like
 FOREIGN_METHODS = {"forward", "backward", "extra_repr", "get_params", "set_params", "setup_context"}
 
@@ -125,7 +126,7 @@ def _arguments(function: Callable, doc: str | None) -> Iterator[str]:
     given = _named(function)
     names = [p.name for p in given]
     for p in given:
-        if p.name in INSTEAD:
+        if p.name in INSTEAD and function.__name__ not in SEEDING:
             yield f"{p.name} should be {INSTEAD[p.name]}"
         if p.kind is p.POSITIONAL_OR_KEYWORD and p.default is not p.empty and p.name not in POSITIONAL:
             yield f"{p.name} has a default and must be keyword-only"

@@ -95,7 +95,7 @@ def notebook(tmp_path):
 def test_a_dry_run_injects_parameters_as_papermill_does(notebook):
     out = notebook.parent / "out.txt"
     run_forked(notebook, {"size": 5}, {"OUT": str(out)})
-    assert out.read_text() == f"5 '# Parameters\\nsize = 5\\n' {notebook.parent}"
+    assert out.read_text() == f"5 '# Parameters\\nsize = 5' {notebook.parent}"
     with pytest.raises(DryRunError, match=r"AssertionError: too large[\s\S]*cell \[2\] failed"):
         run_forked(notebook, {"size": 10}, {"OUT": str(out)})
 

@@ -1,4 +1,14 @@
-"""The `Paper` object a notebook talks to: parameters, seeds, device, figures, claims, results."""
+"""The `Paper` object a notebook talks to: parameters, seeds, device, figures, claims, results.
+
+In a notebook: `paper = Paper("attnlrp", globals())`, then `paper.figure`, `paper.claim`, `paper.report`. Elsewhere:
+
+>>> from shared.compendium import Check, load_card
+>>> card = load_card("attnlrp")
+>>> card.theme
+'LRP & attribution'
+>>> Check.parse("in [0.9, 1.1]")(1.0)
+True
+"""
 
 import sys
 from importlib import import_module

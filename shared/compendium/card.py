@@ -115,7 +115,7 @@ def load_card(slug: str, *, folder: Path = PAPERS) -> Card:
     CardError
         for a card that breaks the schema.
     """
-    check_choice("paper", slug, known_papers(folder))
+    check_choice("paper", slug, known_papers(folder=folder))
     path = folder / slug / "card.yml"
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))

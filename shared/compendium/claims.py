@@ -93,13 +93,31 @@ class Check:
         return self.low <= value <= self.high
 
     def fails_throughout(self, low: float, high: float) -> bool:
-        """Whether no number from `low` to `high` satisfies the condition."""
+        """Whether nothing in an interval satisfies the condition.
+
+        Parameters
+        ----------
+        low, high : the interval's ends.
+
+        Returns
+        -------
+        True where no number from `low` to `high` does.
+        """
         if self.strict:
             return high <= self.low or low >= self.high
         return high < self.low or low > self.high
 
     def merit(self, values: np.ndarray) -> np.ndarray:
-        """How well each value does, larger is better: itself, its negative, or minus its distance to the interval."""
+        """How well each value does.
+
+        Parameters
+        ----------
+        values : numbers of any shape.
+
+        Returns
+        -------
+        Larger is better: the number itself, its negative, or minus its distance to the interval.
+        """
         if self.high == math.inf:
             return values
         if self.low == -math.inf:
@@ -158,7 +176,13 @@ def _difference(values: np.ndarray, others: np.ndarray) -> Estimate:
 
 @dataclass(frozen=True)
 class Gate:
-    """A gate of the card with what was measured for it: whether the phenomenon exists here."""
+    """A gate of the card with what was measured for it: whether the phenomenon exists here.
+
+    Parameters
+    ----------
+    card : the gate as the card states it.
+    values : one number per unit.
+    """
 
     card: GateCard
     values: tuple[float, ...]

@@ -72,20 +72,51 @@ class Paper:
         return self.scale == "small"
 
     def rng(self, stream: int = 0) -> np.random.Generator:
-        """A numpy generator that depends on the run's seed and `stream` only."""
+        """A numpy generator of its own for each purpose.
+
+        Parameters
+        ----------
+        stream : the purpose's number.
+
+        Returns
+        -------
+        A generator that depends on the run's seed and `stream` only.
+        """
         return np.random.default_rng([self.seed, stream])
 
-    def generator(self, stream: int = 0, device: str | torch.device = "cpu") -> torch.Generator:
-        """A torch generator that depends on the run's seed and `stream` only."""
+    def generator(self, stream: int = 0, *, device: str | torch.device = "cpu") -> torch.Generator:
+        """A torch generator of its own for each purpose.
+
+        Parameters
+        ----------
+        stream : the purpose's number.
+        device : where it draws; the numbers differ between kinds of device.
+
+        Returns
+        -------
+        A generator that depends on the run's seed and `stream` only.
+        """
         return torch.Generator(device).manual_seed(
             int(np.random.SeedSequence([self.seed, stream]).generate_state(1)[0])
         )
 
     def figure(self, figure: Figure, name: str, caption: str) -> Figure:
-        """Save a matplotlib figure as `<name>.png` (200 dpi) and `<name>.svg`, whole or not at all, and return it.
+        """Save a matplotlib figure as `<name>.png` (200 dpi) and `<name>.svg`, whole or not at all.
 
-        `caption` says in a sentence what to see; the gallery prints it. Raises `ValueError` for a name that isn't of
-        lower-case letters, digits and underscores, that was used before in this run, or for an empty caption.
+        Parameters
+        ----------
+        figure : the figure.
+        name : lower-case letters, digits and underscores; each name once in a run.
+        caption : says in a sentence what to see; the gallery prints it.
+
+        Returns
+        -------
+        The figure.
+
+        Raises
+        ------
+        ValueError
+            for a bad name, one that was used before in this run, or an empty caption.
         """
         if not re.fullmatch(r"[a-z0-9_]+", name):
             raise ValueError(f"name={name!r} must consist of a-z, 0-9 and _")

@@ -53,15 +53,24 @@ def canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
-def known_papers(folder: Path = PAPERS) -> list[str]:
-    """Slugs of the papers in the repository: every folder with a card."""
+def known_papers(*, folder: Path = PAPERS) -> list[str]:
+    """Slugs of the papers in the repository: every folder with a card.
+
+    Parameters
+    ----------
+    folder : where the papers are.
+
+    Returns
+    -------
+    The slugs, sorted.
+    """
     return sorted(path.parent.name for path in folder.glob("*/card.yml"))
 
 
 def known_notebooks(slug: str | None = None, folder: Path = PAPERS) -> list[str]:
     """Notebooks of one paper or of all: `<slug>`, then its `<slug>/more_<topic>`."""
     found: list[str] = []
-    for paper in known_papers(folder) if slug is None else [slug]:
+    for paper in known_papers(folder=folder) if slug is None else [slug]:
         more = sorted(path.stem for path in (folder / paper).glob("more_*.ipynb"))
         found += [paper, *(f"{paper}/{name}" for name in more)]
     return found

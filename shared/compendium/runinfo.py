@@ -21,7 +21,12 @@ _PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "transformers", "captum"
 
 
 def seed_everything(seed: int) -> None:
-    """Seed python, numpy and torch, and ask torch for deterministic kernels (a warning where it has none)."""
+    """Seed python, numpy and torch, and ask torch for deterministic kernels (a warning where it has none).
+
+    Parameters
+    ----------
+    seed : from 0 to 2**32 - 1.
+    """
     if not isinstance(seed, int) or isinstance(seed, bool):
         raise TypeError(f"seed must be an integer; got {seed!r}")
     check_range("seed", seed, 0, 2**32 - 1)
@@ -33,7 +38,21 @@ def seed_everything(seed: int) -> None:
 
 
 def resolve_device(device: str) -> torch.device:
-    """`auto` picks an accelerator if there is one; any other name must be a device that torch has here."""
+    """The torch device of a name.
+
+    Parameters
+    ----------
+    device : "auto" for an accelerator if there is one, else the CPU; any other name must be a device torch has here.
+
+    Returns
+    -------
+    The device.
+
+    Raises
+    ------
+    UnknownNameError
+        for a device that can't be used here; those that can are listed.
+    """
     if device == "auto":
         return torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
     try:

@@ -98,7 +98,7 @@ def write(folder, slug, text):
 def test_loads_from_a_folder_and_lists_what_exists(tmp_path):
     write(tmp_path, "tiny", yaml.safe_dump(CARD))
     (tmp_path / "draft").mkdir()
-    assert known_papers(tmp_path) == ["tiny"]
+    assert known_papers(folder=tmp_path) == ["tiny"]
     assert load_card("tiny", folder=tmp_path).slug == "tiny"
     with pytest.raises(UnknownNameError, match="paper='tin' is unknown; did you mean 'tiny'"):
         load_card("tin", folder=tmp_path)

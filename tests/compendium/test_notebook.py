@@ -23,7 +23,7 @@ def paper(checkout, monkeypatch):
     """A paper that keeps the contract except that it wasn't executed; notebook and contract look at its checkout."""
     for module in (contract, notebook, parameters):
         monkeypatch.setattr(module, "PAPERS", checkout.root / "papers")
-    monkeypatch.setattr(known_papers, "__defaults__", (checkout.root / "papers",))
+    monkeypatch.setattr(known_papers, "__kwdefaults__", {"folder": checkout.root / "papers"})
     monkeypatch.setattr(card_module.load_card, "__kwdefaults__", {"folder": checkout.root / "papers"})
     folder = checkout.add("tiny", FIGURE, CLAIM, thumbnail="fig1")
     edit(folder, lambda cells: cells.append(nbformat.v4.new_markdown_cell(ENDING)))

@@ -37,7 +37,7 @@ def write(folder, *claims, **card):
 def folder(tmp_path, monkeypatch):
     """The folder of the paper `tiny`."""
     monkeypatch.setattr(card_module.load_card, "__kwdefaults__", {"folder": tmp_path / "papers"})
-    monkeypatch.setattr(paths.known_papers, "__defaults__", (tmp_path / "papers",))
+    monkeypatch.setattr(paths.known_papers, "__kwdefaults__", {"folder": tmp_path / "papers"})
     monkeypatch.setattr(parameters, "PAPERS", tmp_path / "papers")
     monkeypatch.setenv("REPRISE_FIGURES", str(tmp_path / "figures"))
     return tmp_path / "papers" / "tiny"
