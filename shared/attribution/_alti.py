@@ -12,7 +12,7 @@ Context to Build Predictions"; extended to Llama blocks by Arras et al. 2025, ar
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from shared._checks import check_choice
 from shared.attribution._alti_models import Layout, LinearNorm, Record, layout_of, matrix, record, wide
 from shared.hooks import find_module
-from shared.lrp.engine import check_ready, frozen, weights_of
+from shared.lrp.engine import Part, check_ready, frozen, parts_of, weights_of
 
 NORMS = (1, 2)
 
@@ -30,16 +30,17 @@ NORMS = (1, 2)
 class AltiLogit:
     """Result of `alti_logit`: everything the explained logit consists of.
 
-    Attributes:
-        tokens: contributions of the input tokens `(B, S)`.
-        updates: the same before they are led back through the blocks below: by block and position, `(B, L, S)`.
-        initial: what the explained position's own embedding gives through the residual stream alone `(B,)`.
-        mlps: what each block's MLP gives `(B, L)`.
-        biases: constants: output biases, the norms' biases, the unembedding's `(B,)`.
-        mixing: ALTI's matrices, rows (queries) sum to 1, `(B, L, S, S)`.
-        error: how far the source vectors miss the block's actual attention output, relative, `(B, L)`.
-        output: logits at the explained position, `(B, V)`.
-        explained: the explained logit or weighted sum of logits `(B,)`.
+    Attributes
+    ----------
+    tokens : contributions of the input tokens `(B, S)`.
+    updates : the same before they are led back through the blocks below: by block and position, `(B, L, S)`.
+    initial : what the explained position's own embedding gives through the residual stream alone `(B,)`.
+    mlps : what each block's MLP gives `(B, L)`.
+    biases : constants: output biases, the norms' biases, the unembedding's `(B,)`.
+    mixing : ALTI's matrices, rows (queries) sum to 1, `(B, L, S, S)`.
+    error : how far the source vectors miss the block's actual attention output, relative, `(B, L)`.
+    output : logits at the explained position, `(B, V)`.
+    explained : the explained logit or weighted sum of logits `(B,)`.
     """
 
     tokens: Tensor
@@ -74,39 +75,57 @@ def alti_logit(
     position: int | Tensor | None = None,
     linear: bool = False,
     norm: int = 1,
+    batch_size: int | None = None,
 ) -> AltiLogit:
     """Contributions of the input tokens to a logit, or to a contrast of logits, by ALTI-Logit.
 
-    Args:
-        model: in eval mode: transformers' `LlamaForCausalLM`, Mistral, Qwen2, Qwen3 (pre-norm, RMSNorm),
-            `GPT2LMHeadModel` (pre-norm, LayerNorm) or `BertForMaskedLM` (post-norm). It comes back as it was.
-        x: token ids `(B, S)`, or a mapping (`input_ids` or `inputs_embeds`, `attention_mask`, …).
-        target: int or LongTensor `(B,)` of vocabulary ids, float weights `(B, V)` or a callable `logits -> weights`
-            (`contrast`, `zero_mean`); None explains each row's largest logit.
-        position: the position explained; default each row's last attended token. For masked language models, the mask.
-        linear: keep constants of the values (the norm's bias through W_V, b_V) out of the tokens and among `biases`,
-            as the authors' linear variant; the default, their affine one, leaves them with their source.
-        norm: 1 (the paper's) or 2: the norm in ALTI's `c_tj`.
+    Parameters
+    ----------
+    model : in eval mode: transformers' `LlamaForCausalLM`, Mistral, Qwen2, Qwen3 (pre-norm, RMSNorm), `GPT2LMHeadModel`
+        (pre-norm, LayerNorm) or `BertForMaskedLM` (post-norm). It comes back as it was.
+    x : token ids `(B, S)`, or a mapping (`input_ids` or `inputs_embeds`, `attention_mask`, …).
+    target : int or LongTensor `(B,)` of vocabulary ids, float weights `(B, V)` or a callable `logits -> weights`
+        (`contrast`, `zero_mean`); None explains each row's largest logit.
+    position : the position explained; default each row's last attended token. For masked language models, the mask.
+    linear : keep constants of the values (the norm's bias through W_V, b_V) out of the tokens and among `biases`, as
+        the authors' linear variant; the default, their affine one, leaves them with their source.
+    norm : 1 (the paper's) or 2: the norm in ALTI's `c_tj`.
+    batch_size : rows in one pass, all by default; the numbers are the same for any.
 
-    Returns:
-        `AltiLogit`; half-precision models are decomposed in float32.
+    Returns
+    -------
+    `AltiLogit`; half-precision models are decomposed in float32.
 
-    Memory grows with B S² D, held for one block at a time.
+    Raises
+    ------
+    UnsupportedModule
+        Another architecture or norm.
+    RuntimeError
+        The model is in train mode with dropout.
+    ValueError, TypeError
+        Bad input, a target out of range, a prompt longer than the model's context.
 
-    Post-norm blocks are our reconstruction: the stream's norms are linear maps with constant statistics, and the
-    activation between BERT's last block and its unembedding acts as its slope `f(z) / z`, so that the sum stays exact.
-
-    Raises:
-        UnsupportedModule: another architecture or norm.
-        RuntimeError: the model is in train mode with dropout.
-        ValueError, TypeError: bad input, a target out of range, a prompt longer than the model's context.
+    Notes
+    -----
+    Memory grows with `batch_size` S² D, held for one block at a time. Post-norm blocks are our reconstruction: the
+    stream's norms are linear maps with constant statistics, and the activation between BERT's last block and its
+    unembedding acts as its slope `f(z) / z`, so that the sum stays exact.
     """
     check_choice("norm", norm, NORMS)
     check_ready(model)
     layout = layout_of(model)
+
+    def logits(part: Part) -> Tensor:
+        return record(model, layout, part.x, part.position).logits
+
     with frozen(model), torch.no_grad():
-        run = record(model, layout, x, position)
-        return _decompose(model, layout, run, target, linear, norm)
+        parts = [
+            _decompose(model, layout, record(model, layout, part.x, part.position), part.target, linear, norm)
+            for part in parts_of(model, x, target, batch_size=batch_size, position=position, logits=logits)
+        ]
+    if len(parts) == 1:
+        return parts[0]
+    return AltiLogit(*(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(AltiLogit)))
 
 
 class _Functional:

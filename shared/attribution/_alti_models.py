@@ -124,7 +124,7 @@ class Record:
 @torch.no_grad()
 def record(model: nn.Module, layout: Layout, x: Any, position: int | Tensor | None) -> Record:
     """Run the model once and keep what ALTI-Logit needs."""
-    inputs = Inputs(model, x, False, None)
+    inputs = Inputs(model, x)
     kwargs = {inputs.key or (TOKENS if inputs.tokens else EMBEDS): inputs.value, **inputs.kwargs}
     blocks = [f"{layout.blocks}.{n}" for n in range(len(find_module(model, layout.blocks)))]
     attended, mlps = ([f"{block}.{part}" for block in blocks] for part in (layout.projection, layout.mlp))

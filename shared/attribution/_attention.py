@@ -14,7 +14,22 @@ HEAD_REDUCTIONS = ("mean", "max", "min")
 
 
 def raw_attention(model: nn.Module, x: Any) -> Tensor:
-    """The attention weights of every layer, `(B, L, H, S, S)`; x as for `attribute`. No gradients."""
+    """The attention weights of every layer, made anew from queries and keys. No gradients.
+
+    Parameters
+    ----------
+    model : a transformers model, or one tower of it.
+    x : float tensor, token ids, or a mapping of the model's arguments.
+
+    Returns
+    -------
+    `(B, L, H, S, S)`, queries before keys; rows sum to 1.
+
+    Raises
+    ------
+    UnsupportedModule
+        The model has no attention of transformers' interface.
+    """
     tap = AttentionTap()
     with tap.watching(model, tap.weights), torch.no_grad():
         if isinstance(x, Tensor):
@@ -28,13 +43,20 @@ def raw_attention(model: nn.Module, x: Any) -> Tensor:
 def rollout(attention: Tensor, *, residual: float = 0.5, heads: str = "mean") -> Tensor:
     """Attention rollout (Abnar & Zuidema 2020): the product over layers of head-averaged attention with the residual.
 
-    Args:
-        attention: `(B, L, H, S, S)`, as `raw_attention` gives it.
-        residual: weight of the identity in each layer (0.5 in the paper).
-        heads: "mean", "max" or "min" over heads.
+    Parameters
+    ----------
+    attention : `(B, L, H, S, S)`, as `raw_attention` gives it.
+    residual : weight of the identity in each layer, 0 to 1 (0.5 in the paper).
+    heads : "mean", "max" or "min" over heads.
 
-    Returns:
-        `(B, S, S)`: how much each position (row) draws on each input token (column); rows sum to 1.
+    Returns
+    -------
+    `(B, S, S)`: how much each position (row) draws on each input token (column); rows sum to 1.
+
+    Raises
+    ------
+    ValueError
+        Bad input.
     """
     check_shape("attention", attention, ("B", "L", "H", "S", "S"))
     check_finite("attention", attention)

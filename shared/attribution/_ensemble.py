@@ -40,12 +40,20 @@ class FixedDropout(nn.Module):
 class Ensemble(nn.Module):
     """Dense networks stacked: features `(B, D)`, or `(B, M, D)` with one input per member -> outputs `(B, M, K)`.
 
-    Args:
-        members: M >= 1 `nn.Sequential` (nested ones are flattened) of Linear layers, elementwise activations and
-            Dropout, alike but for their parameters, which are copied.
-
     The stack is a module like any other: its parameters train all members at once (a loss summed over members keeps
     them independent), and `attribute` explains it with any composite.
+
+    Parameters
+    ----------
+    members : M >= 1 `nn.Sequential` (nested ones are flattened) of Linear layers, elementwise activations and Dropout,
+        alike but for their parameters, which are copied.
+
+    Raises
+    ------
+    ValueError
+        No members, or members that differ.
+    UnsupportedModule
+        Another layer.
     """
 
     def __init__(self, members: Sequence[nn.Module]) -> None:
@@ -64,10 +72,25 @@ class Ensemble(nn.Module):
     def from_dropout(
         cls, model: nn.Module, *, n_members: int = 10, generator: torch.Generator | None = None
     ) -> Ensemble:
-        """MC dropout as an ensemble: every member is `model` with dropout masks of its own, drawn here once.
+        """MC dropout as an ensemble: every member is the model with dropout masks of its own, drawn here once.
 
         A member's mask is the same for every row and every call, so that the function that is explained is the one
-        that was run (Gal and Ghahramani 2016 draw anew at each pass). Raises `ValueError` for a model without dropout.
+        that was run (Gal and Ghahramani 2016 draw anew at each pass).
+
+        Parameters
+        ----------
+        model : as a member; with dropout.
+        n_members : M, >= 1.
+        generator : draws the masks.
+
+        Returns
+        -------
+        The ensemble, in eval mode.
+
+        Raises
+        ------
+        ValueError
+            The model has no dropout.
         """
         check_range("n_members", n_members, 1)
         ensemble = cls([model] * n_members)
@@ -100,7 +123,21 @@ class Ensemble(nn.Module):
         return self.layers(x)
 
     def member(self, number: int) -> nn.Sequential:
-        """One member as a network of its own, a copy: `(B, D)` -> `(B, K)`."""
+        """One member as a network of its own, a copy.
+
+        Parameters
+        ----------
+        number : which, from 0 to M - 1.
+
+        Returns
+        -------
+        `(B, D)` -> `(B, K)`.
+
+        Raises
+        ------
+        ValueError
+            There is no such member.
+        """
         check_range("number", number, 0, self.n_members - 1)
         return nn.Sequential(*(_unstack(layer, number) for layer in self.layers)).train(self.training)
 

@@ -28,13 +28,15 @@ Rules = Composite | Callable[[nn.Module], Composite] | None
 class SecondOrder:
     """`R_ij = sum_k Cov_m(R_i, R_j)`, the shares of features and pairs of features in the predictive variance.
 
-    Attributes:
-        diagonal: `R_ii` `(B, *S)`, never negative: what the feature does by itself.
-        marginal: `sum_j R_ij` `(B, *S)`: with its share in every pair; may be negative, sums to `total`.
-        total: `sum_ij R_ij` `(B,)`, the variance of the summed explanations. It is `uncertainty` if every member's
-            explanation sums to its output up to one constant.
-        uncertainty: the predictive variance `(B,)`.
-        centred: explanations minus their mean over members `(M, B, K, *S)`, of which `matrix` is made.
+    Attributes
+    ----------
+    diagonal : `R_ii` `(B, *S)`, never negative: what the feature does by itself.
+    marginal : `sum_j R_ij` `(B, *S)`: with its share in every pair; may be negative, sums to `total`.
+    total : `sum_ij R_ij` `(B,)`, the variance of the summed explanations. It is `uncertainty` if every member's
+        explanation sums to its output up to one constant.
+    uncertainty : the predictive variance `(B,)`.
+    centred : explanations minus their mean over members `(M, B, K, *S)`, of which `matrix` is made.
+    ddof : the covariance divides by M - ddof.
     """
 
     diagonal: Tensor
@@ -50,7 +52,12 @@ class SecondOrder:
         return self.uncertainty - self.total
 
     def matrix(self) -> Tensor:
-        """`R_ij` `(B, D, D)`, symmetric, positive semi-definite, of rank <= (M - 1) K; D is the product of S."""
+        """All pairs of features.
+
+        Returns
+        -------
+        `R_ij` `(B, D, D)`, symmetric, positive semi-definite, of rank <= (M - 1) K; D is the product of S.
+        """
         flat = self.centred.flatten(3)
         return torch.einsum("mbki,mbkj->bij", flat, flat) / (len(flat) - self.ddof)
 
@@ -58,12 +65,22 @@ class SecondOrder:
 def second_order(explanations: Tensor, outputs: Tensor, *, ddof: int = 0) -> SecondOrder:
     """Covariance over members of any first-order explanations: CovLRP from LRP, CovGI from gradient x input, ...
 
-    Args:
-        explanations: `(M, B, K, *S)`, M >= 2: what each feature contributes to output k of member m.
-        outputs: `(M, B, K)`.
-        ddof: the covariance divides by M - ddof.
-
     Costs O(M B K D); only `matrix` is quadratic in D.
+
+    Parameters
+    ----------
+    explanations : `(M, B, K, *S)`, M >= 2: what each feature contributes to output k of member m.
+    outputs : `(M, B, K)`.
+    ddof : the covariance divides by M - ddof.
+
+    Returns
+    -------
+    `SecondOrder`.
+
+    Raises
+    ------
+    ValueError
+        Bad input, fewer than two members.
     """
     if explanations.ndim < 4:
         raise ValueError(f"explanations has shape {tuple(explanations.shape)}; expected (M, B, K, *features)")
@@ -80,7 +97,22 @@ def second_order(explanations: Tensor, outputs: Tensor, *, ddof: int = 0) -> Sec
 
 
 def predictive_variance(outputs: Tensor, *, ddof: int = 0) -> Tensor:
-    """Variance over members `(M, B, K)`, summed over outputs: `(B,)`."""
+    """Variance over members, summed over outputs.
+
+    Parameters
+    ----------
+    outputs : `(M, B, K)`, M >= 2.
+    ddof : the variance divides by M - ddof.
+
+    Returns
+    -------
+    `(B,)`.
+
+    Raises
+    ------
+    ValueError
+        Bad input, fewer than two members.
+    """
     check_shape("outputs", outputs, ("M", "B", "K"))
     check_finite("outputs", outputs)
     return (outputs - outputs.mean(0)).square().sum((0, 2)) / _divisor(len(outputs), ddof)
@@ -96,10 +128,28 @@ def explain_uncertainty(
     steps: int = 50,
     baseline: float | Tensor = 0.0,
 ) -> SecondOrder:
-    """Second-order explanation of an ensemble's variance: `second_order` of `explain_members`, whose arguments it has.
+    """Second-order explanation of an ensemble's variance: `second_order` of `explain_members`.
 
-    ensemble = Ensemble(networks)                       # or Ensemble.from_dropout(network, 10)
-    explain_uncertainty(ensemble, x).diagonal           # CovLRP; "gi" and "ig" give CovGI and CovIG
+    Parameters
+    ----------
+    members : as for `explain_members`.
+    x : as for `explain_members`.
+    method : "lrp", "gi" or "ig": CovLRP, CovGI, CovIG.
+    ddof : the covariance divides by M - ddof.
+    composite : as for `explain_members`.
+    steps : as for `explain_members`.
+    baseline : as for `explain_members`.
+
+    Returns
+    -------
+    `SecondOrder`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Bad input.
+    RuntimeError
+        A model in train mode with dropout.
     """
     explained = explain_members(members, x, method=method, composite=composite, steps=steps, baseline=baseline)
     return second_order(*explained, ddof=ddof)
@@ -114,15 +164,27 @@ def explain_members(
     steps: int = 50,
     baseline: float | Tensor = 0.0,
 ) -> tuple[Tensor, Tensor]:
-    """First-order explanations of every member's outputs `(M, B, K, *S)` and the outputs `(M, B, K)`.
+    """First-order explanations of every member's outputs.
 
-    Args:
-        members: an `Ensemble`, explained in one pass per output, or any modules with outputs `(B, K)`, one by one.
-        x: float `(B, *S)`; `(B, D)` for an `Ensemble`.
-        method: "lrp", "gi" (gradient x input) or "ig" (integrated gradients: midpoints of the line from `baseline`).
-        composite: rules of LRP, or a function that gives those of a model; default `gamma_except_last`.
+    Parameters
+    ----------
+    members : an `Ensemble`, explained in one pass per output, or any modules with outputs `(B, K)`, one by one.
+    x : float `(B, *S)`; `(B, D)` for an `Ensemble`.
+    method : "lrp", "gi" (gradient x input) or "ig" (integrated gradients: midpoints of the line from `baseline`).
+    composite : rules of LRP, or a function that gives those of a model; default `gamma_except_last`.
+    steps : midpoints of "ig", >= 1.
+    baseline : where the line of "ig" starts, a number or a tensor that broadcasts to x.
 
-    Raises `ValueError` for bad input, `RuntimeError` for a model in train mode with dropout.
+    Returns
+    -------
+    Explanations `(M, B, K, *S)` and outputs `(M, B, K)`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Bad input.
+    RuntimeError
+        A model in train mode with dropout.
     """
     check_choice("method", method, FIRST_ORDER)
     _check_call(members, x, steps)
@@ -152,10 +214,29 @@ def explain_variance(
     steps: int = 50,
     baseline: float | Tensor = 0.0,
 ) -> Tensor:
-    """First-order explanation of the predictive variance itself `(B, *S)`: what the second-order one is held against.
+    """First-order explanation of the predictive variance itself: what the second-order one is held against.
 
-    "lrp" starts each member's backward pass with the relevance `(f_m - mean)^2 / M`; "gi" and "ig" take the variance's
-    gradient; "sensitivity" is its square. Other arguments as in `explain_members`.
+    Parameters
+    ----------
+    members : as for `explain_members`.
+    x : as for `explain_members`.
+    method : "lrp" starts each member's backward pass with the relevance `(f_m - mean)^2 / M`; "gi" and "ig" take the
+        variance's gradient; "sensitivity" is its square.
+    ddof : the variance divides by M - ddof.
+    composite : as for `explain_members`.
+    steps : as for `explain_members`.
+    baseline : as for `explain_members`.
+
+    Returns
+    -------
+    `(B, *S)`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Bad input.
+    RuntimeError
+        A model in train mode with dropout.
     """
     check_choice("method", method, (*FIRST_ORDER, "sensitivity"))
     _check_call(members, x, steps)
@@ -181,7 +262,22 @@ def explain_variance(
 
 
 def gamma_except_last(model: nn.Module, *, gamma: float = 0.2) -> Composite:
-    """The paper's rules: Gamma in dense layers, twice that in convolutions, LRP-0 (stabilised) in the last layer."""
+    """The paper's rules: Gamma in dense layers, twice that in convolutions, LRP-0 (stabilised) in the last layer.
+
+    Parameters
+    ----------
+    model : any torch module with a linear layer.
+    gamma : of the dense layers, >= 0.
+
+    Returns
+    -------
+    The composite.
+
+    Raises
+    ------
+    ValueError
+        There is no linear layer.
+    """
     names = [name for name, module in model.named_modules() if linear_op(module) is not None]
     if not names:
         raise ValueError(f"{type(model).__name__} has no linear layer to give a rule to")

@@ -23,16 +23,23 @@ def class_softmax(
 ) -> Tensor:
     """Distribution over the K classes at every location: softmax of `temperature` times the maps' magnitudes.
 
-    Args:
-        maps: signed attributions `(K, B, C, H, W)` (or `(K, B, ...)`), K >= 2.
-        temperature: factor on the magnitudes, >= 0; the authors' code has 10.
-        use_abs: compare magnitudes (the authors' default) or signed values.
-        scale: "none" takes maps as they are (authors); "max" or "p99" first divide each row by its largest magnitude or
-            its 99th percentile, over all classes, so that the result doesn't depend on the unit of the attributions.
-        channels: "each" compares channel by channel (authors); "sum" compares the maps summed over the channel axis.
+    Parameters
+    ----------
+    maps : signed attributions `(K, B, C, H, W)` (or `(K, B, ...)`), K >= 2.
+    temperature : factor on the magnitudes, >= 0; the authors' code has 10.
+    use_abs : compare magnitudes (the authors' default) or signed values.
+    scale : "none" takes maps as they are (authors); "max" or "p99" first divide each row by its largest magnitude or
+        its 99th percentile, over all classes, so that the result doesn't depend on the unit of the attributions.
+    channels : "each" compares channel by channel (authors); "sum" compares the maps summed over the channel axis.
 
-    Returns:
-        Probabilities in the shape of `maps`, summing to 1 over the first axis.
+    Returns
+    -------
+    Probabilities in the shape of `maps`, summing to 1 over the first axis.
+
+    Raises
+    ------
+    ValueError
+        Fewer than two maps, an option or target out of range, values that aren't finite.
     """
     check_choice("scale", scale, SCALES)
     check_choice("channels", channels, ("each", "sum"))
@@ -61,13 +68,24 @@ def var_map(
 ) -> Tensor:
     """The target's attribution where the target owns the location: `A_t p_t [p_t - 1/K > tau]`, `(B, ...)`.
 
-    Args:
-        maps: signed attributions `(K, B, ...)` of K >= 2 classes.
-        target: which of the K maps is the target's: an int or a LongTensor `(B,)`. An index into `maps`, not a class.
-        tau: how far above 1/K the target's share must be (authors: 0.01 with chosen classes).
-        temperature, use_abs, scale, channels: as in `class_softmax`.
+    Parameters
+    ----------
+    maps : signed attributions `(K, B, ...)` of K >= 2 classes.
+    target : which of the K maps is the target's: an int or a LongTensor `(B,)`. An index into `maps`, not a class.
+    tau : how far above 1/K the target's share must be (authors: 0.01 with chosen classes).
+    temperature : as in `class_softmax`.
+    use_abs : as in `class_softmax`.
+    scale : as in `class_softmax`.
+    channels : as in `class_softmax`.
 
-    Raises `ValueError` for fewer than two maps, a target out of range, or values that aren't finite.
+    Returns
+    -------
+    `(B, ...)`, 0 where another class owns the location.
+
+    Raises
+    ------
+    ValueError
+        Fewer than two maps, an option or target out of range, values that aren't finite.
     """
     shares = class_softmax(maps, temperature=temperature, use_abs=use_abs, scale=scale, channels=channels)
     index = _check_target("target", target, maps)
@@ -78,10 +96,27 @@ def var_map(
 def shared_map(
     maps: Tensor, first: int, second: int, *, tau: float = 0.1, temperature: float = 10.0, scale: str = "none"
 ) -> Tensor:
-    """What two classes have in common: the smaller of their magnitudes where neither owns the location, `(B, ...)`.
+    """What two classes have in common: the smaller of their magnitudes where neither owns the location.
 
-    The softmax is over the two alone; a location is shared where the first one's share is within `tau` of 1/2. The
-    paper speaks of shared features; this formula is ours.
+    The softmax is over the two alone. The paper speaks of shared features; this formula is ours.
+
+    Parameters
+    ----------
+    maps : signed attributions `(K, B, ...)` of K >= 2 classes.
+    first : index of the one class's map.
+    second : index of the other's.
+    tau : a location is shared where the first one's share is this near to 1/2.
+    temperature : as in `class_softmax`.
+    scale : as in `class_softmax`.
+
+    Returns
+    -------
+    `(B, ...)`, never negative.
+
+    Raises
+    ------
+    ValueError
+        Fewer than two maps, an option or target out of range, values that aren't finite.
     """
     _check_maps(maps)
     pair = torch.stack([_pick(maps.detach(), _check_target(n, i, maps)) for n, i in _named(first, second)])
@@ -92,11 +127,22 @@ def shared_map(
 
 
 def choose_classes(logits: Tensor, target: int | Tensor | None = None, *, k: int = 2) -> Tensor:
-    """Classes to compare, `(B, k + 1)`: each row's k most probable and, last, its least probable one.
+    """Classes to compare: each row's k most probable and, last, its least probable one.
 
-    A `target` (int or LongTensor `(B,)`) that isn't among them takes the place of the k-th. No class comes twice.
+    Parameters
+    ----------
+    logits : `(B, C)`.
+    target : int or LongTensor `(B,)`; one that isn't among them takes the place of the k-th.
+    k : from 1 to C - 1.
 
-    Raises `ValueError` for fewer than two classes, k out of range, or a target out of range.
+    Returns
+    -------
+    LongTensor `(B, k + 1)`; no class comes twice.
+
+    Raises
+    ------
+    ValueError
+        Fewer than two classes, k or a target out of range.
     """
     check_shape("logits", logits, ("B", "C"))
     check_finite("logits", logits)
@@ -122,28 +168,45 @@ def class_gradients(
     steps: int | None = None,
     baseline: float | Tensor = 0.0,
     output: str | Callable[[object], Tensor] | None = None,
+    batch_size: int | None = None,
 ) -> Tensor:
-    """Gradient of several classes' logits over one forward pass: `(K, B, ...)`.
+    """Gradient of several classes' logits over one forward pass.
 
     The backward passes run in one batch, on a CPU only where no convolution is grouped (vmap is slow at those).
 
-    Args:
-        model: any module in eval mode; parameters get no gradient.
-        x: float `(B, ...)`.
-        classes: LongTensor `(B, K)`, K >= 2 different classes per row.
-        steps: with a number, the mean gradient at that many midpoints of the line from `baseline` to x (one forward
-            each). Times `x - baseline` these are integrated gradients (captum's "riemann_middle").
-        output: which field of the model's output holds the logits, as in `attribute`.
+    Parameters
+    ----------
+    model : any module in eval mode; parameters get no gradient.
+    x : float `(B, ...)`.
+    classes : LongTensor `(B, K)`, K >= 2 different classes per row.
+    steps : with a number, the mean gradient at that many midpoints of the line from `baseline` to x (one forward each).
+        Times `x - baseline` these are integrated gradients (captum's "riemann_middle").
+    baseline : where the line starts, a number or a tensor that broadcasts to x.
+    output : which field of the model's output holds the logits, as in `attribute`.
+    batch_size : rows in one pass, all by default; the numbers are the same for any.
 
-    Raises `ValueError` for fewer than two classes, a class out of range or twice in a row.
+    Returns
+    -------
+    `(K, B, ...)`.
+
+    Raises
+    ------
+    ValueError
+        Fewer than two classes, a class out of range or twice in a row.
     """
     if not x.is_floating_point():
         raise ValueError(f"x has dtype {x.dtype}; accepted: floating point")
     check_finite("x", x)
     if steps is not None:
         check_range("steps", steps, 1)
-    n = steps or 1
-    positions = [1.0] if steps is None else [(i + 0.5) / n for i in range(n)]
+    if batch_size is not None:
+        check_range("batch_size", batch_size, 1)
+        check_shape("classes", classes, (len(x), "K"))
+        whole = torch.as_tensor(baseline, dtype=x.dtype, device=x.device).expand(x.shape)
+        parts = zip(*(t.split(batch_size) for t in (x, classes, whole)))
+        options = {"steps": steps, "output": output}
+        return torch.cat([class_gradients(model, a, b, baseline=c, **options) for a, b, c in parts], 1)
+    positions = [1.0] if steps is None else [(i + 0.5) / steps for i in range(steps)]
     total: Tensor | None = None
     in_one = x.device.type != "cpu" or not any(getattr(m, "groups", 1) > 1 for m in model.modules())
     with frozen(model), torch.enable_grad():
@@ -151,7 +214,7 @@ def class_gradients(
             leaf = (baseline + position * (x.detach() - baseline)).requires_grad_()
             gradient = _gradients(output_tensor(model(leaf), output), leaf, classes, in_one)
             total = gradient if total is None else total + gradient
-    return total / n
+    return total / len(positions)
 
 
 def _gradients(logits: Tensor, leaf: Tensor, classes: Tensor, in_one: bool) -> Tensor:

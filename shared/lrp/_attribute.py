@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from shared.hooks import attention_modules
+from shared.lrp._batches import Part, parts_of
 from shared.lrp._graph import check_graph, check_input_layer, check_merged, first_offender
 from shared.lrp._inputs import Inputs, frozen, last_positions, output_tensor
 from shared.lrp._probes import Condition, Probes, times
@@ -22,15 +23,16 @@ from shared.lrp.rules._presets import AttnLRP, EpsilonPlus
 
 @dataclass
 class Attribution:
-    """Result of `attribute`. With a list of targets or conditions, relevance, latent and gap get a leading axis N.
+    """Result of `attribute`. With a list of targets or conditions, all but the output get a leading axis N.
 
-    Attributes:
-        output: the explained logits, detached `(B, C)`.
-        relevance: the input's relevance, in its shape; for token ids `(B, S, D)`, that of their embeddings.
-        latent: module name -> relevance of its output, for the names in `record`.
-        gap: explained amount minus the relevance that reached the input `(B,)`: what biases, constants and the
-            non-conserving softmax and product rules kept.
-        seed: coefficient at the logits, so `(output * seed).sum()` is what was explained.
+    Attributes
+    ----------
+    output : the explained logits, detached `(B, C)`.
+    relevance : the input's relevance, in its shape; for token ids `(B, S, D)`, that of their embeddings.
+    latent : module name -> relevance of its output, for the names in `record`.
+    gap : explained amount minus the relevance that reached the input `(B,)`: what biases, constants and the
+        non-conserving softmax and product rules kept.
+    seed : coefficient at the logits `(B, C)`, so `(output * seed).sum()` is what was explained.
     """
 
     output: Tensor
@@ -60,65 +62,176 @@ def attribute(
     embed: bool = False,
     record: Iterable[str] | str = (),
     conditions: Condition | Sequence[Condition] | None = None,
+    channel_axis: int | Mapping[str, int] | None = None,
     position: int | Tensor | None = None,
     output: str | Callable[[Any], Tensor] | None = None,
     wrt: str | None = None,
+    batch_size: int | None = None,
 ) -> Attribution:
     """Relevance of the input for the target by layer-wise relevance propagation.
 
-    Args:
-        model: any torch module in eval mode; transformers models of the Llama, Qwen2/3, Mistral, GPT-2, OPT, BERT, ViT
-            and CLIP families with `AttnLRP` or `CPLRP`. It comes back exactly as it was.
-        x: float tensor `(B, ...)`; token ids `(B, S)`; or a mapping (`input_ids`, `attention_mask`, `pixel_values`, …).
-            Relevance of token ids is that of their embeddings.
-        target: int or LongTensor `(B,)` of classes, float weights or a callable `logits -> weights` of the logits'
-            shape (`contrast`, `zero_mean`); None explains each row's largest logit. A list or tuple explains several
-            targets over one forward pass.
-        composite: the rules; default `AttnLRP()` for transformers models, else `EpsilonPlus()`.
-        init: "logit", "one" (relevance sums to 1) or "softmax-contrast" (target against the mean of the others).
-        embed: x holds embeddings `(B, S, D)` for the model's `inputs_embeds`.
-        record: names of modules whose output's relevance is wanted in `.latent`.
-        conditions: CRP: `{"layer3": [5, 17]}` lets relevance pass through these units of the layer's output only (an
-            int, a list, or a mask tensor); several layers combine. A list of such mappings gives one result each.
-        position: for logits `(B, S, V)`: the position explained; default each row's last attended token.
-        output: which field of the model's output to explain, or a callable that picks it; default the logits.
-        wrt: key of the mapping to explain, when it isn't the pixels, embeddings or token ids.
+    Parameters
+    ----------
+    model : any torch module in eval mode; transformers models of the Llama, Qwen2/3, Mistral, GPT-2, OPT, BERT, ViT
+        and CLIP families with `AttnLRP` or `CPLRP`. It comes back exactly as it was.
+    x : float tensor `(B, ...)`; token ids `(B, S)`, explained at their embeddings; or a mapping (`input_ids`,
+        `attention_mask`, `pixel_values`, …).
+    target : int or LongTensor `(B,)` of classes, float weights `(B, C)` or a callable `logits -> weights` (`contrast`,
+        `zero_mean`); None explains each row's largest logit. A list or tuple explains several over one forward pass.
+    composite : the rules; default `AttnLRP()` for transformers models, else `EpsilonPlus()`.
+    init : "logit", "one" (relevance sums to 1) or "softmax-contrast" (target against the mean of the others).
+    embed : x holds embeddings `(B, S, D)` for the model's `inputs_embeds`.
+    record : names of modules whose output's relevance is wanted in `.latent`.
+    conditions : CRP: `{"layer3": [5, 17]}` lets relevance pass through these channels of the layer's output only (an
+        int, a list, or a mask tensor that broadcasts to it); several layers combine. A list gives one result each.
+    channel_axis : axis of the channels in the conditioned layers' outputs, or name -> axis, where modules don't tell.
+    position : for logits `(B, S, V)`: the position explained, int or LongTensor `(B,)`; default each row's last
+        attended token.
+    output : which field of the model's output to explain, or a callable that picks it; default the logits.
+    wrt : key of the mapping to explain, when it isn't the pixels, embeddings or token ids.
+    batch_size : rows in one pass, all by default; the numbers are the same for any.
 
-    Returns:
-        `Attribution`, on the model's device; half-precision models give float32 relevance.
+    Returns
+    -------
+    `Attribution`, on the model's device; half-precision models give float32 relevance.
 
-    Raises:
-        UnsupportedModule: a norm, activation, attention or operation has no rule (it is named).
-        RuntimeError: the model is in train mode with dropout or batch norm.
-        ValueError, TypeError: bad input, target or names.
+    Raises
+    ------
+    UnsupportedModule
+        A norm, activation, attention or operation has no rule (it is named).
+    RuntimeError
+        The model is in train mode with dropout or batch norm, or computes something else under the composite.
+    ValueError, TypeError
+        Bad input, target or names.
     """
-    composite = composite if composite is not None else default_composite(model)
-    inputs = Inputs(model, x, embed, wrt)
-    listed = isinstance(conditions, Sequence)
-    wanted: list[Condition] = list(conditions) if listed else [conditions or {}]
-    probes = Probes(model, record, wanted)
+    results = list(
+        attribute_parts(
+            model,
+            x,
+            target,
+            composite=composite,
+            init=init,
+            embed=embed,
+            record=record,
+            conditions=conditions,
+            channel_axis=channel_axis,
+            position=position,
+            output=output,
+            wrt=wrt,
+            batch_size=batch_size,
+        )
+    )
+    return results[0] if len(results) == 1 else _join(results, gives_many(target, conditions))
+
+
+def attribute_parts(
+    model: nn.Module,
+    x: Any,
+    target: Any = None,
+    *,
+    composite: Composite | None = None,
+    init: str = "logit",
+    embed: bool = False,
+    record: Iterable[str] | str = (),
+    conditions: Condition | Sequence[Condition] | None = None,
+    channel_axis: int | Mapping[str, int] | None = None,
+    position: int | Tensor | None = None,
+    output: str | Callable[[Any], Tensor] | None = None,
+    wrt: str | None = None,
+    batch_size: int | None = None,
+) -> Iterator[Attribution]:
+    """`attribute`, one batch of rows after the other; its arguments."""
+    how = _How(composite or default_composite(model), init, embed, record, conditions, channel_axis, output, wrt)
+    options = {"batch_size": batch_size, "position": position, "embed": embed, "wrt": wrt}
+    for part in parts_of(model, x, target, logits=lambda part: _plain_logits(model, part, how), **options):
+        yield _attribute(model, part, how)
+
+
+def gives_many(target: Any, conditions: Any) -> bool:
+    """Whether the result of these has a leading axis."""
+    return isinstance(target, list | tuple) or isinstance(conditions, Sequence)
+
+
+@dataclass(frozen=True)
+class _How:
+    """The options of one call that are the same for all rows."""
+
+    composite: Composite
+    init: str
+    embed: bool
+    record: Iterable[str] | str
+    conditions: Condition | Sequence[Condition] | None
+    channel_axis: int | Mapping[str, int] | None
+    output: Any
+    wrt: str | None
+
+    @property
+    def wanted(self) -> list[Condition]:
+        return list(self.conditions) if isinstance(self.conditions, Sequence) else [self.conditions or {}]
+
+
+def _attribute(model: nn.Module, part: Part, how: _How) -> Attribution:
+    inputs = Inputs(model, part.x, embed=how.embed, wrt=how.wrt)
+    probes = Probes(model, how.record, how.wanted, how.channel_axis, part)
+    own: list[Tensor] = []  # the model's logits before it was touched, where it had to run anyway
+
+    def run() -> Tensor:
+        logits = explained_logits(inputs, how.output, part.position)
+        own.append(logits.detach())
+        return logits
+
     with ExitStack() as stack:
         stack.enter_context(frozen(model))
-        applied = stack.enter_context(composite.context(model, run=inputs.run))
+        applied = stack.enter_context(how.composite.context(model, run=run))
         with probes.attached():
-            logits = _forward(inputs, output, position)
+            logits = explained_logits(inputs, how.output, part.position)
         probes.open = False
         _check(applied, inputs, logits)
-        jobs = _jobs(target, wanted, logits, init)
+        _check_unchanged(own, logits)
+        jobs = _jobs(part.target, how.wanted, logits, how.init)
         results = [_backward(applied, inputs, probes, logits, job, n + 1 < len(jobs)) for n, job in enumerate(jobs)]
-    many = listed or isinstance(target, list | tuple)
-    result = _stack(results) if many else results[0]
-    _warn_not_finite(result, model, inputs, composite, target, position, output)
+    result = _stack(results) if gives_many(part.target, how.conditions) else results[0]
+    _warn_not_finite(result, model, inputs, part, how)
     return result
 
 
+def _plain_logits(model: nn.Module, part: Part, how: _How) -> Tensor:
+    with frozen(model):
+        return explained_logits(Inputs(model, part.x, embed=how.embed, wrt=how.wrt), how.output, part.position).detach()
+
+
 def default_composite(model: nn.Module) -> Composite:
-    """`AttnLRP` for models with attention of transformers, `EpsilonPlus` for others."""
+    """The rules `attribute` takes when none are given.
+
+    Parameters
+    ----------
+    model : any torch module.
+
+    Returns
+    -------
+    `AttnLRP` for models with attention of transformers, `EpsilonPlus` for others.
+    """
     return AttnLRP() if attention_modules(model) else EpsilonPlus()
 
 
-def _forward(inputs: Inputs, output: Any, position: int | Tensor | None) -> Tensor:
-    """Logits `(B, C)` with their graph: for `(B, S, V)` the row of the explained position, for `(B,)` one column."""
+def explained_logits(inputs: Inputs, output: Any, position: int | Tensor | None) -> Tensor:
+    """What is explained, with its graph: of `(B, S, V)` the row of the explained position, of `(B,)` one column.
+
+    Parameters
+    ----------
+    inputs : the call of the model.
+    output : as for `attribute`.
+    position : as for `attribute`.
+
+    Returns
+    -------
+    Logits `(B, C)`.
+
+    Raises
+    ------
+    ValueError
+        The output doesn't depend on the input.
+    """
     mask = inputs.mask if inputs.tokens or inputs.key == "inputs_embeds" else None
     last_only = position is None and output is None and "logits_to_keep" in inputs.accepts
     last_only = last_only and (mask is None or bool(mask[:, -1].all()))
@@ -144,6 +257,18 @@ def _check(applied: Applied, inputs: Inputs, logits: Tensor) -> None:
         raise ValueError(
             f"the explained output has {len(logits)} rows for {len(inputs.leaf)} of x; choose another output="
         )
+
+
+def _check_unchanged(own: list[Tensor], logits: Tensor) -> None:
+    """The composite must leave what the model computes alone."""
+    for before in own:
+        tolerance = 0.03 if before.dtype in (torch.float16, torch.bfloat16) else 1e-3
+        error = ((before - logits).abs().max() / before.abs().max()).item() if before.shape == logits.shape else 1.0
+        if error > tolerance:
+            raise RuntimeError(
+                f"the model's output under the composite differs from its own by {error:.0e} of its size: a module "
+                "computes something else than modules of its class"
+            )
 
 
 def _jobs(target: Any, conditions: list[Condition], logits: Tensor, init: str) -> list[tuple[Tensor, Condition]]:
@@ -177,19 +302,30 @@ def _stack(results: list[Attribution]) -> Attribution:
     return Attribution(results[0].output, relevance, latent, gap, seeds)
 
 
-def _warn_not_finite(result: Attribution, model: nn.Module, inputs: Inputs, composite: Composite, *how: Any) -> None:
+def _join(results: list[Attribution], many: bool) -> Attribution:
+    """Results for some rows each as one for all."""
+    axis = 1 if many else 0
+    for name, latent in results[0].latent.items():
+        if latent.shape[axis] != len(results[0].output):
+            raise ValueError(
+                f"record: {name!r} gives {tuple(latent.shape)}, not one entry per row; leave batch_size out"
+            )
+    latent = {name: torch.cat([r.latent[name] for r in results], axis) for name in results[0].latent}
+    relevance, gap, seeds = (torch.cat([getattr(r, k) for r in results], axis) for k in ("relevance", "gap", "seed"))
+    return Attribution(torch.cat([r.output for r in results]), relevance, latent, gap, seeds)
+
+
+def _warn_not_finite(result: Attribution, model: nn.Module, inputs: Inputs, part: Part, how: _How) -> None:
     if bool(torch.isfinite(result.relevance).all()):
         return
-    where = _first_not_finite(model, inputs, composite, *how)
-    warnings.warn(f"relevance is not finite, first at the output of {where}", RuntimeWarning, stacklevel=3)
+    where = _first_not_finite(model, inputs, part, how)
+    warnings.warn(f"relevance is not finite, first at the output of {where}", RuntimeWarning, stacklevel=4)
 
 
-def _first_not_finite(
-    model: nn.Module, inputs: Inputs, composite: Composite, target: Any, position: Any, output: Any
-) -> str:
+def _first_not_finite(model: nn.Module, inputs: Inputs, part: Part, how: _How) -> str:
     """Repeat the backward pass with a tap on every module: the first one, going backward, with NaN or infinity."""
     order: list[str] = []
-    target = target[0] if isinstance(target, list | tuple) else target
+    target = part.target[0] if isinstance(part.target, list | tuple) else part.target
 
     def tap(name: str) -> Any:
         def hook(_module: nn.Module, _args: Any, out: Any) -> None:
@@ -200,9 +336,9 @@ def _first_not_finite(
 
     with ExitStack() as stack:
         stack.enter_context(frozen(model))
-        stack.enter_context(composite.context(model, run=inputs.run))
+        stack.enter_context(how.composite.context(model, run=inputs.run))
         for name, module in model.named_modules():
             stack.callback(module.register_forward_hook(tap(name)).remove)
-        logits = _forward(inputs, output, position)
+        logits = explained_logits(inputs, how.output, part.position)
         torch.autograd.grad(logits, inputs.leaf, seed(target, logits.detach(), "logit"))
     return repr(order[0]) if order else "the first layer"

@@ -12,6 +12,18 @@ class UnsupportedModule(NotImplementedError):
 
 
 def unsupported(what: str, module: nn.Module | None, name: str, known: Iterable[str]) -> UnsupportedModule:
-    """The error for `what` (a norm, an activation, an operation) met in `module`, called `name` in the model."""
+    """The error to raise for something without a rule.
+
+    Parameters
+    ----------
+    what : a norm, an activation, an operation.
+    module : where it was met, if in a module.
+    name : what the model calls that module.
+    known : names of what is supported.
+
+    Returns
+    -------
+    The exception.
+    """
     where = f"{type(module).__name__} at {name!r}" if module is not None else name
     return UnsupportedModule(f"no LRP rule for {what} in {where}; supported: {', '.join(sorted(known))}")

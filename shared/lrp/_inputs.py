@@ -19,11 +19,26 @@ OUTPUTS = ("logits", "logits_per_image", "image_embeds", "text_embeds", "pooler_
 class Inputs:
     """One call of the model with a leaf that requires grad: pixels, features or token embeddings.
 
-    After `run()`, `leaf` is the tensor relevance belongs to.
+    After `run()`, `leaf` is the tensor relevance belongs to: a copy of x (or of the embeddings its token ids look up),
+    or, where that is set, `given`, with whatever graph it has.
+
+    Parameters
+    ----------
+    model : any torch module.
+    x : as for `attribute`.
+    embed : as for `attribute`.
+    wrt : as for `attribute`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        x is no tensor or mapping, isn't finite, or isn't for this model.
     """
 
-    def __init__(self, model: nn.Module, x: Any, embed: bool, wrt: str | None) -> None:
-        self.model, self.leaf = model, None
+    def __init__(self, model: nn.Module, x: Any, *, embed: bool = False, wrt: str | None = None) -> None:
+        self.model = model
+        self.leaf: Tensor | None = None
+        self.given: Tensor | None = None
         named = isinstance(x, Mapping)
         self.kwargs: dict[str, Any] = dict(x) if named else {}
         self.key = self._pick(wrt) if named else None
@@ -72,14 +87,26 @@ class Inputs:
         return mask if isinstance(mask, Tensor) and mask.ndim == 2 else None
 
     def run(self, **extra: Any) -> Any:
-        """Call the model with the graph on; sets `leaf`."""
+        """Call the model with the graph on; sets `leaf`.
+
+        Parameters
+        ----------
+        extra : further arguments of the model's forward.
+
+        Returns
+        -------
+        Whatever the model gives.
+        """
         kwargs = {**self.kwargs, **extra}
         with torch.enable_grad():
             if self.tokens:
                 with self._embedding_leaf():
                     return self._call(self.value, kwargs)
-            self.leaf = self.value.detach().clone().requires_grad_()
+            self.leaf = self._start(self.value)
             return self._call(self.leaf, kwargs)
+
+    def _start(self, value: Tensor) -> Tensor:
+        return value.detach().clone().requires_grad_() if self.given is None else self.given
 
     def _call(self, value: Tensor, kwargs: dict[str, Any]) -> Any:
         if self.key is None:
@@ -99,7 +126,7 @@ class Inputs:
                 or not torch.equal(ids.flatten(), self._flat())
             ):
                 return None
-            self.leaf = output.detach().clone().requires_grad_()
+            self.leaf = self._start(output)
             return self.leaf
 
         handles = [m.register_forward_hook(hook) for m in self.model.modules() if isinstance(m, nn.Embedding)]
@@ -114,7 +141,22 @@ class Inputs:
 
 
 def output_tensor(outputs: Any, output: str | Callable[[Any], Tensor] | None) -> Tensor:
-    """The tensor to explain inside the model's output: itself, a named field, or what a callable makes of it."""
+    """The tensor to explain inside the model's output.
+
+    Parameters
+    ----------
+    outputs : what the model gave.
+    output : None for the logits, a field's name, or a callable that picks the tensor.
+
+    Returns
+    -------
+    The tensor itself, with its graph.
+
+    Raises
+    ------
+    ValueError
+        There is no such tensor.
+    """
     if callable(output):
         return output(outputs)
     if isinstance(outputs, Tensor):
@@ -130,7 +172,23 @@ def output_tensor(outputs: Any, output: str | Callable[[Any], Tensor] | None) ->
 
 
 def last_positions(logits: Tensor, mask: Tensor | None, position: int | Tensor | None) -> Tensor:
-    """Row-wise index into the sequence axis of `(B, S, V)`: the given position, or each row's last attended token."""
+    """Row-wise index into the sequence axis of the logits.
+
+    Parameters
+    ----------
+    logits : `(B, S, V)`.
+    mask : attention mask `(B, S)`, 1 where a token is.
+    position : int or LongTensor `(B,)`; None means each row's last attended token.
+
+    Returns
+    -------
+    LongTensor `(B,)`.
+
+    Raises
+    ------
+    ValueError
+        A position out of range.
+    """
     batch, length = logits.shape[:2]
     if position is not None:
         index = torch.as_tensor(position, device=logits.device)
@@ -145,7 +203,16 @@ def last_positions(logits: Tensor, mask: Tensor | None, position: int | Tensor |
 
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
-    """No parameter requires grad inside: only activations enter the graph."""
+    """No parameter requires grad inside: only activations enter the graph.
+
+    Parameters
+    ----------
+    model : any torch module.
+
+    Yields
+    ------
+    Nothing.
+    """
     parameters = [p for p in model.parameters() if p.requires_grad]
     for parameter in parameters:
         parameter.requires_grad_(False)

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from shared.hooks import edit, find_module
+from shared.hooks import edit, find_channel_axis, find_module
+from shared.lrp._batches import Part
 
 Condition = Mapping[str, Any]
 
@@ -21,12 +22,20 @@ class Probes:
     coefficient seen here is the one that arrives at the module's output.
     """
 
-    def __init__(self, model: nn.Module, record: Iterable[str], conditions: Sequence[Condition]) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        record: Iterable[str] | str,
+        conditions: Sequence[Condition],
+        channel_axis: int | Mapping[str, int] | None,
+        part: Part,
+    ) -> None:
         self.record = [record] if isinstance(record, str) else list(record)
         self.conditioned = list(dict.fromkeys(name for condition in conditions for name in condition))
         for name in [*self.record, *self.conditioned]:
             find_module(model, name)
-        self.model, self.condition = model, {}
+        self.model, self.channel_axis, self.part = model, channel_axis, part
+        self.condition: Condition = {}
         self.values: dict[str, Tensor] = {}
         self.coefficients: dict[str, Tensor] = {}
         self.open = False
@@ -54,10 +63,21 @@ class Probes:
 
     def _pull(self, name: str, c: Tensor) -> Tensor:
         if name in self.condition:
-            c = c * channel_mask(name, self.condition[name], c)
+            c = c * self._mask(name, self.condition[name], c)
         if name in self.record:
             self.coefficients[name] = c
         return c
+
+    def _mask(self, name: str, chosen: Any, activation: Tensor) -> Tensor:
+        """1 at the chosen channels, 0 elsewhere, broadcastable to the activation."""
+        if isinstance(chosen, Tensor) and (chosen.dtype == torch.bool or chosen.is_floating_point()):
+            rows = chosen.ndim == activation.ndim and chosen.shape[0] == self.part.total  # one mask per row of the call
+            return (chosen[self.part.rows] if rows else chosen).to(activation)
+        given = self.channel_axis
+        axis = given.get(name) if isinstance(given, Mapping) else given
+        return channel_mask(
+            name, chosen, activation, find_channel_axis(self.model, name, activation, channel_axis=axis)
+        )
 
     def latent(self) -> dict[str, Tensor]:
         """Name -> relevance `activation * coefficient` of the last backward pass, float32 or wider."""
@@ -76,23 +96,12 @@ def times(x: Tensor, c: Tensor) -> Tensor:
     return x.float() * c.float() if x.dtype in (torch.float16, torch.bfloat16) else x * c
 
 
-def channel_axis(activation: Tensor) -> int:
-    """Axis of the units: 1 for feature maps `(B, C, H, W)`, the last for tokens `(B, S, D)` and vectors `(B, D)`."""
-    return 1 if activation.ndim >= 4 else activation.ndim - 1
-
-
-def channel_mask(name: str, chosen: Any, activation: Tensor) -> Tensor:
-    """1 at the chosen units, 0 elsewhere, broadcastable to the activation.
-
-    `chosen` is an int, a list of ints, or a tensor mask (bool or float) that broadcasts to the activation.
-    """
-    if isinstance(chosen, Tensor) and (chosen.dtype == torch.bool or chosen.is_floating_point()):
-        return chosen.to(activation)
-    axis = channel_axis(activation)
+def channel_mask(name: str, chosen: int | Sequence[int] | Tensor, activation: Tensor, axis: int) -> Tensor:
+    """1 at the chosen channels on `axis`, 0 elsewhere, broadcastable to the activation."""
     units = torch.as_tensor([chosen] if isinstance(chosen, int) else chosen, device=activation.device, dtype=torch.long)
     size = activation.shape[axis]
     if units.ndim != 1 or (units.numel() and (int(units.min()) < -size or int(units.max()) >= size)):
-        raise ValueError(f"conditions[{name!r}]={chosen!r} is out of range for {size} units")
+        raise ValueError(f"conditions[{name!r}]={chosen!r} is out of range for {size} channels")
     mask = torch.zeros(size, dtype=activation.dtype, device=activation.device)
     mask[units] = 1
     shape = [1] * activation.ndim

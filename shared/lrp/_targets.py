@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,37 +12,99 @@ from torch import Tensor
 from shared._checks import check_choice
 
 INITS = ("logit", "one", "softmax-contrast")
-Target = "int | Tensor | Callable[[Tensor], Tensor] | None"
+
+
+@dataclass(frozen=True)
+class _Against:
+    """Weights +1 at the target and -1 at the foil, or, without one, -1/C everywhere."""
+
+    target: int | Tensor
+    foil: int | Tensor | None
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        chosen = one_hot(self.target, logits)
+        if self.foil is None:
+            return chosen - 1.0 / logits.shape[-1]
+        return chosen - one_hot(self.foil, logits, name="foil")
+
+    def rows(self, rows: slice, total: int) -> _Against:
+        """The same for some of the rows."""
+        return _Against(rows_of("target", self.target, rows, total), rows_of("foil", self.foil, rows, total))
+
+
+def rows_of(name: str, value: Any, rows: slice, total: int) -> Any:
+    """A value with one entry per row, for some of the `total` rows; what isn't one stays."""
+    if hasattr(value, "rows"):
+        return value.rows(rows, total)
+    if not isinstance(value, Tensor) or value.ndim == 0:
+        return value
+    if len(value) != total:
+        raise ValueError(f"{name} has {len(value)} entries for a batch of {total}")
+    return value[rows]
 
 
 def contrast(target: int | Tensor, foil: int | Tensor) -> Callable[[Tensor], Tensor]:
-    """Explain `z_target - z_foil`: weights +1 and -1. Ints, or LongTensors `(B,)`."""
-    return lambda logits: one_hot(target, logits) - one_hot(foil, logits)
+    """Explain `z_target - z_foil`.
+
+    Parameters
+    ----------
+    target : class that gets weight +1, an int or a LongTensor `(B,)`.
+    foil : class that gets weight -1, likewise.
+
+    Returns
+    -------
+    A target for `attribute`: logits `(B, C)` -> their weights.
+    """
+    return _Against(target, foil)
 
 
 def zero_mean(target: int | Tensor) -> Callable[[Tensor], Tensor]:
-    """Explain `z_target - mean(z)`: what lifts the target above the average class."""
-    return lambda logits: one_hot(target, logits) - 1.0 / logits.shape[-1]
+    """Explain `z_target - mean(z)`: what lifts the target above the average class.
+
+    Parameters
+    ----------
+    target : the class, an int or a LongTensor `(B,)`.
+
+    Returns
+    -------
+    A target for `attribute`: logits `(B, C)` -> their weights.
+    """
+    return _Against(target, None)
 
 
-def one_hot(target: int | Tensor, logits: Tensor) -> Tensor:
+def one_hot(target: int | Tensor, logits: Tensor, *, name: str = "target") -> Tensor:
     """Weights `(B, C)`: 1 at each row's target class. Raises `ValueError` for a wrong shape or a class out of range."""
     index = torch.as_tensor(target, device=logits.device)
     if logits.ndim != 2:
-        raise ValueError(f"target={target!r} needs logits of shape (B, C); got {tuple(logits.shape)}: give a callable")
+        raise ValueError(f"{name}={target!r} needs logits of shape (B, C); got {tuple(logits.shape)}: give a callable")
     if index.is_floating_point() or index.dtype == torch.bool or index.ndim > 1:
-        raise ValueError(f"target must be an int or a LongTensor (B,); got {index.dtype} of shape {tuple(index.shape)}")
+        raise ValueError(f"{name} must be an int or a LongTensor (B,); got {index.dtype} of shape {tuple(index.shape)}")
     batch, classes = logits.shape
     if index.ndim == 1 and index.shape[0] != batch:
-        raise ValueError(f"target has {index.shape[0]} entries for a batch of {batch}")
+        raise ValueError(f"{name} has {index.shape[0]} entries for a batch of {batch}")
     if int(index.min()) < -classes or int(index.max()) >= classes:
-        raise ValueError(f"target={target!r} is out of range for {classes} classes")
+        raise ValueError(f"{name}={target!r} is out of range for {classes} classes")
     index = (index % classes).expand(batch)
     return torch.zeros_like(logits).scatter_(1, index[:, None], 1.0)
 
 
 def weights_of(target: Any, logits: Tensor) -> Tensor:
-    """The target as weights of the logits' shape; None means each row's largest logit."""
+    """The target as weights of the logits.
+
+    Parameters
+    ----------
+    target : as for `attribute`; None means each row's largest logit.
+    logits : `(B, C)`.
+
+    Returns
+    -------
+    Weights in the logits' shape and dtype.
+
+    Raises
+    ------
+    ValueError
+        A class out of range, or weights of another shape.
+    """
     if target is None:
         return one_hot(logits.argmax(-1), logits)
     if callable(target):

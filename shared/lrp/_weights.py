@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from shared._checks import UnknownNameError, check_choice
 from shared.hooks import edit, find_module
-from shared.lrp._attribute import _forward, attribute, default_composite
+from shared.lrp._attribute import attribute_parts, default_composite, explained_logits
 from shared.lrp._inputs import Inputs, frozen
 from shared.lrp._probes import times
 from shared.lrp._targets import seed
@@ -37,16 +38,27 @@ def weight_relevance(
     For `z_k = sum_j w_kj x_j` this is the message `x_j w_kj c_k` summed over positions, so a bias-free layer's weights
     carry the relevance of its output.
 
-    Args:
-        batches: inputs as for `attribute`, or pairs `(x, target)` where the target changes from batch to batch.
-        target: as for `attribute`; ignored for pairs.
-        names: parameters, or modules (their `weight` is meant). The layer needs a rule that keeps weight gradients:
-            none (LRP-0) or Epsilon.
-        reduce: "mean" over samples; "abs_mean", its absolute value; "mean_abs", the mean of absolute values (one
-            backward pass per sample).
+    Parameters
+    ----------
+    model : as for `attribute`.
+    names : parameters, or modules (their `weight` is meant). The layer needs a rule that keeps weight gradients: none
+        (LRP-0) or Epsilon.
+    batches : inputs as for `attribute`, or pairs `(x, target)` where the target changes from batch to batch.
+    target : as for `attribute`; ignored for pairs.
+    composite : as for `attribute`.
+    reduce : "mean" over samples; "abs_mean", its absolute value; "mean_abs", the mean of absolute values (one backward
+        pass per sample).
+    init : as for `attribute`.
+    position : as for `attribute`.
 
-    Returns:
-        name -> tensor of the parameter's shape, float32 or wider.
+    Returns
+    -------
+    Name -> tensor of the parameter's shape, float32 or wider.
+
+    Raises
+    ------
+    ValueError
+        An unknown name, no batch, or a layer that no relevance reaches.
     """
     check_choice("reduce", reduce, REDUCTIONS)
     composite = composite if composite is not None else default_composite(model)
@@ -102,7 +114,7 @@ def _gradients(
     model: nn.Module, x: Any, target: Any, wanted: Mapping[str, Tensor], per_sample: bool, init: str, position: Any
 ) -> Iterator[tuple[tuple[Tensor, ...], int]]:
     """Weight gradients of the batch's explained amount, summed over samples or one by one."""
-    logits = _forward(Inputs(model, x, embed=False, wrt=None), None, position)
+    logits = explained_logits(Inputs(model, x), None, position)
     start = seed(target, logits.detach(), init)
     size = len(logits)
     for n in range(size if per_sample else 1):
@@ -127,34 +139,54 @@ def conservation_report(
 ) -> pd.DataFrame:
     """What every leaf module's output carries: where relevance is kept, lost or gained.
 
-    Returns:
-        One row per call of a leaf module in forward order, first the input: `module`, `kind`, `relevance` (summed over
-        the output and averaged over the batch), `share` of the explained amount. On a path with a parallel branch a
-        single row isn't the whole; bias terms absorb their share.
+    Parameters
+    ----------
+    model : as for `attribute`.
+    x : as for `attribute`.
+    target : as for `attribute`.
+    composite : as for `attribute`.
+    options : further arguments of `attribute`.
+
+    Returns
+    -------
+    One row per call of a leaf module in forward order, first the input: `module`, `kind`, `relevance` (summed over the
+    output and averaged over the batch), `share` of the explained amount. On a path with a parallel branch a single row
+    isn't the whole; bias terms absorb their share.
     """
-    sums: dict[tuple[str, int], list[float]] = {}
     leaves = {n: m for n, m in model.named_modules() if n and not any(True for _ in m.children())}
-
-    def tap(name: str) -> Any:
-        def watch(activation: Tensor) -> Tensor | None:
-            if not activation.requires_grad:
-                return None
-            call = sum(key[0] == name for key in sums)
-            sums[name, call] = []
-            value, out = activation.detach(), activation.clone()
-            out.register_hook(lambda c: sums[name, call].append(times(value, c).sum().item()))
-            return out
-
-        return watch
-
-    watched = {name: tap(name) for name, leaf in leaves.items() if not isinstance(leaf, nn.Embedding)}
-    with ExitStack() as stack:
-        stack.callback(model.register_forward_pre_hook(lambda *_: sums.clear()).remove)  # each forward starts afresh
-        stack.enter_context(edit(model, watched))
-        result = attribute(model, x, target, composite=composite, **options)
-    batch = len(result.output)
-    explained = times(result.output, result.seed).sum().item() / batch
-    rows = [("input", "Tensor", result.relevance.sum().item() / batch)]
-    rows += [(name, type(leaves[name]).__name__, sum(values) / batch) for (name, _), values in sums.items()]
+    taps = _SumTaps()
+    totals: dict[tuple[str, int], float] = {}
+    batch, explained = 0, 0.0
+    with taps.watching(model, [name for name, leaf in leaves.items() if not isinstance(leaf, nn.Embedding)]):
+        for result in attribute_parts(model, x, target, composite=composite, **options):
+            batch += len(result.output)
+            explained += times(result.output, result.seed).sum().item()
+            seen = {("input", 0): result.relevance.sum().item(), **{key: sum(v) for key, v in taps.sums.items()}}
+            totals = {key: totals.get(key, 0.0) + value for key, value in seen.items()}
+    kinds = {"input": "Tensor", **{name: type(leaf).__name__ for name, leaf in leaves.items()}}
+    rows = [(name, kinds[name], value / batch) for (name, _), value in totals.items()]
     frame = pd.DataFrame(rows, columns=["module", "kind", "relevance"])
-    return frame.assign(share=frame["relevance"] / explained)
+    return frame.assign(share=frame["relevance"] / (explained / batch))
+
+
+class _SumTaps:
+    """Sums the relevance of modules' outputs, by module and its how-manieth call in the last forward pass."""
+
+    def __init__(self) -> None:
+        self.sums: dict[tuple[str, int], list[float]] = {}
+
+    @contextmanager
+    def watching(self, model: nn.Module, names: Iterable[str]) -> Iterator[None]:
+        with ExitStack() as stack:
+            stack.callback(model.register_forward_pre_hook(lambda *_: self.sums.clear()).remove)
+            stack.enter_context(edit(model, {name: partial(self._watch, name) for name in names}))
+            yield
+
+    def _watch(self, name: str, activation: Tensor) -> Tensor | None:
+        if not activation.requires_grad:
+            return None
+        key = name, sum(known == name for known, _ in self.sums)
+        self.sums[key] = []
+        value, out = activation.detach(), activation.clone()
+        out.register_hook(lambda c: self.sums[key].append(times(value, c).sum().item()))
+        return out

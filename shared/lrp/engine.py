@@ -3,6 +3,8 @@
 What a user of LRP needs stands in `shared.lrp`.
 """
 
+from shared.lrp._attribute import explained_logits
+from shared.lrp._batches import Part, parts_of, rows_of_input
 from shared.lrp._errors import unsupported
 from shared.lrp._inputs import EMBEDS, TOKENS, Inputs, frozen, last_positions, output_tensor
 from shared.lrp._targets import weights_of
@@ -17,13 +19,17 @@ __all__ = [
     "TOKENS",
     "AttentionTap",
     "Inputs",
+    "Part",
     "StackedLinear",
     "check_found",
     "check_ready",
+    "explained_logits",
     "frozen",
     "last_positions",
     "linear_op",
     "output_tensor",
+    "parts_of",
+    "rows_of_input",
     "unsupported",
     "weights_of",
 ]

@@ -21,6 +21,8 @@ from shared.lrp._errors import unsupported
 from shared.lrp.rules._canonizers import MergedPair
 from shared.lrp.rules._ops import AvgPool, BatchNorm, LinearOp, linear_op, pad_input
 
+__all__ = ["UnrolledLRP", "safe_divide"]
+
 RULES = ("epsilon", "zplus")
 FIRST = (None, "flat", "w2", "zbox")
 TINY = 1e-9
@@ -29,7 +31,17 @@ _SUPPORTED = ("Linear", "Conv", "BatchNorm", "ReLU", "MaxPool2d", "AvgPool", "Fl
 
 
 def safe_divide(numerator: Tensor, denominator: Tensor) -> Tensor:
-    """`numerator / denominator`, 0 (with gradient 0) where `|denominator| < 1e-9`."""
+    """`numerator / denominator`, 0 (with gradient 0) where the denominator is next to nothing.
+
+    Parameters
+    ----------
+    numerator : of any shape.
+    denominator : broadcasts to it; below 1e-9 in size it counts as 0.
+
+    Returns
+    -------
+    In the broadcast shape.
+    """
     small = denominator.abs() < TINY
     return (numerator / denominator.masked_fill(small, 1.0)).masked_fill(small, 0.0)
 
@@ -37,14 +49,15 @@ def safe_divide(numerator: Tensor, denominator: Tensor) -> Tensor:
 class UnrolledLRP:
     """Logits and class heatmaps of a sequential ReLU net, differentiable in its parameters and input.
 
-    Args:
-        model: an `nn.Sequential` (nested ones are flattened) or a sequence of modules that are applied in order:
-            Linear, convolutions, ReLU, MaxPool2d, average pools, Flatten, BatchNorm, Dropout.
-        rule: "epsilon" (LRP-0 with safe division) or "zplus" (positive weights only, biases ignored; inputs >= 0).
-        first: rule of the first linear layer: None (as `rule`), "flat", "w2" or "zbox" (the input's own minimum and
-            maximum per image are the bounds).
-        bn: "merge" folds a batch norm into the layer before it (running statistics); "detach" sends relevance through
-            it by the constant factor `scale * x / BN(x)`.
+    Parameters
+    ----------
+    model : an `nn.Sequential` (nested ones are flattened) or a sequence of modules that are applied in order: Linear,
+        convolutions, ReLU, MaxPool2d, average pools, Flatten, BatchNorm, Dropout.
+    rule : "epsilon" (LRP-0 with safe division) or "zplus" (positive weights only, biases ignored; inputs >= 0).
+    first : rule of the first linear layer: None (as `rule`), "flat", "w2" or "zbox" (the input's own minimum and
+        maximum per image are the bounds).
+    bn : "merge" folds a batch norm into the layer before it (running statistics); "detach" sends relevance through it
+        by the constant factor `scale * x / BN(x)`.
     """
 
     def __init__(
@@ -60,12 +73,27 @@ class UnrolledLRP:
         self.steps = _steps(list(_flatten(model)), self.merge)
 
     def __call__(self, x: Tensor, *, classes: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
-        """Logits `(B, C)` and heatmaps summed over channels `(B, K, H, W)`, K classes (default all)."""
+        """Logits `(B, C)` and heatmaps summed over channels `(B, K, H, W)`; arguments as of `relevance`."""
         logits, relevance = self.relevance(x, classes=classes)
         return logits, relevance.sum(2) if relevance.ndim > 3 else relevance
 
     def relevance(self, x: Tensor, *, classes: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
-        """Logits `(B, C)` and relevance `(B, K, *x.shape[1:])` of each class's own logit."""
+        """Relevance of each class's own logit.
+
+        Parameters
+        ----------
+        x : float `(B, ...)`.
+        classes : K of them; default all.
+
+        Returns
+        -------
+        Logits `(B, C)` and relevance `(B, K, *x.shape[1:])`.
+
+        Raises
+        ------
+        ValueError
+            x isn't finite, a class is out of range.
+        """
         check_finite("x", x)
         activations = [x]
         for step in self.steps:

@@ -316,7 +316,7 @@ def test_bfloat16_is_decomposed_in_float32(ids):
 def test_bad_input_is_named(model, ids):
     with pytest.raises(ValueError, match=r"target=40 is out of range for 40 classes"):
         alti_logit(model, ids, 40)
-    with pytest.raises(ValueError, match=r"target=40 is out of range for 40 classes"):
+    with pytest.raises(ValueError, match=r"foil=40 is out of range for 40 classes"):
         alti_logit(model, ids, contrast(3, 40))
     with pytest.raises(ValueError, match="position=6 is out of range for a sequence of 6"):
         alti_logit(model, ids, 3, position=6)

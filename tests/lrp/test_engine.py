@@ -184,13 +184,25 @@ def test_conditions_mask_channels_and_add_up(residual_net, images):
     """Relevance through disjoint channel sets adds up to the whole (CRP)."""
     whole = attribute(residual_net, images, 1, composite=EpsilonPlus(), record=["act"])
     parts = attribute(
-        residual_net, images, 1, composite=EpsilonPlus(), conditions=[{"act": [0, 1, 2]}, {"act": [3, 4, 5, 6, 7]}]
+        residual_net,
+        images,
+        1,
+        composite=EpsilonPlus(),
+        conditions=[{"act": [0, 1, 2]}, {"act": [3, 4, 5, 6, 7]}],
+        channel_axis=1,
     )
-    alone = attribute(residual_net, images, 1, composite=EpsilonPlus(), conditions={"act": 2}, record=["act"])
+    alone = attribute(
+        residual_net, images, 1, composite=EpsilonPlus(), conditions={"act": 2}, channel_axis=1, record=["act"]
+    )
     assert torch.allclose(parts.relevance.sum(0), whole.relevance, atol=1e-12)
     assert (alone.latent["act"][:, 2] == whole.latent["act"][:, 2]).all()
     assert (alone.latent["act"][:, :2] == 0).all()
     nested = attribute(
-        residual_net, images, 1, composite=EpsilonPlus(), conditions={"act": [2, 3], "bn2": torch.zeros(8, 1, 1)}
+        residual_net,
+        images,
+        1,
+        composite=EpsilonPlus(),
+        conditions={"act": [2, 3], "bn2": torch.zeros(8, 1, 1)},
+        channel_axis=1,
     )
     assert nested.relevance.abs().sum() < whole.relevance.abs().sum()

@@ -58,7 +58,7 @@ def test_bad_options(conv_net, images, make_llama, token_ids):
         attribute(conv_net, images, 0, init="two")
     with pytest.raises(ValueError, match="name='33' is no module"):
         attribute(conv_net, images, 0, record=["33"])
-    with pytest.raises(ValueError, match=r"conditions\['3'\]=\[99\] is out of range for 16 units"):
+    with pytest.raises(ValueError, match=r"conditions\['3'\]=\[99\] is out of range for 16 channels"):
         attribute(conv_net, images, 0, conditions={"3": [99]})
     with pytest.raises(ValueError, match="3 targets and 2 conditions"):
         attribute(conv_net, images, [0, 1, 2], conditions=[{"3": 1}, {"3": 2}])

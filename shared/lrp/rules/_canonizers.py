@@ -23,17 +23,32 @@ class MergeBatchNorm:
     `W' = W gamma / sqrt(var + eps)` per output channel, `b' = (b - mean) gamma / sqrt(var + eps) + beta`; the batch
     norm itself passes its input through. Weights are merged at each call, so it is safe inside a training loop.
 
-    Args:
-        pairs: batch norm's name -> name of its linear layer. By default each batch norm is paired with the linear layer
-            right before it in registration order (as in zennit); `attribute` leaves out those that don't follow it in
-            data flow too.
+    Parameters
+    ----------
+    pairs : batch norm's name -> name of its linear layer. By default each batch norm is paired with the linear layer
+        right before it in registration order (as in zennit); `attribute` leaves out those that don't follow it in
+        data flow too.
     """
 
     def __init__(self, *, pairs: Mapping[str, str] | None = None) -> None:
         self.pairs = dict(pairs) if pairs is not None else None
 
     def find(self, model: nn.Module) -> list[tuple[nn.Module, nn.Module]]:
-        """The `(linear layer, batch norm)` pairs of this model."""
+        """The pairs to merge.
+
+        Parameters
+        ----------
+        model : any torch module.
+
+        Returns
+        -------
+        List of (linear layer, batch norm).
+
+        Raises
+        ------
+        ValueError
+            `pairs` name something else.
+        """
         if self.pairs is not None:
             named = [(find_module(model, linear), find_module(model, norm)) for norm, linear in self.pairs.items()]
             return [pair for pair in named if self._check(*pair)]

@@ -32,14 +32,15 @@ class Composite:
     layer (registration order), then `layer_map` by type. Linear layers without a rule are LRP-0 (the plain gradient is
     right), elementwise activations get the identity rule, norms have their statistics detached.
 
-    Args:
-        layer_map: list of (type or tuple of types, rule).
-        name_map: list of (names, rule).
-        first_map: like layer_map, for the input layer; the place for ZBox, Flat and WSquare.
-        canonizers: None merges batch norms into the layer before them; `[]` keeps them as layers of their own.
-        transformer: "attnlrp", "cp" or None (attention and gated MLPs are then refused).
-        constants: names of modules whose output is a constant factor that takes no relevance, such as the gates of
-            squeeze-and-excitation.
+    Parameters
+    ----------
+    layer_map : list of (type or tuple of types, rule); empty is LRP-0.
+    name_map : list of (name or names, rule).
+    first_map : like layer_map, for the input layer; the place for ZBox, Flat and WSquare.
+    canonizers : None merges batch norms into the layer before them; `[]` keeps them as layers of their own.
+    transformer : "attnlrp", "cp" or None (attention and gated MLPs are then refused).
+    constants : names of modules whose output is a constant factor that takes no relevance, such as the gates of
+        squeeze-and-excitation.
     """
 
     def __init__(
@@ -61,7 +62,16 @@ class Composite:
         self.constants = [constants] if isinstance(constants, str) else list(constants)
 
     def rules(self, model: nn.Module) -> dict[str, Rule]:
-        """Name -> rule for every module of `model` that gets one."""
+        """Which module gets which rule.
+
+        Parameters
+        ----------
+        model : any torch module.
+
+        Returns
+        -------
+        Name -> rule for every module that gets one.
+        """
         for name in [*itertools.chain.from_iterable(names for names, _ in self.name_map), *self.constants]:
             find_module(model, name)
         by_name = {name: rule for names, rule in self.name_map for name in names}
@@ -77,15 +87,28 @@ class Composite:
 
     @contextmanager
     def context(self, model: nn.Module, *, run: Callable[[], Any] | None = None) -> Iterator[Applied]:
-        """Apply the rules to `model`; its forward output is unchanged, its backward pass carries LRP coefficients.
+        """Apply the rules to a model; its forward output is unchanged, its backward pass carries LRP coefficients.
 
-        `run` calls the model on some input; given it, default batch-norm merging is restricted to pairs in data flow.
+        Parameters
+        ----------
+        model : any torch module in eval mode.
+        run : calls the model on some input and returns its output; given it, default batch-norm merging is restricted
+            to pairs in data flow.
+
+        Yields
+        ------
+        What was applied, for `attribute`.
         """
         with ExitStack() as stack:
             yield stack.enter_context(Applied(self, model, run))
 
     def register(self, model: nn.Module) -> None:
-        """Apply the rules until `remove()`; prefer `context`."""
+        """Apply the rules until `remove()`; prefer `context`.
+
+        Parameters
+        ----------
+        model : any torch module in eval mode.
+        """
         if getattr(self, "_registered", None) is not None:
             raise RuntimeError("this composite is registered already; call remove() first")
         self._registered = Applied(self, model)
@@ -243,7 +266,19 @@ def _functional_activation(stack: ExitStack, module: nn.Module) -> None:
 
 
 def check_ready(model: nn.Module) -> None:
-    """Refuse compiled or data-parallel models, and train mode where it changes the function."""
+    """Refuse compiled or data-parallel models, and train mode where it changes the function.
+
+    Parameters
+    ----------
+    model : any torch module.
+
+    Raises
+    ------
+    TypeError, ValueError
+        No module, or one that hides its parts.
+    RuntimeError
+        Dropout or batch norm in train mode.
+    """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch module; got {type(model).__name__}")
     if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):

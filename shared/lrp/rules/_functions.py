@@ -14,7 +14,17 @@ from torch import Tensor
 
 
 def stabilize(z: Tensor, epsilon: float) -> Tensor:
-    """`z + epsilon * sgn(z)` with `sgn(0) = +1`."""
+    """`z + epsilon * sgn(z)` with `sgn(0) = +1`: a denominator that is never 0.
+
+    Parameters
+    ----------
+    z : of any shape.
+    epsilon : >= 0.
+
+    Returns
+    -------
+    In the shape of z.
+    """
     return torch.where(z < 0, z - epsilon, z + epsilon)
 
 

@@ -95,7 +95,12 @@ class StackedLinearOp(LinearOp):
 
 
 class StackedLinear(nn.Linear):
-    """The dense layers of M networks side by side: `(B, M, in)` -> `(B, M, out)`. The layers must have one shape."""
+    """The dense layers of M networks side by side: `(B, M, in)` -> `(B, M, out)`.
+
+    Parameters
+    ----------
+    layers : of one shape; their parameters are copied.
+    """
 
     def __init__(self, layers: Sequence[nn.Linear]) -> None:
         nn.Module.__init__(self)
@@ -156,7 +161,16 @@ class ConvOp(LinearOp):
 
 
 def linear_op(module: nn.Module) -> LinearOp | None:
-    """The operator of a Linear, Conv1D (transformers) or convolution module; None for any other module."""
+    """The linear operator behind a module.
+
+    Parameters
+    ----------
+    module : any torch module.
+
+    Returns
+    -------
+    That of a Linear, Conv1D (transformers) or convolution module; None for any other.
+    """
     if isinstance(module, StackedLinear):
         return StackedLinearOp()
     if isinstance(module, nn.Linear):

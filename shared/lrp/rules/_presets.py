@@ -40,10 +40,11 @@ class _Preset(Composite):
 class EpsilonPlus(_Preset):
     """ZPlus in convolutions, Epsilon in dense layers.
 
-    Args:
-        epsilon: stabilizer of every rule.
-        zero_params: "bias" leaves biases out of the denominators, so that they keep no relevance (deep nets).
-        maps: further arguments of `Composite`; their rules come first.
+    Parameters
+    ----------
+    epsilon : stabilizer of every rule, >= 0.
+    zero_params : "bias" leaves biases out of the denominators, so that they keep no relevance (deep nets).
+    maps : further arguments of `Composite`; their rules come first.
     """
 
     def __init__(self, *, epsilon: float = 1e-6, zero_params: ZeroParams = (), **maps: Any) -> None:
@@ -52,7 +53,14 @@ class EpsilonPlus(_Preset):
 
 
 class EpsilonPlusFlat(_Preset):
-    """`EpsilonPlus` with Flat at the input layer."""
+    """`EpsilonPlus` with Flat at the input layer.
+
+    Parameters
+    ----------
+    epsilon : stabilizer of every rule, >= 0.
+    zero_params : "bias" leaves biases out of the denominators, so that they keep no relevance (deep nets).
+    maps : further arguments of `Composite`; their rules come first.
+    """
 
     def __init__(self, *, epsilon: float = 1e-6, zero_params: ZeroParams = (), **maps: Any) -> None:
         rules = _rules(epsilon, ZPlus(epsilon, zero_params=zero_params), zero_params)
@@ -60,7 +68,17 @@ class EpsilonPlusFlat(_Preset):
 
 
 class EpsilonGammaBox(_Preset):
-    """Gamma in convolutions, Epsilon in dense layers, ZBox at the input layer; `low`, `high` in normalised units."""
+    """Gamma in convolutions, Epsilon in dense layers, ZBox at the input layer.
+
+    Parameters
+    ----------
+    low, high : smallest and largest value of a pixel in the model's normalised units; scalars, or tensors that
+        broadcast to the input, such as `(1, C, 1, 1)`.
+    gamma : how much contributions of the output's own sign are favoured in convolutions, >= 0.
+    epsilon : stabilizer of every rule, >= 0.
+    zero_params : "bias" leaves biases out of the denominators, so that they keep no relevance (deep nets).
+    maps : further arguments of `Composite`; their rules come first.
+    """
 
     def __init__(
         self,
@@ -77,7 +95,14 @@ class EpsilonGammaBox(_Preset):
 
 
 class EpsilonAlpha2Beta1(_Preset):
-    """AlphaBeta(2, 1) in convolutions, Epsilon in dense layers."""
+    """AlphaBeta(2, 1) in convolutions, Epsilon in dense layers.
+
+    Parameters
+    ----------
+    epsilon : stabilizer of every rule, >= 0.
+    zero_params : "bias" leaves biases out of the denominators, so that they keep no relevance (deep nets).
+    maps : further arguments of `Composite`; their rules come first.
+    """
 
     def __init__(self, *, epsilon: float = 1e-6, zero_params: ZeroParams = (), **maps: Any) -> None:
         rules = _rules(epsilon, AlphaBeta(2, 1, epsilon, zero_params=zero_params), zero_params)
@@ -85,7 +110,14 @@ class EpsilonAlpha2Beta1(_Preset):
 
 
 class EpsilonAlpha2Beta1Flat(_Preset):
-    """`EpsilonAlpha2Beta1` with Flat at the input layer."""
+    """`EpsilonAlpha2Beta1` with Flat at the input layer.
+
+    Parameters
+    ----------
+    epsilon : stabilizer of every rule, >= 0.
+    zero_params : "bias" leaves biases out of the denominators, so that they keep no relevance (deep nets).
+    maps : further arguments of `Composite`; their rules come first.
+    """
 
     def __init__(self, *, epsilon: float = 1e-6, zero_params: ZeroParams = (), **maps: Any) -> None:
         rules = _rules(epsilon, AlphaBeta(2, 1, epsilon, zero_params=zero_params), zero_params)
@@ -100,9 +132,11 @@ def _gamma_rules(gamma_linear: float, gamma_conv: float) -> list[tuple[Any, Rule
 class AttnLRP(_Preset):
     """AttnLRP for transformers (Achtibat et al. 2024): halves at products, softmax by its own rule, norms constant.
 
-    Args:
-        gamma_linear, gamma_conv: gamma of the Gamma rule in dense and patch-embedding layers; 0 is LRP-0. For ViTs the
-            authors search conv in {0.1, 0.25, 100}, linear in {0, 0.01, 0.05, 0.1, 1}.
+    Parameters
+    ----------
+    gamma_linear : gamma in dense layers; 0 is LRP-0. For ViTs the authors search {0, 0.01, 0.05, 0.1, 1}.
+    gamma_conv : gamma in the patch embedding's convolution; 0 is LRP-0. The authors search {0.1, 0.25, 100}.
+    maps : further arguments of `Composite`; their rules come first.
     """
 
     def __init__(self, *, gamma_linear: float = 0.0, gamma_conv: float = 0.0, **maps: Any) -> None:
@@ -110,7 +144,14 @@ class AttnLRP(_Preset):
 
 
 class CPLRP(_Preset):
-    """CP-LRP (Ali et al. 2022): attention pattern and gates are constants. With gammas, the choice for ViTs."""
+    """CP-LRP (Ali et al. 2022): attention pattern and gates are constants. With gammas, the choice for ViTs.
+
+    Parameters
+    ----------
+    gamma_linear : gamma in dense layers; 0 is LRP-0.
+    gamma_conv : gamma in the patch embedding's convolution; 0 is LRP-0.
+    maps : further arguments of `Composite`; their rules come first.
+    """
 
     def __init__(self, *, gamma_linear: float = 0.0, gamma_conv: float = 0.0, **maps: Any) -> None:
         super().__init__(_gamma_rules(gamma_linear, gamma_conv), **{"transformer": "cp", **maps})

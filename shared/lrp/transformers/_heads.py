@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from shared.hooks import wrap_attention
-from shared.lrp._attribute import attribute, default_composite
+from shared.lrp._attribute import attribute_parts, default_composite, gives_many
 from shared.lrp._errors import UnsupportedModule
 from shared.lrp._probes import times
 from shared.lrp.rules._composite import Composite
@@ -26,7 +26,17 @@ class AttentionTap:
 
     @contextmanager
     def watching(self, model: nn.Module, wrapper: Callable[..., Any]) -> Iterator[None]:
-        """Wrap the attention of `model`; each new forward pass of it starts afresh."""
+        """Wrap the attention of a model; each new forward pass of it starts afresh.
+
+        Parameters
+        ----------
+        model : a transformers model.
+        wrapper : `tap.heads` or `tap.weights`.
+
+        Yields
+        ------
+        Nothing; the tap fills while the model runs inside.
+        """
 
         def restart(*_: Any) -> None:
             for store in (self.outputs, self.coefficients, self.patterns):
@@ -38,7 +48,16 @@ class AttentionTap:
             yield
 
     def heads(self, call: Callable[..., Any], module: nn.Module, *args: Any, **kw: Any) -> Any:
-        """Wrapper that watches the output of the attention function; a module's first call counts."""
+        """Wrapper that watches the output of the attention function; a module's first call counts.
+
+        Parameters
+        ----------
+        call, module, args, kw : as `hooks.wrap_attention` hands them over.
+
+        Returns
+        -------
+        What the function gives.
+        """
         out, weights = call(module, *args, **kw)
         if module not in self.outputs:
             self.outputs[module] = out.detach()
@@ -50,14 +69,33 @@ class AttentionTap:
     def weights(
         self, call: Callable[..., Any], module: nn.Module, q: Tensor, k: Tensor, v: Tensor, *a: Any, **kw: Any
     ) -> Any:
-        """Like `heads`, and computes the attention weights beside the fused kernel."""
+        """Like `heads`, and computes the attention weights beside the fused kernel.
+
+        Parameters
+        ----------
+        call, module, q, k, v, a, kw : as `hooks.wrap_attention` hands them over.
+
+        Returns
+        -------
+        What the function gives.
+        """
         if module not in self.patterns:
             with torch.no_grad():
                 self.patterns[module] = attention_weights(module, q, k, *a, **kw), _repeat(module, v.detach())
         return self.heads(call, module, q, k, v, *a, **kw)
 
-    def collect(self, relevance: Callable[[nn.Module, Tensor], Tensor], many: bool) -> Tensor:
-        """`(B, L, ...)` from `relevance(module, coefficient)`, with a leading axis of targets if `many`."""
+    def collect(self, relevance: Callable[[nn.Module, Tensor], Tensor], *, many: bool) -> Tensor:
+        """What was seen in the last forward pass and the backward passes after it.
+
+        Parameters
+        ----------
+        relevance : module and coefficient `(B, S, H, d)` -> what to keep `(B, ...)`.
+        many : keep the leading axis of backward passes.
+
+        Returns
+        -------
+        `(B, L, ...)`, or `(N, B, L, ...)` of N backward passes.
+        """
         check_found(self.outputs)
         layers = []
         for module, out in self.outputs.items():
@@ -68,7 +106,19 @@ class AttentionTap:
 
 
 def check_found(outputs: dict[nn.Module, Tensor]) -> None:
-    """Raise unless there were attention modules, all of one shape."""
+    """Raise unless there were attention modules, all of one shape.
+
+    Parameters
+    ----------
+    outputs : module -> its output.
+
+    Raises
+    ------
+    UnsupportedModule
+        There were none.
+    ValueError
+        Their outputs differ in shape.
+    """
     if not outputs:
         raise UnsupportedModule(
             "the model has no attention of transformers' interface (Llama, GPT-2, BERT, ViT, CLIP, …)"
@@ -87,49 +137,91 @@ def head_relevance(
     per_position: bool = False,
     **options: Any,
 ) -> Tensor:
-    """Relevance of every attention head's output (what enters the output projection), `(B, L, H)`.
+    """Relevance of every attention head's output, that is what enters the output projection.
 
-    Args:
-        positive: sum `max(R, 0)` over positions and channels instead of R.
-        per_position: keep the sequence axis, `(B, L, H, S)`.
-        options: further arguments of `attribute`; a list of targets gives a leading axis.
+    The signed sum over a layer's heads is the relevance that enters its output projection.
 
-    Conserves: the signed sum over a layer's heads is the relevance that enters its output projection.
+    Parameters
+    ----------
+    model : a transformers model, or one tower of it.
+    x : as for `attribute`.
+    target : as for `attribute`.
+    composite : as for `attribute`.
+    positive : sum `max(R, 0)` over positions and channels instead of R.
+    per_position : keep the sequence axis.
+    options : further arguments of `attribute`.
+
+    Returns
+    -------
+    `(B, L, H)`, or `(B, L, H, S)` per position; a list of targets or conditions gives a leading axis.
+
+    Raises
+    ------
+    UnsupportedModule
+        The model has no attention of transformers' interface.
     """
     tap = AttentionTap()
-    many = _run(tap, tap.heads, model, x, target, composite, options)
-    relevance = tap.collect(lambda module, c: times(tap.outputs[module], c), many)  # (..., B, L, S, H, d)
-    relevance = relevance.clamp(min=0) if positive else relevance
-    per_head = relevance.sum(-1).transpose(-1, -2)
+    parts = _collected(
+        tap, tap.heads, lambda module, c: times(tap.outputs[module], c), model, x, target, composite, options
+    )
+    parts = parts.clamp(min=0) if positive else parts  # (..., B, L, S, H, d)
+    per_head = parts.sum(-1).transpose(-1, -2)
     return per_head if per_position else per_head.sum(-1)
 
 
 def attention_relevance(
     model: nn.Module, x: Any, target: Any = None, *, composite: Composite | None = None, **options: Any
 ) -> Tensor:
-    """Relevance of every attention weight, `(B, L, H, S, S)` (queries, keys): `A * (c V^T)`.
+    """Relevance of every attention weight, `A * (c V^T)`.
 
     With AttnLRP the weights share the relevance of `A V` half and half with the values; with CP-LRP, where they are
     constants, this is the relevance that flows through each weight.
+
+    Parameters
+    ----------
+    model : a transformers model, or one tower of it.
+    x : as for `attribute`.
+    target : as for `attribute`.
+    composite : as for `attribute`.
+    options : further arguments of `attribute`.
+
+    Returns
+    -------
+    `(B, L, H, S, S)`, queries before keys; a list of targets or conditions gives a leading axis.
+
+    Raises
+    ------
+    UnsupportedModule
+        The model has no attention of transformers' interface.
     """
     tap = AttentionTap()
     composite = composite if composite is not None else default_composite(model)
     share = 0.5 if composite.transformer == "attnlrp" else 1.0
-    many = _run(tap, tap.weights, model, x, target, composite, options)
 
     def relevance(module: nn.Module, c: Tensor) -> Tensor:
         weights, values = tap.patterns[module]
         return times(weights, c.transpose(1, 2) @ values.transpose(-1, -2)) * share
 
-    return tap.collect(relevance, many)
+    return _collected(tap, tap.weights, relevance, model, x, target, composite, options)
 
 
-def _run(
-    tap: AttentionTap, wrapper: Any, model: nn.Module, x: Any, target: Any, composite: Composite | None, options: Any
-) -> bool:
+def _collected(
+    tap: AttentionTap,
+    wrapper: Callable[..., Any],
+    relevance: Callable[[nn.Module, Tensor], Tensor],
+    model: nn.Module,
+    x: Any,
+    target: Any,
+    composite: Composite | None,
+    options: Mapping[str, Any],
+) -> Tensor:
+    """What the tap has seen of each batch of rows, joined."""
+    many = gives_many(target, options.get("conditions"))
     with tap.watching(model, wrapper):
-        attribute(model, x, target, composite=composite, **options)
-    return isinstance(target, list | tuple) or isinstance(options.get("conditions"), list | tuple)
+        parts = [
+            tap.collect(relevance, many=many) for _ in attribute_parts(model, x, target, composite=composite, **options)
+        ]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, 1 if many else 0)
 
 
 def attention_weights(
