@@ -71,8 +71,8 @@ zoo: .venv/.ready  ## remake the shipped checkpoints and data from their recipes
 
 # --- checks -----------------------------------------------------------------------------------------------------
 .PHONY: test
-test: assets  ## every test and every notebook; T=tests/lrp for a part
-	@$(PY) -m pytest -n 2 $(T)
+test: assets  ## every test and every notebook; T=tests/lrp for a part, SHARD=units or 2/4, ALL=1 to run current notebooks again
+	@REPRISE_SHARD=$(SHARD) REPRISE_ALL=$(ALL) $(PY) -m pytest -n 2 $(T)
 
 .PHONY: lint
 lint: .venv/.ready  ## ruff, notebooks included

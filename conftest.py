@@ -21,6 +21,17 @@ def pytest_configure():
     install()
 
 
+def pytest_collection_modifyitems(config, items):
+    """Keep the shard that REPRISE_SHARD names."""
+    from shared.compendium import known_papers
+    from tests.shards import in_shard
+
+    kept = [item for item in items if in_shard(item.nodeid, os.environ.get("REPRISE_SHARD", ""), known_papers())]
+    if len(kept) < len(items):
+        config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])
+        items[:] = kept
+
+
 def pytest_runtest_logreport(report):
     """Keep the time of every phase of every test; with `-n` the controller hears of all."""
     if "PYTEST_XDIST_WORKER" not in os.environ:

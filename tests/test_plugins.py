@@ -9,6 +9,7 @@ from nbval.plugin import NbCellError
 
 from tests import notebooks
 from tests.papers.dry import DryRunError, run_forked
+from tests.shards import in_shard, paper_of
 from tests.timing import Clock, kind
 
 REPORT = "claim  measured  n        verdict\n-----  --------  -------  -------\nhigh   0.90      5 seeds  held"
@@ -120,3 +121,26 @@ def test_the_summary_is_arithmetic():
     first, second = clock.lines(workers=2)
     assert first == "worker seconds: units 100 s (1), notebooks 80 s (2), dry runs 8 s (1); workers: 2"
     assert second.endswith("(75 x (40 + 8) + 100) s / 2 = 31 min")
+
+
+NODES = {
+    "papers/feddc/feddc.ipynb::Cell 3": "feddc",
+    "papers/var/more_vit.ipynb::Cell 0": "var",
+    "tests/papers/test_dry_run.py::test_runs_at_paper_scale[mercat]": "mercat",
+    "tests/papers/test_contract.py::test_keeps_the_contract[var]": None,
+    "tests/lrp/test_rules.py::test_x": None,
+}
+
+
+@pytest.mark.parametrize(("nodeid", "paper"), NODES.items())
+def test_shards_part_the_tests(nodeid, paper):
+    papers = ["feddc", "mercat", "var"]
+    assert paper_of(nodeid) == paper
+    assert in_shard(nodeid, "", papers)
+    assert sum(in_shard(nodeid, shard, papers) for shard in ("units", "1/2", "2/2")) == 1
+
+
+@pytest.mark.parametrize("shard", ["0/2", "3/2", "half", "1/", "1/0"])
+def test_no_shard_is_refused(shard):
+    with pytest.raises(ValueError, match="is no shard; accepted: units, or k/n"):
+        in_shard("tests/lrp/test_rules.py::test_x", shard, ["feddc"])
