@@ -3,9 +3,9 @@
 >>> import torch
 >>> from torch import nn
 >>> cnn = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 3)).eval()
->>> result = attribute(cnn, torch.rand(5, 1, 4, 4), target=2, composite=EpsilonPlus(zero_params="bias"), record=["1"])
->>> result.pixels.shape, result.latent["1"].shape, bool(result.gap.abs().max() < 1e-4)
-(torch.Size([5, 4, 4]), torch.Size([5, 2, 2, 2]), True)
+>>> result = attribute(cnn, torch.rand(5, 1, 4, 4), target=2, composite=EpsilonPlus(), record=["1"])
+>>> result.pixels.shape, result.latent["1"].shape
+(torch.Size([5, 4, 4]), torch.Size([5, 2, 2, 2]))
 
 Relevance of a tensor is `x * c`; the rules change the coefficient `c` that the backward pass carries. `Rule` says how
 to write one.
