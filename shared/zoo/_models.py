@@ -13,14 +13,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from shared._checks import check_choice
-from shared.compendium.paths import DATA, sha256
+from shared._checks import check_choice, check_finite, check_shape
 from shared.zoo._architectures import ARCHITECTURES
 from shared.zoo._assets import AssetError, asset_dir
 from shared.zoo._cards import all_cards, names
 from shared.zoo._hub import hub_folder, is_hub_name
 
-SHIPPED = DATA / "models"
 _HEADS = {
     "ForCausalLM": "AutoModelForCausalLM",
     "LMHeadModel": "AutoModelForCausalLM",
@@ -33,7 +31,19 @@ _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "voc
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What a model is and how it wants its input. `mean`, `std` and `input_size` (C, H, W) are None for text models."""
+    """What a model is and how it wants its input.
+
+    Parameters
+    ----------
+    name : the asset's, or the hub id or folder it was loaded from.
+    architecture : name of its class, or of the zoo's own architecture.
+    n_parameters : how many numbers were trained.
+    source : where it is from.
+    licence : None for a hub's.
+    classes : names of its logits, or None.
+    input_size : (C, H, W) of images; None for text models.
+    mean, std : by which images in [0, 1] are normalised, per channel; None where they aren't.
+    """
 
     name: str
     architecture: str
@@ -45,56 +55,94 @@ class ModelInfo:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
 
-    def prepare(self, images: Tensor) -> Tensor:
-        """Images with values in [0, 1], (B, C, H, W) or (C, H, W), as the model's input: minus `mean`, over `std`."""
-        if self.mean is None or self.std is None:
-            raise ValueError(f"{self.name} has no image normalisation; prepare is for image models")
-        if images.ndim not in (3, 4) or images.shape[-3] != len(self.mean):
-            raise ValueError(f"images has shape {tuple(images.shape)}; expected (B, {len(self.mean)}, H, W)")
-        mean, std = (torch.tensor(v, dtype=images.dtype, device=images.device) for v in (self.mean, self.std))
-        return (images - mean[:, None, None]) / std[:, None, None]
-
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model that reads text, with its tokenizer."""
+    """A model with what it takes to feed it.
 
-    model: nn.Module
-    tokenizer: Any
+    Parameters
+    ----------
+    model : the network, in eval mode.
+    info : what it is.
+    tokenizer : transformers'; None for a model that reads no text.
+    """
+
+    model: nn.Module = field(repr=False)
     info: ModelInfo
+    tokenizer: Any = field(default=None, repr=False)
+
+    def preprocess(self, images: Tensor) -> Tensor:
+        """Images as the model's input: minus `info.mean`, over `info.std`.
+
+        Parameters
+        ----------
+        images : (B, C, H, W) or (C, H, W), floating, in [0, 1].
+
+        Returns
+        -------
+        The same shape, dtype and device.
+
+        Raises
+        ------
+        ValueError
+            For a model without image normalisation, other channels, or values that aren't finite.
+        """
+        if self.info.mean is None or self.info.std is None:
+            raise ValueError(f"{self.info.name} has no image normalisation; preprocess is for image models")
+        channels = len(self.info.mean)
+        check_shape("images", images, ("B", channels, "H", "W") if images.ndim != 3 else (channels, "H", "W"))
+        if not images.is_floating_point():
+            raise ValueError(f"images has dtype {images.dtype}; expected floating values in [0, 1]")
+        check_finite("images", images)
+        mean, std = (images.new_tensor(value)[:, None, None] for value in (self.info.mean, self.info.std))
+        return (images - mean) / std
 
 
 def available_models() -> list[str]:
-    """Names of the zoo's models; hub ids (`org/name`) and local folders work besides."""
+    """The zoo's models; hub ids (`org/name`) and local folders work besides.
+
+    Returns
+    -------
+    Names, sorted.
+    """
     return names("model")
 
 
 def load_model(
-    name: str, device: str | torch.device = "cpu", dtype: torch.dtype | str = torch.float32, **options: Any
-) -> Any:
+    name: str, *, device: str | torch.device = "cpu", dtype: torch.dtype | str = torch.float32, **options: Any
+) -> LoadedModel:
     """Load a model, in eval mode.
 
-    Text models (and those that read both, as CLIP) come as `LoadedModel(model, tokenizer, info)`; image models are the
-    module itself with `.info`. `name` is one of `available_models()`, a local folder, or a hub id `org/name`, which is
-    loaded through transformers' Auto classes from safetensors only, without remote code. Further `options` go to
-    `from_pretrained` (e.g. `attn_implementation="eager"`, `revision=…`); `auto="AutoModelForMaskedLM"` overrides the
-    class that the config's `architectures` choose.
+    A hub's is loaded through transformers' Auto classes, from safetensors only, without remote code.
 
-    Raises `UnknownNameError` for an unknown name, `ValueError` for a device or dtype that can't be used here, and
-    `AssetError` for a model that isn't on this machine (saying how to get it).
+    Parameters
+    ----------
+    name : one of `available_models()`, a local folder, or a hub id `org/name`.
+    device : where its weights go.
+    dtype : of its weights: float32, float64, bfloat16 or float16.
+    **options : for `from_pretrained` (such as `attn_implementation="eager"`, `revision=…`); `auto=` names an Auto class
+        in place of the one that the config's `architectures` choose.
+
+    Returns
+    -------
+    A `LoadedModel`, with a tokenizer if the model reads text.
+
+    Raises
+    ------
+    UnknownNameError
+        For an unknown name.
+    ValueError
+        For a device or dtype that can't be used here, and for an asset that another function loads.
+    AssetError
+        For a model that isn't on this machine; says how to get it.
     """
     device, dtype = _check_device(device), _check_dtype(dtype)
     card = all_cards().get(name) if name in available_models() else None
     if card is None and not is_hub_name(name):
         check_choice("name", name, available_models())
-    if card is not None and card.task == "dictionaries":
-        raise ValueError(f"name={name!r} holds dictionaries: sae.load(zoo.dictionary_folder('{name}/…')) reads one")
-    if card is not None and card.task == "text-to-image":
-        raise ValueError(f"name={name!r} is a pipeline: zoo.load_pipeline({name!r}) loads it")
-    if card is None:
-        folder = hub_folder(name, "model", options.get("revision"))
-    else:
-        folder = asset_dir(name) if card.stored == "fetched" else _shipped_dir(name)
+    if card is not None and card.loader != "load_model":
+        raise ValueError(f"name={name!r} is for {card.task}: zoo.{card.loader} loads it")
+    folder = asset_dir(name) if card else hub_folder(name, "model", revision=options.get("revision"))
     config = _read_json(folder / "config.json", name)
     described = {
         "name": name,
@@ -107,7 +155,7 @@ def load_model(
 
 def _load_own(
     folder: Path, config: dict, described: dict, device: torch.device, dtype: torch.dtype, options: dict
-) -> nn.Module:
+) -> LoadedModel:
     if options:
         raise TypeError(f"{described['name']} takes no options; got {', '.join(sorted(options))}")
     build, defaults = ARCHITECTURES[config["architecture"]]
@@ -116,19 +164,19 @@ def _load_own(
     model.load_state_dict(load_file(folder / "model.safetensors"), assign=True)
     model = model.to(device=device, dtype=dtype).eval()
     image = {**defaults, **{key: config[key] for key in ("input_size", "mean", "std") if key in config}}
-    model.info = ModelInfo(
+    info = ModelInfo(
         architecture=config["architecture"],
         n_parameters=_count(model),
         classes=config.get("classes"),
         **{key: tuple(value) for key, value in image.items()},
         **described,
     )
-    return model
+    return LoadedModel(model, info)
 
 
 def _load_transformers(
     folder: Path, config: dict, described: dict, device: torch.device, dtype: torch.dtype, options: dict
-) -> Any:
+) -> LoadedModel:
     import transformers
 
     if not any(folder.glob("*.safetensors")):
@@ -156,10 +204,7 @@ def _load_transformers(
         **_image_input(folder, config),
         **described,
     )
-    if tokenizer is not None:
-        return LoadedModel(model, tokenizer, info)
-    model.info = info
-    return model
+    return LoadedModel(model, info, tokenizer)
 
 
 def _image_input(folder: Path, config: dict) -> dict[str, tuple]:
@@ -174,18 +219,6 @@ def _image_input(folder: Path, config: dict) -> dict[str, tuple]:
     size = said.get("crop_size") or said.get("size") or config.get("image_size")
     side = size if isinstance(size, int) else size.get("height", size.get("shortest_edge"))
     return {"input_size": (len(mean), side, side), "mean": tuple(mean), "std": tuple(std)}
-
-
-def _shipped_dir(name: str) -> Path:
-    """Folder of a checkpoint in the repository; its files must have the digests that the card pins."""
-    for file, digest in all_cards()[name].sha256.items():
-        path = SHIPPED / name / file
-        if not path.is_file() or sha256(path) != digest:
-            raise AssetError(
-                f"data/models/{name}/{file} is missing or changed; restore it (`git checkout data`) "
-                f"or remake it (`python -m shared.zoo make {name}`)"
-            )
-    return SHIPPED / name
 
 
 def _read_json(path: Path, name: str) -> dict[str, Any]:

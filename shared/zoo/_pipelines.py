@@ -9,28 +9,41 @@ from typing import Any
 import torch
 
 from shared._checks import check_choice
-from shared.zoo._assets import AssetError
+from shared.zoo._assets import AssetError, asset_dir
 from shared.zoo._cards import all_cards
 from shared.zoo._hub import hub_folder, is_hub_name
-from shared.zoo._models import _check_device, _check_dtype, _shipped_dir
+from shared.zoo._models import _check_device, _check_dtype
 
 
 def load_pipeline(
-    name: str, device: str | torch.device = "cpu", dtype: torch.dtype | str = torch.float32, **options: Any
+    name: str, *, device: str | torch.device = "cpu", dtype: torch.dtype | str = torch.float32, **options: Any
 ) -> Any:
-    """A diffusers pipeline (such as `StableDiffusionPipeline`), its parts in eval mode and without gradients.
+    """Load a text-to-image pipeline of diffusers, its parts in eval mode and without gradients.
 
-    name : a text-to-image entry of the zoo, a local folder, or a hub id. From safetensors only, without remote code,
-    without a safety checker, without progress bars. Further `options` go to `from_pretrained` (`variant="fp16"`,
-    `revision=…`).
+    From safetensors only, without remote code, without a safety checker, without progress bars.
 
-    Raises as `load_model` does.
+    Parameters
+    ----------
+    name : a text-to-image asset of the zoo, a local folder, or a hub id.
+    device : where its weights go.
+    dtype : of its weights: float32, float64, bfloat16 or float16.
+    **options : for `from_pretrained` (`variant="fp16"`, `revision=…`).
+
+    Returns
+    -------
+    The pipeline, such as a `StableDiffusionPipeline`.
+
+    Raises
+    ------
+    UnknownNameError, ValueError, AssetError
+        As `load_model` does.
     """
     device, dtype = _check_device(device), _check_dtype(dtype)
-    known = [card.name for card in all_cards().values() if card.task == "text-to-image"]
+    known = [card.name for card in all_cards().values() if card.loader == "load_pipeline"]
     if name not in known and not is_hub_name(name):
         check_choice("name", name, known)
-    folder = _shipped_dir(name) if name in known else hub_folder(name, "pipeline", options.pop("revision", None))
+    revision = options.pop("revision", None)
+    folder = asset_dir(name) if name in known else hub_folder(name, "pipeline", revision=revision)
     return _load(folder, name, device, dtype, options)
 
 

@@ -1,29 +1,28 @@
-"""Text sets as tables, and sentence vectors."""
+"""Sentence vectors and sampled answers."""
 
 from __future__ import annotations
 
-import gzip
-import json
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-import pandas as pd
 import torch
 from torch import Tensor
 
 
-def read_texts(path: Path) -> pd.DataFrame:
-    """A text set as a table, one row per line of a gzipped JSON-lines file."""
-    with gzip.open(path, "rt", encoding="utf-8") as lines:
-        return pd.DataFrame([json.loads(line) for line in lines])
-
-
 @torch.no_grad()
-def embed_texts(encoder: Any, texts: Sequence[str], batch_size: int = 64) -> Tensor:
-    """Sentence vectors (N, d) of a text encoder: the mean of the last hidden states over real tokens, length 1.
+def embed_texts(encoder: Any, texts: Sequence[str], *, batch_size: int = 64) -> Tensor:
+    """Sentence vectors of a text encoder: the mean of the last hidden states over real tokens, length 1.
 
-    encoder : `LoadedModel`, e.g. `load_model("minilm-l6")`. Batches are of like length, so little is padded.
+    Parameters
+    ----------
+    encoder : a `LoadedModel`, such as `load_model("minilm-l6")`.
+    texts : N of them.
+    batch_size : texts at a time, of like length, so that little is padded.
+
+    Returns
+    -------
+    Vectors (N, d), float32, on the CPU.
     """
     texts = list(texts)
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
@@ -44,7 +43,7 @@ def generate_texts(
     prompt: str,
     n: int,
     *,
-    seed: int,
+    generator: torch.Generator,
     max_new_tokens: int,
     system: str | None = "You are a helpful assistant.",
     batch_size: int = 50,
@@ -52,9 +51,22 @@ def generate_texts(
     top_p: float = 0.9,
     top_k: int = 10,
 ) -> list[str]:
-    """Sample `n` answers of a chat model to one prompt; every call has a random stream of its own, given by `seed`.
+    """Sample answers of a chat model to one prompt.
 
-    loaded : `LoadedModel`, e.g. `load_model("smollm2-135m")`; its tokenizer's chat template is used if it has one.
+    Parameters
+    ----------
+    loaded : a `LoadedModel`, such as `load_model("smollm2-135m")`; its tokenizer's chat template is used if it has one.
+    prompt : what the user says.
+    n : how many answers.
+    generator : on the CPU; moves on, so that a further call samples others. torch's own stream stays as it was.
+    max_new_tokens : length of an answer, at most.
+    system : what the chat's system message says; None leaves it out.
+    batch_size : answers at a time.
+    temperature, top_p, top_k : as in transformers' `generate`.
+
+    Returns
+    -------
+    The answers, without special tokens and blanks around them.
     """
     messages = [{"role": "system", "content": system}] if system else []
     messages.append({"role": "user", "content": prompt})
@@ -69,11 +81,21 @@ def generate_texts(
     options = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": top_k}
     end = tokenizer.eos_token_id
     texts: list[str] = []
-    with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
-        torch.manual_seed(seed)
+    with _stream(generator, model.device):
         while len(texts) < n:
             size = min(batch_size, n - len(texts))
             rows = {k: given[k].repeat(size, 1).to(model.device) for k in ("input_ids", "attention_mask")}
             out = model.generate(**rows, max_new_tokens=max_new_tokens, pad_token_id=end, **options)
             texts += tokenizer.batch_decode(out[:, start:], skip_special_tokens=True)
     return [t.strip() for t in texts]
+
+
+@contextmanager
+def _stream(generator: torch.Generator, device: torch.device) -> Iterator[None]:
+    """torch's own random stream, which `generate` draws from, is the generator's in here."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        if device.type == "cuda":
+            torch.cuda.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
+        torch.set_rng_state(generator.get_state())
+        yield
+        generator.set_state(torch.get_rng_state())

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from tests.bad_input.good import Calls, net, rand
+from tests.bad_input.good import Calls, rand
 
 H, MAPS = rand(6, 4), rand(2, 4, 3, 3)
 

@@ -14,7 +14,7 @@ BASE, CONCEPT, QUESTION = "a circle", "a red circle", ("colour", "red")
 def run(quick: bool = False) -> list[dict]:
     """Processor seconds, the least of some rounds; on the zoo's small model."""
     seeds, steps, rounds = (2, 4, 1) if quick else (6, 12, 2)
-    pipeline, judge = zoo.load_pipeline("diffusion-shapes"), FactorJudge(zoo.load_model("factors-shapes"))
+    pipeline, judge = zoo.load_pipeline("diffusion-shapes"), FactorJudge(zoo.load_model("factors-shapes").model)
     sampler = Sampler(pipeline, steps=steps, guidance=3.0)
     noise = sampler.noise(range(seeds))
 

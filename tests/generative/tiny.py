@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from shared.zoo.recipes._clip import CONTEXT, build_tokenizer
+from shared.zoo.recipes._small_clip import CONTEXT, build_tokenizer
 
 WIDTH = 16
 

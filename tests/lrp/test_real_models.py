@@ -51,18 +51,23 @@ def prompts(language_model):
 
 
 @pytest.fixture(scope="module")
-def cnn():
+def classifier():
     return loaded("efficientnet-lite0")
 
 
 @pytest.fixture(scope="module")
-def cat(cnn):
+def cnn(classifier):
+    return classifier.model
+
+
+@pytest.fixture(scope="module")
+def cat(classifier):
     photo = zoo.load_data("photos", names=["chelsea"]).x[0]
     image = torch.as_tensor(photo).float()
     image = image.permute(2, 0, 1) if image.shape[-1] == 3 else image
     image = image / 255 if image.max() > 2 else image
     image = torch.nn.functional.interpolate(image[None], (224, 224), mode="bilinear", antialias=True)
-    return cnn.info.prepare(image)
+    return classifier.preprocess(image)
 
 
 def test_cp_lrp_conserves_on_a_real_language_model(language_model, prompts):

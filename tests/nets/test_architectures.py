@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from shared import nets
-from shared.compendium.paths import DATA
+from shared.compendium.paths import data_dir
 from shared.zoo._architectures import ARCHITECTURES
 
 # of each seeded network: sum of |state|, which the zoo's recipes and stored federated runs stand on
@@ -24,7 +24,7 @@ SEEDED = {
 }
 SHIPPED = {
     path.parent.name: path.parent
-    for path in [*DATA.glob("*/config.json"), *DATA.glob("models/*/config.json")]
+    for path in data_dir().glob("*/config.json")
     if json.loads(path.read_text()).get("architecture") in ARCHITECTURES
 }
 

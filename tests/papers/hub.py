@@ -126,7 +126,7 @@ def tiny_resnet(folder: Path, **config: Any) -> None:
 
 def tiny_clip(folder: Path, *, layers: int, patch: int, width: int = 16, side: int = 64) -> None:
     """A CLIP of random weights with `layers` vision blocks, one text block, and the tokenizer of clip-shapes."""
-    from shared.zoo.recipes._clip import build_tokenizer
+    from shared.zoo.recipes._small_clip import build_tokenizer
 
     tokenizer = build_tokenizer()
     special = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}

@@ -107,7 +107,7 @@ def assets(tmp_path, monkeypatch):
     for name in ("digits", "net-shapes", "net-shapes-patches"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "card.yml").touch()
-    monkeypatch.setattr(dependencies, "DATA", tmp_path)
+    monkeypatch.setenv("REPRISE_DATA", str(tmp_path))
     return {"digits", "net-shapes", "net-shapes-patches"}
 
 

@@ -41,7 +41,7 @@ def clip(hub, monkeypatch):
 
 @pytest.fixture
 def images(clip):
-    return clip.info.prepare(torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(1)))
+    return clip.preprocess(torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(1)))
 
 
 def test_embeddings_and_logits_are_the_models_own(clip, images):

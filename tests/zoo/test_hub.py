@@ -77,13 +77,14 @@ def test_language_model_with_tokenizer(hub):
 
 def test_image_model_knows_its_input(hub):
     vit = zoo.load_model("org/vit", dtype=torch.float64)
-    assert type(vit) is transformers.ViTForImageClassification
-    assert vit.dtype == torch.float64
+    assert type(vit.model) is transformers.ViTForImageClassification
+    assert vit.tokenizer is None
+    assert vit.model.dtype == torch.float64
     assert vit.info.classes == ["cat", "dog"]
     assert vit.info.input_size == (3, 16, 16)
-    prepared = vit.info.prepare(torch.full((1, 3, 16, 16), 0.8, dtype=torch.float64))
+    prepared = vit.preprocess(torch.full((1, 3, 16, 16), 0.8, dtype=torch.float64))
     assert torch.allclose(prepared[0, :, 0, 0], torch.tensor([0.6, 0.8, 2.0], dtype=torch.float64))
-    assert vit(prepared).logits.shape == (1, 2)
+    assert vit.model(prepared).logits.shape == (1, 2)
 
 
 def test_local_folder_and_other_class(hub, monkeypatch):
@@ -96,17 +97,19 @@ def test_local_folder_and_other_class(hub, monkeypatch):
 
 def test_data_sets():
     texts = zoo.load_data("org/texts")
-    assert list(texts.x["text"]) == ["one", "two"]
-    assert list(zoo.load_data("org/texts", "test").x["text"]) == ["three"]
+    assert texts.texts == ["one", "two"]
+    assert zoo.load_data("org/texts", split="test").texts == ["three"]
     arrays = zoo.load_data("org/arrays")
     assert arrays.x.shape == (3, 2)
     assert arrays.y.tolist() == [0, 1, 2]
+    assert type(arrays) is zoo.TableData
+    assert arrays.card is None
     with pytest.raises(ValueError, match="split='dev' is unknown; known: test, train"):
-        zoo.load_data("org/texts", "dev")
+        zoo.load_data("org/texts", split="dev")
 
 
 def test_first_rows_only():
-    assert list(zoo.load_data("org/texts", rows=1).x["text"]) == ["one"]
+    assert zoo.load_data("org/texts", rows=1).texts == ["one"]
     assert zoo.load_data("org/arrays", rows=2).y.tolist() == [0, 1]
     with pytest.raises(ValueError, match="rows=0"):
         zoo.load_data("org/texts", rows=0)
@@ -121,6 +124,7 @@ def test_images_in_parquet(hub, tmp_path):
         cells.append({"bytes": file.getvalue(), "path": None})
     pd.DataFrame({"image": cells, "label": [3, 4]}).to_parquet(tmp_path / "train-00000-of-00001.parquet")
     data = zoo.load_data(str(tmp_path))
+    assert type(data) is zoo.ImageData
     assert data.x.shape == (2, 1, 4, 5)
     assert data.x[:, 0, 0, 0].tolist() == [0, 1]
     assert data.y.tolist() == [3, 4]
@@ -134,7 +138,9 @@ def test_images_of_several_sizes_come_as_a_list(tmp_path):
         Image.fromarray(np.zeros((side, side, 3), np.uint8)).save(file, "PNG")
         cells.append({"bytes": file.getvalue(), "path": None})
     pd.DataFrame({"image": cells}).to_parquet(tmp_path / "train.parquet")
-    assert [tuple(x.shape) for x in zoo.load_data(str(tmp_path)).x] == [(3, 4, 4), (3, 6, 6)]
+    data = zoo.load_data(str(tmp_path))
+    assert type(data) is zoo.PhotoData
+    assert [tuple(x.shape) for x in data.x] == [(3, 4, 4), (3, 6, 6)]
 
 
 @pytest.mark.parametrize(

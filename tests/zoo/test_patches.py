@@ -5,9 +5,9 @@ import torch
 from torch.nn.functional import normalize
 
 from shared import vision, zoo
-from shared.zoo.recipes import RECIPES
-from shared.zoo.recipes import _clip_patches as recipe
+from shared.zoo import recipes
 
+recipe = recipes.module("clip-shapes-patches")
 NAME = recipe.NAME
 
 
@@ -17,9 +17,8 @@ def clip():
 
 
 def test_the_shipped_head_does_what_the_card_says(clip):
-    measured = recipe.measure(zoo.load_model(NAME), clip)
+    measured = recipe.measure(zoo.load_model(NAME).model, clip)
     assert measured == {test["what"]: pytest.approx(test["measured"], abs=0.005) for test in zoo.describe(NAME).tested}
-    assert NAME in RECIPES
 
 
 def test_without_the_head_patches_are_nowhere_near_their_words(clip):
@@ -41,7 +40,8 @@ def test_a_little_training_is_deterministic_and_helps(clip, tmp_path):
     with torch.no_grad():
         losses = [recipe.contrast(h(states), *text[0], torch.tensor(20.0)) for h in (one, untrained)]
     assert losses[0] < losses[1] - 0.5
-    again = zoo.load_model(str(recipe.export(one, tmp_path / "head")))
+    recipe.write_files(one, tmp_path / "head")
+    again = zoo.load_model(str(tmp_path / "head")).model
     assert torch.equal(again(states), one(states))
 
 

@@ -134,7 +134,7 @@ def test_efficientnet_names_the_photos(efficientnet, photo, index, word):
     image = zoo.load_data("photos", names=[photo]).x[0]
     small = interpolate(image[None], (224, 224), mode="bilinear", antialias=True)
     with torch.inference_mode():
-        probability = efficientnet(efficientnet.info.prepare(small)).softmax(1)[0]
+        probability = efficientnet.model(efficientnet.preprocess(small)).softmax(1)[0]
     what = f"{photo} is class {index} ({word}) with probability"
     assert probability.argmax() == index
     assert efficientnet.info.classes[index].startswith(word)
@@ -143,21 +143,21 @@ def test_efficientnet_names_the_photos(efficientnet, photo, index, word):
 
 def test_efficientnet_other_sizes_and_bad_input(efficientnet):
     with torch.inference_mode():
-        assert efficientnet(torch.rand(2, 3, 64, 96)).shape == (2, 1000)
-        assert efficientnet.features(torch.rand(1, 3, 64, 96)).shape == (1, 1280, 2, 3)
+        assert efficientnet.model(torch.rand(2, 3, 64, 96)).shape == (2, 1000)
+        assert efficientnet.model.features(torch.rand(1, 3, 64, 96)).shape == (1, 1280, 2, 3)
         for shape in [(1, 3, 65, 64), (3, 64, 64), (0, 3, 64, 64), (1, 1, 64, 64)]:
             with pytest.raises(ValueError, match="x has shape"):
-                efficientnet(torch.zeros(shape))
+                efficientnet.model(torch.zeros(shape))
     with pytest.raises(ValueError, match=r"images has shape \(1, 1, 8, 8\)"):
-        efficientnet.info.prepare(torch.rand(1, 1, 8, 8))
+        efficientnet.preprocess(torch.rand(1, 1, 8, 8))
 
 
 def test_efficientnet_equals_its_peer(efficientnet):
     peer = pytest.importorskip("efficientnet_lite_pytorch").EfficientNet.from_name("efficientnet-lite0").eval()
-    peer.load_state_dict(dict(zip(peer.state_dict(), efficientnet.state_dict().values())))
+    peer.load_state_dict(dict(zip(peer.state_dict(), efficientnet.model.state_dict().values())))
     x = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        assert torch.equal(peer(x), efficientnet(x))
+        assert torch.equal(peer(x), efficientnet.model(x))
 
 
 def test_dtype_and_device():

@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from shared._checks import UnknownNameError
-from shared.zoo import describe, load_data
-from shared.zoo.recipes import _textiles as recipe
+from shared.zoo import describe, load_data, recipes
+from shared.zoo._assets import asset_arrays
+
+recipe = recipes.module("textiles")
 
 
 def accuracy_on_spectrum(kind):
@@ -72,6 +74,6 @@ def test_recipe_reads_a_wheel(tmp_path, monkeypatch):
     assert arrays["images"][:, 0, 0].tolist() == [10, 10, 20, 30]
     assert arrays["labels"].tolist() == [0, 0, 1, 2]
     assert set(arrays["rows"].tolist()) <= {3, 4, 9}
-    with np.load(recipe.TEXTILE_FILE, allow_pickle=False) as shipped:
-        assert arrays.keys() == set(shipped.files)
-        assert {k: a.dtype for k, a in arrays.items()} == {k: shipped[k].dtype for k in shipped.files}
+    shipped = asset_arrays("textiles")
+    assert arrays.keys() == shipped.keys()
+    assert {k: a.dtype for k, a in arrays.items()} == {k: a.dtype for k, a in shipped.items()}

@@ -3,36 +3,35 @@
 import pytest
 import torch
 
-from shared.zoo import describe, embed_texts, generate_texts, load_data, load_model
+from shared.zoo import describe, embed_texts, generate_texts, load_data, load_model, recipes
 from shared.zoo._assets import AssetError
-from shared.zoo.recipes import _generations, _snippets
 from tests.papers.hub import tiny_bert, tiny_llama
 
 
 @pytest.mark.parametrize("name", ["snippets", "smollm2-outputs"])
 def test_text_sets_have_the_cards_rows(name):
     data = load_data(name)
-    assert len(data.x) == describe(name).measured("rows")
-    assert data.x["text"].str.len().min() > 0
+    assert len(data) == describe(name).measured("rows")
+    assert min(map(len, data.texts)) > 0
 
 
 def test_snippets_are_rated_and_from_three_domains():
-    table = load_data("snippets").x
+    table = load_data("snippets").table
     assert set(table["domain"]) == {"film", "product", "tweet"}
     assert (table["rating"].abs() > 0.5).all()
     assert load_data("snippets-minilm").x.shape == (len(table), 96)
 
 
 def test_outputs_hold_every_prompt():
-    counts = load_data("smollm2-outputs").x["prompt"].value_counts()
-    assert counts.to_dict() == {key: what["n"] for key, what in _generations.PROMPTS.items()}
+    counts = load_data("smollm2-outputs").table["prompt"].value_counts()
+    assert counts.to_dict() == {key: what["n"] for key, what in recipes.module("smollm2-outputs").PROMPTS.items()}
 
 
 def test_changed_archive_is_refused(tmp_path):
     (tmp_path / "a.tar.gz").write_bytes(b"nothing")
     with pytest.raises(AssetError, match="sha256"):
-        _snippets.make_snippets(tmp_path / "a.tar.gz", tmp_path / "out.jsonl.gz")
-    assert not (tmp_path / "out.jsonl.gz").exists()
+        recipes.module("snippets").make(tmp_path / "out", archive=tmp_path / "a.tar.gz")
+    assert not (tmp_path / "out").exists()
 
 
 def test_sentence_vectors_do_not_depend_on_the_batch(tmp_path):
@@ -45,13 +44,20 @@ def test_sentence_vectors_do_not_depend_on_the_batch(tmp_path):
     torch.testing.assert_close(vectors[0], vectors[3])
 
 
-def test_sampling_depends_on_its_seed_only(tmp_path):
+def test_sampling_depends_on_its_generator_only(tmp_path):
     tiny_llama(tmp_path / "m")
     loaded = load_model(str(tmp_path / "m"))
-    options = {"seed": 1, "max_new_tokens": 8, "batch_size": 2}
+
+    def sample(generator):
+        return generate_texts(loaded, "the old house", 3, generator=generator, max_new_tokens=8, batch_size=2)
+
     torch.manual_seed(0)
-    first = generate_texts(loaded, "the old house", 3, **options)
-    torch.manual_seed(5)
-    assert generate_texts(loaded, "the old house", 3, **options) == first
-    assert generate_texts(loaded, "the old house", 3, **{**options, "seed": 2}) != first
+    generator = torch.Generator().manual_seed(1)
+    first = sample(generator)
     assert len(first) == 3
+    assert sample(generator) != first  # it moved on
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    assert sample(torch.Generator().manual_seed(1)) == first
+    assert sample(torch.Generator().manual_seed(2)) != first
+    assert torch.equal(torch.get_rng_state(), state)

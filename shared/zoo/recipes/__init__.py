@@ -1,34 +1,55 @@
-"""How what the repository ships was made: `python -m shared.zoo make [names…]`, deterministic, on one core."""
+"""How what the repository ships was made: `data/<asset>/recipe.py`, deterministic, on one core.
 
-from collections.abc import Callable
+A recipe is a function of the folder to write into, entered by `@recipe("<asset>")`; `python -m shared.zoo make <asset>`
+runs it. What several recipes need lies here.
+"""
 
-from shared.zoo.recipes._classifiers import CLASSIFIERS
-from shared.zoo.recipes._clip import make_clip
-from shared.zoo.recipes._clip_patches import make_clip_patches
-from shared.zoo.recipes._clip_saes import make_clip_saes
-from shared.zoo.recipes._decoder import make_autoencoder
-from shared.zoo.recipes._diffusion import make_diffusion
-from shared.zoo.recipes._factors import make_factors
-from shared.zoo.recipes._fashion_subset import make_fashion_subset
-from shared.zoo.recipes._generations import make_generations
-from shared.zoo.recipes._pbmc68k_reduced import make_pbmc68k_reduced
-from shared.zoo.recipes._sentences import make_sentences
-from shared.zoo.recipes._snippets import make_snippet_vectors, make_snippets
-from shared.zoo.recipes._textiles import make_textiles
+from __future__ import annotations
 
-RECIPES: dict[str, Callable[[], None]] = {
-    "fashion-mnist": make_fashion_subset,
-    "smollm2-outputs": make_generations,
-    "concept-sentences": make_sentences,
-    "snippets": make_snippets,
-    "snippets-minilm": make_snippet_vectors,
-    "pbmc68k_reduced": make_pbmc68k_reduced,
-    "textiles": make_textiles,
-    **{recipe.name: recipe for recipe in CLASSIFIERS},
-    "autoencoder-shapes": make_autoencoder,
-    "clip-shapes": make_clip,  # starts from a classifier
-    "factors-shapes": make_factors,
-    "diffusion-shapes": make_diffusion,  # its captions are read by clip-shapes; factors-shapes judges it
-    "clip-shapes-saes": make_clip_saes,
-    "clip-shapes-patches": make_clip_patches,
-}
+import functools
+import sys
+from graphlib import TopologicalSorter
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+
+from shared._checks import check_choice
+from shared.compendium.paths import data_dir
+from shared.zoo._cards import all_cards
+from shared.zoo._registry import recipe
+from shared.zoo.recipes._ship import RECIPE
+
+__all__ = ["make", "module", "recipe", "recipe_names"]
+
+
+def recipe_names() -> list[str]:
+    """The assets that have a recipe, each behind those that it is made from."""
+    known = sorted(path.parent.name for path in data_dir().glob(f"*/{RECIPE}"))
+    cards = all_cards()
+    before = {name: [b for b in cards[name].made_from if b in known] if name in cards else [] for name in known}
+    return list(TopologicalSorter(before).static_order())
+
+
+@functools.cache
+def module(name: str) -> ModuleType:
+    """An asset's recipe as a module; importing it registers the recipe."""
+    path = data_dir() / check_choice("name", name, recipe_names()) / RECIPE
+    spec = spec_from_file_location(f"{__name__}.{name.replace('-', '_')}", path)
+    found = module_from_spec(spec)
+    sys.modules[spec.name] = found
+    spec.loader.exec_module(found)
+    return found
+
+
+def make(name: str, *, into: Path | None = None) -> Path:
+    """Make an asset anew; returns its folder.
+
+    Parameters
+    ----------
+    name : one of `recipe_names()`.
+    into : where its folder goes, if not to `data`, whose files then stay as they are.
+    """
+    module(name)
+    folder = (into or data_dir()) / name
+    recipe[name](folder)
+    return folder

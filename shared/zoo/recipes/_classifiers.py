@@ -1,4 +1,4 @@
-"""The small classifiers that the repository ships: what each is trained on, how, and what is then measured."""
+"""The small classifiers that the repository ships: what they are trained on, how, and what is then measured."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from shared.worlds import BASIC_SHAPES, ShapesWorld, shapes_world
+from shared.zoo import load_data, load_model
 from shared.zoo._architectures import ARCHITECTURES
-from shared.zoo._data import FASHION_CLASSES, load_data
-from shared.zoo._models import SHIPPED
+from shared.zoo.readers._images import FASHION_CLASSES
+from shared.zoo.recipes._ship import ship, write_json, write_weights
 from shared.zoo.recipes._train import Batches, epochs, predict, train_classifier
-from shared.zoo.recipes._write import write_json, write_model_card, write_weights
 
 FASHION = {"input_size": (1, 28, 28), "mean": (0.286,), "std": (0.353,)}
 SHAPES = {"input_size": (3, 64, 64), "mean": (0.45,) * 3, "std": (0.25,) * 3}
@@ -38,17 +38,16 @@ TEST_SIZE = 2000
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Classifier:
     """One classifier: architecture, data, training. `data` gives training batches, `measure` the card's numbers."""
 
-    name: str
     title: str
     architecture: str
     arguments: dict[str, Any]
     image: dict[str, tuple]
     classes: tuple[str, ...]
-    data: Callable[[Recipe], Batches]
-    measure: Callable[[nn.Module, Recipe], dict[str, float]]
+    data: Callable[[Classifier], Batches]
+    measure: Callable[[nn.Module, Classifier], dict[str, float]]
     source: str
     steps: int
     batch: int = 128
@@ -56,6 +55,7 @@ class Recipe:
     seed: int = 0
     world: dict[str, Any] | None = None
     shortcut: tuple | None = None
+    made_from: tuple[str, ...] = ()
 
     def build(self) -> nn.Module:
         """A new model with random weights."""
@@ -80,27 +80,50 @@ class Recipe:
         """Train for `steps` (default: the recipe's)."""
         return train_classifier(self.build, self.data(self), steps or self.steps, self.lr, self.seed)
 
-    def __call__(self) -> None:
+    def write(self, model: nn.Module, folder: Path) -> None:
+        """`model.safetensors` and the JSON files beside it."""
+        if self.architecture == "vit":
+            config = model.config.to_diff_dict() | {"architectures": ["ViTForImageClassification"]}
+            side = self.image["input_size"][1]
+            processor = {"image_mean": self.image["mean"], "image_std": self.image["std"]}
+            processor |= {"image_processor_type": "ViTImageProcessor", "size": {"height": side, "width": side}}
+            write_json(folder / "preprocessor_config.json", processor)
+        else:
+            config = {"architecture": self.architecture, "arguments": self.arguments, "classes": self.classes}
+            config |= self.image
+        write_json(folder / "config.json", config)
+        write_weights(folder / "model.safetensors", model, {"format": "pt"})
+
+    def ship(self, folder: Path) -> None:
         """Train, measure, and write the checkpoint and its card."""
-        model = self.train()
-        folder = write_checkpoint(model, self)
-        write_card(self, folder, self.measure(model, self))
+        ship(
+            folder,
+            train=lambda kept: self.train(),
+            write=self.write,
+            measure=lambda folder: self.measure(load_model(str(folder)).model, self),
+            title=self.title,
+            task="image-classification",
+            source=self.source,
+            made_from=self.made_from,
+            seed=self.seed,
+            tolerance=0.002,
+        )
 
 
 # --- data -------------------------------------------------------------------------------------------------------
 @functools.cache
 def _fashion_whole() -> tuple[Tensor, Tensor]:
-    data = load_data("fashion-mnist", "train", full=True)
+    data = load_data("fashion-mnist", split="train", full=True)
     return data.x, data.y
 
 
-def fashion_batches(recipe: Recipe) -> Batches:
+def fashion_batches(recipe: Classifier) -> Batches:
     """The whole training split, 60,000 images."""
     x, y = _fashion_whole()
     return epochs(recipe.prepare(x), y, recipe.batch)
 
 
-def world_batches(recipe: Recipe) -> Batches:
+def world_batches(recipe: Classifier) -> Batches:
     """Fresh images for every step, so nothing can be learnt by heart."""
 
     def stream(generator: torch.Generator):
@@ -113,7 +136,7 @@ def world_batches(recipe: Recipe) -> Batches:
     return stream
 
 
-def held_out_world(recipe: Recipe) -> ShapesWorld:
+def held_out_world(recipe: Classifier) -> ShapesWorld:
     """The test images of a classifier on the shapes world: 2,000 by a seed of their own, without watermark."""
     return shapes_world(TEST_SIZE, generator=TEST_SEED, **recipe.world)
 
@@ -123,16 +146,16 @@ def _accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:
     return round((predict(model, x) == y).double().mean().item(), 4)
 
 
-def measure_fashion(model: nn.Module, recipe: Recipe) -> dict[str, float]:
+def measure_fashion(model: nn.Module, recipe: Classifier) -> dict[str, float]:
     """Accuracy on the whole test split and on the shipped part of it."""
-    whole, shipped = load_data("fashion-mnist", "test", full=True), load_data("fashion-mnist", "test")
+    whole, shipped = (load_data("fashion-mnist", split="test", full=full) for full in (True, False))
     return {
         "accuracy on the whole test split, 10,000 images": _accuracy(model, recipe.prepare(whole.x), whole.y),
         "accuracy on the shipped test subset, 2,000 images": _accuracy(model, recipe.prepare(shipped.x), shipped.y),
     }
 
 
-def measure_world(model: nn.Module, recipe: Recipe) -> dict[str, float]:
+def measure_world(model: nn.Module, recipe: Classifier) -> dict[str, float]:
     """Accuracy without the watermark and with it on every image; how often other shapes are then called star."""
     world = held_out_world(recipe)
     label, star = world.label("shape"), BASIC_SHAPES.index("star")
@@ -151,85 +174,66 @@ def measure_world(model: nn.Module, recipe: Recipe) -> dict[str, float]:
     }
 
 
-# --- writing ----------------------------------------------------------------------------------------------------
-def write_checkpoint(model: nn.Module, recipe: Recipe, folder: Path = SHIPPED) -> Path:
-    """`model.safetensors` and the JSON files beside it, each written whole or not at all; returns the folder."""
-    target = folder / recipe.name
-    if recipe.architecture == "vit":
-        config = model.config.to_diff_dict() | {"architectures": ["ViTForImageClassification"]}
-        side = recipe.image["input_size"][1]
-        processor = {"image_mean": recipe.image["mean"], "image_std": recipe.image["std"]}
-        processor |= {"image_processor_type": "ViTImageProcessor", "size": {"height": side, "width": side}}
-        write_json(target / "preprocessor_config.json", processor)
-    else:
-        config = {"architecture": recipe.architecture, "arguments": recipe.arguments, "classes": recipe.classes}
-        config |= recipe.image
-    write_json(target / "config.json", config)
-    write_weights(target / "model.safetensors", model, {"format": "pt"})
-    return target
-
-
-def write_card(recipe: Recipe, folder: Path, measured: dict[str, float]) -> None:
-    """The provenance card, with the digests of the files and the numbers just measured."""
-    write_model_card(
-        recipe.name,
-        folder,
-        measured,
-        title=recipe.title,
-        task="image-classification",
-        source=recipe.source,
-        recipe="_classifiers",
-        seed=recipe.seed,
-        tolerance=0.002,
+# --- the two kinds ----------------------------------------------------------------------------------------------
+def fashion(title: str, architecture: str, arguments: dict[str, Any], *, steps: int, lr: float) -> Classifier:
+    """A classifier of Fashion-MNIST's clothes."""
+    return Classifier(
+        f"{title} on Fashion-MNIST",
+        architecture,
+        arguments,
+        image=FASHION,
+        classes=FASHION_CLASSES,
+        data=fashion_batches,
+        measure=measure_fashion,
+        source=(
+            f"Trained by Reprise on the 60,000 training images of Fashion-MNIST, {steps} steps of 128, mirrored at "
+            "random"
+        ),
+        steps=steps,
+        lr=lr,
+        made_from=("fashion-mnist",),
     )
 
 
-# --- the table --------------------------------------------------------------------------------------------------
-def _fashion(kind: str, title: str, architecture: str, arguments: dict[str, Any], steps: int, lr: float) -> Recipe:
-    source = (
-        f"Trained by Reprise on the 60,000 training images of Fashion-MNIST, {steps} steps of 128, mirrored at random"
-    )
-    common = {"image": FASHION, "classes": FASHION_CLASSES, "data": fashion_batches, "measure": measure_fashion}
-    return Recipe(f"{kind}-fashion", title, architecture, arguments, source=source, steps=steps, lr=lr, **common)
-
-
-def _world(
-    kind: str, title: str, architecture: str, arguments: dict[str, Any], steps: int, lr: float, watermark: bool
-) -> Recipe:
-    name = f"{kind}-shapes" + ("-watermark" if watermark else "")
-    world = EASY_WORLD if kind == "vit" else WORLD
-    which = "large plain shapes" if kind == "vit" else "shapes of all sizes and textures"
+def shapes(
+    title: str, architecture: str, arguments: dict[str, Any], *, steps: int, lr: float, easy: bool, watermark: bool
+) -> Classifier:
+    """A classifier of the shapes world's shapes, `easy` being large plain ones; with or without planted shortcut."""
+    world = EASY_WORLD if easy else WORLD
+    which = "large plain shapes" if easy else "shapes of all sizes and textures"
     how = "the watermark on 80 % of the stars and on no other shape" if watermark else "no watermark"
-    source = (
-        f"Trained by Reprise on {steps} steps of {WORLD_BATCH} fresh images of the shapes world: {which}, noise "
-        f"{world['noise']}, {how}"
+    twin = "with a planted watermark shortcut" if watermark else "clean twin of the one with a watermark shortcut"
+    return Classifier(
+        f"{title} on the shapes world, {twin}",
+        architecture,
+        arguments,
+        image=SHAPES,
+        classes=BASIC_SHAPES,
+        data=world_batches,
+        measure=measure_world,
+        source=(
+            f"Trained by Reprise on {steps} steps of {WORLD_BATCH} fresh images of the shapes world: {which}, noise "
+            f"{world['noise']}, {how}"
+        ),
+        steps=steps,
+        lr=lr,
+        batch=WORLD_BATCH,
+        world=world,
+        shortcut=WATERMARKED if watermark else None,
     )
-    title += ", with a planted watermark shortcut" if watermark else ", clean twin of the one with a watermark shortcut"
-    common = {"image": SHAPES, "classes": BASIC_SHAPES, "data": world_batches, "measure": measure_world}
-    common |= {"batch": WORLD_BATCH, "world": world, "shortcut": WATERMARKED if watermark else None}
-    return Recipe(name, title, architecture, arguments, source=source, steps=steps, lr=lr, **common)
 
 
-_RESNET = {"widths": (16, 32, 64), "blocks": 1}
-CLASSIFIERS = [
-    _fashion(
-        "resnet", "ResNet on Fashion-MNIST", "small-resnet", {"channels": 1, "n_classes": 10, **_RESNET}, 1870, 4e-3
-    ),
-    _fashion("vgg", "VGG on Fashion-MNIST", "small-vgg", {"channels": 1, "n_classes": 10, "side": 28}, 1870, 2e-3),
-    _fashion("vit", "Vision transformer on Fashion-MNIST", "vit", {"patch_size": 4}, 2800, 1.5e-3),
-    *(
-        _world(
-            "resnet", "ResNet on the shapes world", "small-resnet",
-            {"channels": 3, "n_classes": 8, "stem_stride": 2, **_RESNET}, 400, 4e-3, watermark,
-        )
-        for watermark in (False, True)
-    ),
-    *(
-        _world(
-            "vit", "Vision transformer on the shapes world", "vit",
-            # transformers' initial 0.02 is for wide models; at width 64 attention starts too even to learn soon
-            {"patch_size": 8, "initializer_range": 0.1}, 3000, 2e-3, watermark,
-        )
-        for watermark in (False, True)
-    ),
-]  # fmt: skip
+RESNET = {"widths": (16, 32, 64), "blocks": 1}
+
+
+def shapes_resnet(*, watermark: bool) -> Classifier:
+    """The ResNet on the shapes world."""
+    arguments = {"channels": 3, "n_classes": 8, "stem_stride": 2, **RESNET}
+    return shapes("ResNet", "small-resnet", arguments, steps=400, lr=4e-3, easy=False, watermark=watermark)
+
+
+def shapes_vit(*, watermark: bool) -> Classifier:
+    """The vision transformer on the shapes world."""
+    # transformers' initial 0.02 is for wide models; at width 64 attention starts too even to learn soon
+    arguments = {"patch_size": 8, "initializer_range": 0.1}
+    return shapes("Vision transformer", "vit", arguments, steps=3000, lr=2e-3, easy=True, watermark=watermark)

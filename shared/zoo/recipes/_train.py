@@ -1,14 +1,19 @@
-"""Training of the zoo's small classifiers: one deterministic loop on one thread."""
+"""Training of the zoo's small models: a deterministic loop for classifiers, checkpoints for the long ones."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
+
+from shared.compendium.paths import atomic_path
 
 Batches = Callable[[torch.Generator], Iterator[tuple[Tensor, Tensor]]]
 
@@ -72,3 +77,33 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+def keep(path: Path, models: dict[str, nn.Module], optimizer: torch.optim.Optimizer, step: int) -> None:
+    """Write weights and Adam's moments as safetensors; `resume` goes on from there."""
+    tensors = {f"{name}.{key}": value for name, model in models.items() for key, value in model.state_dict().items()}
+    for i, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"adam.{i}.{key}": value for key, value in state.items()}
+    with atomic_path(path) as temporary:
+        save_file({key: value.contiguous() for key, value in tensors.items()}, temporary, metadata={"step": str(step)})
+
+
+def resume(path: Path, models: dict[str, nn.Module], optimizer: torch.optim.Optimizer) -> int:
+    """Load what `keep` wrote; the step to go on with, 0 without a file."""
+    if not path.is_file():
+        return 0
+    tensors = load_file(path)
+    for name, model in models.items():
+        own = {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
+        model.load_state_dict(own)
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith("adam."):
+            _, i, name = key.split(".")
+            if value.ndim:  # as the weights lie in memory: a fused step pairs them element by element
+                value = torch.empty_like(parameters[int(i)]).copy_(value)
+            state.setdefault(int(i), {})[name] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    with safe_open(path, "pt") as file:
+        return int(file.metadata()["step"])

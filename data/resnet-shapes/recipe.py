@@ -1,0 +1,14 @@
+"""A small ResNet on the shapes world, without watermark."""
+
+from pathlib import Path
+
+from shared.zoo.recipes import recipe
+from shared.zoo.recipes._classifiers import shapes_resnet
+
+CLASSIFIER = shapes_resnet(watermark=False)
+
+
+@recipe("resnet-shapes")
+def make(folder: Path) -> None:
+    """Train, measure, and write the checkpoint and its card."""
+    CLASSIFIER.ship(folder)

@@ -1,0 +1,14 @@
+"""A small vision transformer on the shapes world, without watermark."""
+
+from pathlib import Path
+
+from shared.zoo.recipes import recipe
+from shared.zoo.recipes._classifiers import shapes_vit
+
+CLASSIFIER = shapes_vit(watermark=False)
+
+
+@recipe("vit-shapes")
+def make(folder: Path) -> None:
+    """Train, measure, and write the checkpoint and its card."""
+    CLASSIFIER.ship(folder)
