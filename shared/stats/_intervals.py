@@ -248,6 +248,12 @@ def _quantiles(means: np.ndarray, upper: float) -> np.ndarray:
     return np.quantile(means, [1 - upper, upper], axis=0)
 
 
+def _counts(drawn: np.ndarray) -> np.ndarray:
+    """How often each of n rows was drawn, (draws, n)."""
+    draws, n = drawn.shape
+    return np.bincount((drawn + n * np.arange(draws)[:, None]).ravel(), minlength=draws * n).reshape(draws, n)
+
+
 def _resampled_means(data: np.ndarray, n_resamples: int, generator: np.random.Generator) -> np.ndarray:
     """Means (n_resamples, ...) of rows drawn with replacement; the draws don't depend on the chunks."""
     n = len(data)
@@ -256,7 +262,6 @@ def _resampled_means(data: np.ndarray, n_resamples: int, generator: np.random.Ge
     parts = []
     for start in range(0, n_resamples, chunk):
         size = min(chunk, n_resamples - start)
-        drawn = generator.integers(n, size=(size, n)) + n * np.arange(size)[:, None]
-        counts = np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n)
-        parts.append(counts @ rows / n)
+        drawn = generator.integers(n, size=(size, n))
+        parts.append(rows[drawn, 0].mean(1) if data.ndim == 1 else _counts(drawn) @ rows / n)
     return np.concatenate(parts).reshape(n_resamples, *data.shape[1:]) + data[0]
