@@ -93,7 +93,7 @@ def _of(thing: Any) -> Iterator[str]:
     if dataclasses.is_dataclass(thing) or hasattr(thing, "_fields"):
         names = [f.name for f in dataclasses.fields(thing)] if dataclasses.is_dataclass(thing) else thing._fields
         yield from _undescribed([n for n in names if not n.startswith("_")], doc)
-    elif "__init__" in vars(thing):
+    elif "__init__" in vars(thing) and not getattr(thing, "_is_protocol", False):
         yield from _arguments(thing.__init__, doc)
     for name, method in vars(thing).items():
         inner = method.__func__ if isinstance(method, classmethod | staticmethod) else method

@@ -19,8 +19,13 @@ from shared.generative._sampler import Sampler, Trajectory
 class CISResult:
     """Whether each seed's sample shows the concept, by the step before which the prompt was switched.
 
-    indices (points,) : steps done under the base prompt; 0 is the concept prompt's own run, `steps` the base prompt's.
-    success : bool (seeds, points). log_snr (points,) : at the step after the switch, NaN for never.
+    Parameters
+    ----------
+    base, concept : the prompts before and after the switch.
+    steps : of a whole run.
+    indices : steps done under the base prompt, (points,); 0 is the concept prompt's own run, `steps` the base prompt's.
+    success : bool (seeds, points).
+    log_snr : log signal-to-noise ratio at the step after the switch, (points,); NaN for never.
     images : uint8 (points, seeds, 3, H, W), if kept.
     """
 
@@ -38,7 +43,12 @@ class CISResult:
         return self.indices / self.steps
 
     def mean(self) -> np.ndarray:
-        """CIS (points,): the share of seeds that show the concept."""
+        """CIS: the share of seeds that show the concept.
+
+        Returns
+        -------
+        Shares (points,).
+        """
         return self.success.mean(0)
 
     @property
@@ -51,36 +61,88 @@ class CISResult:
         """CIS when switched before the first step."""
         return self._at(0)
 
-    def crossing(self, level: float = 0.5) -> float:
-        """Share of the steps at which CIS first falls below `level`, interpolated; NaN if it never does."""
+    def crossing(self, *, level: float = 0.5) -> float:
+        """Where CIS first falls below a level, interpolated.
+
+        Parameters
+        ----------
+        level : in [0, 1].
+
+        Returns
+        -------
+        Share of the steps; NaN if it never does.
+        """
         return crossing(self.fraction, self.mean(), level)
 
-    def crossings(self, rng: np.random.Generator, n: int = 500, level: float = 0.5) -> np.ndarray:
-        """`crossing` of `n` sets of seeds drawn with replacement, (n,)."""
-        rows = rng.integers(len(self.success), size=(n, len(self.success)))
+    def crossings(self, *, generator: np.random.Generator, n: int = 500, level: float = 0.5) -> np.ndarray:
+        """`crossing` of sets of seeds drawn with replacement.
+
+        Parameters
+        ----------
+        generator : draws the sets.
+        n : how many sets.
+        level : in [0, 1].
+
+        Returns
+        -------
+        Shares of the steps (n,), NaN where a set's curve never falls below the level.
+        """
+        rows = generator.integers(len(self.success), size=(n, len(self.success)))
         return np.array([crossing(self.fraction, self.success[row].mean(0), level) for row in rows])
 
-    def window(self, high: float = 0.9, low: float = 0.1) -> tuple[float, float]:
-        """From where to where CIS falls from `high` to `low` of the way from floor to ceiling; NaN without a floor."""
+    def window(self, *, high: float = 0.9, low: float = 0.1) -> tuple[float, float]:
+        """From where to where CIS falls between two shares of the way from floor to ceiling.
+
+        Parameters
+        ----------
+        high, low : the two shares.
+
+        Returns
+        -------
+        Both as shares of the steps; NaN without a floor.
+        """
         scaled = (self.mean() - self.floor) / (self.ceiling - self.floor) if self.ceiling != self.floor else np.nan
         scaled = np.broadcast_to(scaled, self.indices.shape)
         return crossing(self.fraction, scaled, high), crossing(self.fraction, scaled, low)
 
-    def latest(self, level: float = 0.8) -> int:
-        """The latest switch with CIS of at least `level` up to there; the first point if there is none."""
+    def latest(self, *, level: float = 0.8) -> int:
+        """The latest switch up to which CIS is at least at a level.
+
+        Parameters
+        ----------
+        level : in [0, 1].
+
+        Returns
+        -------
+        Steps done before it; the first point if there is none.
+        """
         below = np.flatnonzero(self.mean() < level)
         end = below[0] if len(below) else len(self.indices)
         return int(self.indices[max(end - 1, 0)])
 
     def isotonic_residual(self) -> float:
-        """Mean distance of the curve from the nearest falling one (least squares)."""
+        """How far the curve is from falling.
+
+        Returns
+        -------
+        Mean distance from the nearest falling curve (least squares).
+        """
         from sklearn.isotonic import IsotonicRegression
 
         mean = self.mean()
         return float(np.abs(IsotonicRegression(increasing=False).fit_transform(self.fraction, mean) - mean).mean())
 
     def rows(self, rows: Any) -> CISResult:
-        """Some of the seeds."""
+        """The result of some of the seeds.
+
+        Parameters
+        ----------
+        rows : an index of numpy's: a slice, numbers, or bool (seeds,).
+
+        Returns
+        -------
+        A `CISResult` of these.
+        """
         images = None if self.images is None else self.images[:, rows]
         return CISResult(self.base, self.concept, self.steps, self.indices, self.success[rows], self.log_snr, images)
 
@@ -103,15 +165,34 @@ def cis_curve(
     negative: str | None = None,
     keep_images: bool = False,
 ) -> CISResult:
-    """Switch from the base to the concept prompt before each step of `indices`, and ask what the samples show.
+    """Switch from the base to the concept prompt before each of several steps, and ask what the samples show.
 
-    base : the base prompt, or its kept run from `noise` (then `base_prompt` only names it), which several concepts can
-    share: S·n base steps instead of one set per switch. noise : unit Gaussian latents (S, C, h, w), one per seed, at
-    least two. indices : default all from 0 to `steps`. expect : the answer that counts as success; False for removal.
+    Prompt-conditioned intervention (PCI). The base run is kept once for all switches: S·n base steps instead of one
+    set per switch.
+
+    Parameters
+    ----------
+    sampler : the denoising loop.
+    base : the base prompt, or its kept run from `noise`, which several concepts can share.
+    concept : the prompt after the switch.
+    judge : says of each image whether it shows the concept.
+    question : what it is asked.
+    noise : unit Gaussian latents (S, C, h, w), one per seed, at least two.
+    indices : steps done before the switch, rising; None means all from 0 to `steps`.
+    base_prompt : names `base` where that is a run.
+    expect : the answer that counts as success; False for removal.
     negative : a negative prompt for the second part.
+    keep_images : keep them in the result.
 
-    Raises `ValueError` for fewer than two seeds, indices that aren't whole numbers from 0 to `steps` in rising order, a
-    prompt that is empty or too long, and a judge that doesn't return bool (S,).
+    Returns
+    -------
+    A `CISResult`.
+
+    Raises
+    ------
+    ValueError
+        For fewer than two seeds, indices that aren't whole numbers from 0 to `steps` in rising order, a prompt that is
+        empty or too long, and a judge that doesn't return bool (S,).
     """
     check_array("noise", noise, ("S", "C", "h", "w"))
     if len(noise) < 2:
@@ -139,9 +220,23 @@ def cis_curve(
 
 
 def lock_in(sampler: Sampler, run: Trajectory, judge: ImageJudge, question: Any) -> np.ndarray:
-    """Share of the steps (S,) after which the judge's answer about the predicted clean image stays the final one.
+    """After how many steps the judge's answer about the predicted clean image stays the final one.
 
-    `run` holds each step's prediction (`x0=True`) of a whole run. 0: right from the first prediction on.
+    Parameters
+    ----------
+    sampler : the denoising loop of the run.
+    run : a whole run with each step's prediction (`x0=True`).
+    judge : says of each image whether it shows the concept.
+    question : what it is asked.
+
+    Returns
+    -------
+    Shares of the steps (S,); 0 is right from the first prediction on.
+
+    Raises
+    ------
+    ValueError
+        For a run without predictions of all steps, and a judge that doesn't return bool (S,).
     """
     if run.x0 is None or len(run.x0) != sampler.steps:
         raise ValueError("run holds no predictions of all steps; run from the start with x0=True")

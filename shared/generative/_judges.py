@@ -14,45 +14,99 @@ from shared._checks import check_array, check_choice
 
 @runtime_checkable
 class ImageJudge(Protocol):
-    """Answers a question about images (B, 3, H, W) in [0, 1] by bool (B,). What a question is, is the judge's own."""
+    """Whatever answers a question about images by yes or no."""
 
-    def ask(self, images: Tensor, question: Any) -> Tensor: ...
+    def ask(self, images: Tensor, question: Any) -> Tensor:
+        """Ask about each image.
+
+        Parameters
+        ----------
+        images : (B, 3, H, W) in [0, 1].
+        question : of the judge's own kind.
+
+        Returns
+        -------
+        bool (B,).
+        """
+        ...
 
 
 class FactorJudge:
-    """A classifier with one head per factor; a question is (factor, value).
+    """A classifier with one head per factor.
 
-    model : returns logits (B, values) by factor, and has `factors`, the value names by factor. Images are resized to
-    its `info.input_size`, if it has one.
+    Parameters
+    ----------
+    model : returns logits (B, values) by factor, and has `factors`, the value names by factor.
+    size : (H, W) that images are resized to; None leaves them as they are.
+    batch_size : images at a time.
     """
 
-    def __init__(self, model: nn.Module, batch: int = 500) -> None:
+    def __init__(self, model: nn.Module, *, size: Sequence[int] | None = None, batch_size: int = 500) -> None:
         if not isinstance(getattr(model, "factors", None), dict):
             raise TypeError(f"model is a {type(model).__name__} without factors: value names by factor")
-        self.model, self.factors, self.batch = model, model.factors, batch
+        self.model = model
+        self.factors = model.factors
+        self.size = size
+        self.batch_size = batch_size
 
     def values(self, images: Tensor) -> dict[str, Tensor]:
-        """The most likely value's number (B,) of each factor."""
+        """The most likely value of each factor.
+
+        Parameters
+        ----------
+        images : (B, 3, H, W) in [0, 1].
+
+        Returns
+        -------
+        Numbers (B,) by factor, int64.
+        """
         return {name: probability.argmax(1) for name, probability in self.probabilities(images).items()}
 
     @torch.no_grad()
     def probabilities(self, images: Tensor) -> dict[str, Tensor]:
-        """Each value's probability (B, values) by factor."""
+        """Each value's probability.
+
+        Parameters
+        ----------
+        images : (B, 3, H, W) in [0, 1].
+
+        Returns
+        -------
+        Probabilities (B, values) by factor, on the CPU.
+        """
         check_array("images", images, ("B", 3, "H", "W"))
-        info, device = getattr(self.model, "info", None), next(self.model.parameters()).device
-        side = info.input_size[1:] if info and info.input_size else images.shape[2:]
-        parts = [self.model(_resized(part, side).to(device)) for part in images.split(self.batch)]
+        device = next(self.model.parameters()).device
+        side = self.size or images.shape[2:]
+        parts = [self.model(_resized(part, side).to(device)) for part in images.split(self.batch_size)]
         return {name: torch.cat([part[name] for part in parts]).softmax(1).cpu() for name in self.factors}
 
     def ask(self, images: Tensor, question: tuple[str, str]) -> Tensor:
+        """Ask whether a factor's most likely value is this one.
+
+        Parameters
+        ----------
+        images : (B, 3, H, W) in [0, 1].
+        question : (factor, value).
+
+        Returns
+        -------
+        bool (B,).
+
+        Raises
+        ------
+        UnknownNameError
+            For an unknown factor or value.
+        """
         factor, value = question
         known = self.factors[check_choice("factor", factor, self.factors)]
         return self.values(images)[factor] == known.index(check_choice("value", value, known))
 
 
 class ClipJudge:
-    """The text most like the image among several; a question is (text that says yes, the other texts).
+    """The text most like the image among several.
 
+    Parameters
+    ----------
     similarity : maps images (B, 3, H, W) in [0, 1] and T texts to scores (B, T), such as a zero-shot head's logits.
     """
 
@@ -61,6 +115,22 @@ class ClipJudge:
 
     @torch.no_grad()
     def ask(self, images: Tensor, question: tuple[str, Sequence[str]]) -> Tensor:
+        """Ask whether one text is more like the image than all others.
+
+        Parameters
+        ----------
+        images : (B, 3, H, W) in [0, 1].
+        question : (text that says yes, the other texts).
+
+        Returns
+        -------
+        bool (B,).
+
+        Raises
+        ------
+        ValueError
+            Without another text, or with the text itself among them.
+        """
         check_array("images", images, ("B", 3, "H", "W"))
         yes, others = question
         if isinstance(others, str) or not others or yes in others:
@@ -71,18 +141,34 @@ class ClipJudge:
 class VQAJudge:
     """A vision-language model that answers yes-or-no questions with one letter; whatever isn't A counts as no.
 
-    model, processor : transformers' image-text-to-text model and its processor, such as Qwen2.5-VL's. A question is a
-    sentence: "Is there a person with glasses?".
+    Parameters
+    ----------
+    model : transformers' image-text-to-text model, such as Qwen2.5-VL.
+    processor : its processor.
+    batch_size : images at a time.
     """
 
     INSTRUCTION = "{} Choose one: A) yes, B) no. Say the letter and nothing else."
 
-    def __init__(self, model: nn.Module, processor: Any, batch: int = 16) -> None:
-        self.model, self.processor, self.batch = model, processor, batch
+    def __init__(self, model: nn.Module, processor: Any, *, batch_size: int = 16) -> None:
+        self.model = model
+        self.processor = processor
+        self.batch_size = batch_size
 
     @classmethod
-    def load(cls, folder: Any, device: str | torch.device = "cpu", dtype: Any = "auto") -> VQAJudge:
-        """From a local folder in the hub's layout, without remote code."""
+    def load(cls, folder: Any, *, device: str | torch.device = "cpu", dtype: Any = "auto") -> VQAJudge:
+        """From a local folder in the hub's layout, without remote code.
+
+        Parameters
+        ----------
+        folder : holds model, tokenizer and image processor.
+        device : where the weights go.
+        dtype : of the weights; "auto" as they are stored.
+
+        Returns
+        -------
+        The judge.
+        """
         from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer
 
         local = {"local_files_only": True, "trust_remote_code": False}
@@ -93,10 +179,26 @@ class VQAJudge:
 
     @torch.no_grad()
     def ask(self, images: Tensor, question: str) -> Tensor:
+        """Ask the model of each image.
+
+        Parameters
+        ----------
+        images : (B, 3, H, W) in [0, 1].
+        question : a sentence, such as "Is there a person with glasses?".
+
+        Returns
+        -------
+        bool (B,).
+
+        Raises
+        ------
+        ValueError
+            For a question that is empty or no text.
+        """
         check_array("images", images, ("B", 3, "H", "W"))
         if not isinstance(question, str) or not question.strip():
             raise ValueError(f"question={question!r} must be a sentence")
-        return torch.cat([self._answers(part, question) for part in images.split(self.batch)])
+        return torch.cat([self._answers(part, question) for part in images.split(self.batch_size)])
 
     def _answers(self, images: Tensor, question: str) -> Tensor:
         content = [{"type": "image"}, {"type": "text", "text": self.INSTRUCTION.format(question)}]

@@ -27,9 +27,13 @@ _PARTS = ("unet", "vae", "tokenizer", "text_encoder", "scheduler", "encode_promp
 
 @dataclass(frozen=True)
 class State:
-    """A run before step `index`: latents (B, C, h, w) in the scheduler's own scale, and the scheduler with its history.
+    """A run before a step. A multistep scheduler uses earlier predictions, so its state belongs to the run too.
 
-    A multistep scheduler uses earlier predictions, so its state belongs to the run as much as the latents do.
+    Parameters
+    ----------
+    index : of the step.
+    latents : (B, C, h, w) in the scheduler's own scale.
+    scheduler : with its history.
     """
 
     index: int
@@ -39,9 +43,12 @@ class State:
 
 @dataclass(frozen=True)
 class Trajectory:
-    """A finished part of a run. `states` are those kept, the first and the last at least.
+    """A finished part of a run.
 
-    `x0` (steps, B, C, h, w), if asked for, holds each step's prediction of the clean latents.
+    Parameters
+    ----------
+    states : those kept, the first and the last at least.
+    x0 : each step's prediction of the clean latents (steps, B, C, h, w), if asked for.
     """
 
     states: tuple[State, ...]
@@ -53,7 +60,21 @@ class Trajectory:
         return self.states[-1].latents
 
     def at(self, index: int) -> State:
-        """The state before step `index`; `ValueError` if it wasn't kept."""
+        """The state before a step.
+
+        Parameters
+        ----------
+        index : of the step.
+
+        Returns
+        -------
+        The `State`.
+
+        Raises
+        ------
+        ValueError
+            If it wasn't kept.
+        """
         known = {state.index: state for state in self.states}
         if index not in known:
             raise ValueError(f"index={index!r} was not kept; kept: {', '.join(map(str, known))} (run with keep=True)")
@@ -69,8 +90,9 @@ class Sampler:
         taken over, the object itself isn't touched.
     scheduler : one of `SCHEDULERS`, or a scheduler of diffusers. It must evaluate the model once per step and draw no
         noise, and a run continued from a kept state must equal the whole run; else `ValueError`.
+    steps : how often the U-Net is asked, at least 2.
     guidance : g; 0 ignores the prompt, 1 uses it plainly (as a pipeline does for every g up to 1).
-    batch : latents per call of the U-Net and the decoder, default all at once.
+    batch_size : latents per call of the U-Net and the decoder, default all at once.
 
     `timesteps` (steps,) count down; `log_snr` (steps,) is log(ᾱ / (1 − ᾱ)) at each, and counts up.
     """
@@ -82,14 +104,17 @@ class Sampler:
         scheduler: Any = "ddim",
         steps: int = 50,
         guidance: float = 7.5,
-        batch: int | None = None,
+        batch_size: int | None = None,
     ) -> None:
         lacking = [part for part in _PARTS if not hasattr(pipeline, part)]
         if lacking:
             raise TypeError(f"pipeline is a {type(pipeline).__name__} without {', '.join(lacking)}")
         check_range("steps", steps, 2, pipeline.scheduler.config.num_train_timesteps)
         check_range("guidance", guidance, 0)
-        self.pipeline, self.steps, self.guidance, self.batch = pipeline, steps, guidance, batch
+        self.pipeline = pipeline
+        self.steps = steps
+        self.guidance = guidance
+        self.batch_size = batch_size
         self._blank = _check_scheduler(_as_scheduler(scheduler, pipeline.scheduler.config), steps)
         self._blank.set_timesteps(steps, device=self.device)
         self.timesteps = self._blank.timesteps.clone()
@@ -112,8 +137,23 @@ class Sampler:
         """Tokens that the text encoder reads."""
         return self.pipeline.tokenizer.model_max_length
 
-    def noise(self, seeds: Sequence[int], size: tuple[int, int] | None = None) -> Tensor:
-        """Unit Gaussian latents (B, C, h, w), each from its own seed on the CPU. size : (h, w), default the U-Net's."""
+    def noise(self, seeds: Sequence[int], *, size: tuple[int, int] | None = None) -> Tensor:
+        """Unit Gaussian latents, each from its own seed on the CPU.
+
+        Parameters
+        ----------
+        seeds : B of them.
+        size : (h, w) of the latents; None means the U-Net's.
+
+        Returns
+        -------
+        Latents (B, C, h, w), of the pipeline's device and dtype.
+
+        Raises
+        ------
+        ValueError
+            Without seeds.
+        """
         if len(seeds) == 0:
             raise ValueError("seeds is empty; at least one is needed")
         side = self.pipeline.unet.config.sample_size
@@ -132,12 +172,25 @@ class Sampler:
         keep: bool = False,
         x0: bool = False,
     ) -> Trajectory:
-        """Denoise under a prompt, from unit noise (B, C, h, w) or a state, to before step `stop` (default: the end).
+        """Denoise under a prompt.
 
-        prompt : one, or one per latent. negative : takes the empty prompt's place. keep : all states in between.
-        x0 : each step's prediction of the clean latents.
+        Parameters
+        ----------
+        prompt : one, or one per latent.
+        start : unit noise (B, C, h, w), or a state to go on from.
+        stop : before which step to stop; None means the end.
+        negative : takes the empty prompt's place.
+        keep : keep all states in between.
+        x0 : keep each step's prediction of the clean latents.
 
-        Raises `ValueError` for an empty or too long prompt, and for a `stop` out of range.
+        Returns
+        -------
+        A `Trajectory`.
+
+        Raises
+        ------
+        ValueError
+            For an empty or too long prompt, and for a `stop` out of range.
         """
         state = self.start(start) if isinstance(start, Tensor) else start
         stop = self.steps if stop is None else stop
@@ -159,19 +212,61 @@ class Sampler:
         return Trajectory(tuple(states), torch.stack(clean) if clean else None)
 
     def start(self, noise: Tensor) -> State:
-        """The state before the first step, from unit noise (B, C, h, w)."""
+        """The state before the first step.
+
+        Parameters
+        ----------
+        noise : unit Gaussian latents (B, C, h, w).
+
+        Returns
+        -------
+        The `State`.
+        """
         check_array("noise", noise, ("B", self.pipeline.unet.config.in_channels, "h", "w"))
         return State(0, noise * self._blank.init_noise_sigma, copy.deepcopy(self._blank))
 
     def switch(
         self, base: Trajectory, index: int, prompt: str | Sequence[str], *, negative: str | None = None
     ) -> Trajectory:
-        """Go on with a kept run from before step `index`, under another prompt: 0 is a run of its own, `steps` none."""
+        """Go on with a kept run under another prompt.
+
+        Parameters
+        ----------
+        base : the run, with its states kept.
+        index : before which step to switch; 0 is a run of its own, `steps` none.
+        prompt : the other one, or one per latent.
+        negative : takes the empty prompt's place.
+
+        Returns
+        -------
+        A `Trajectory` from the switch on.
+
+        Raises
+        ------
+        ValueError
+            For a step out of range or not kept.
+        """
         check_range("index", index, 0, self.steps)
         return self.run(prompt, base.at(index), negative=negative)
 
     def noised(self, latents: Tensor, noise: Tensor, index: int) -> State:
-        """Clean latents with noise as before step `index`: where SDEdit (Meng et al. 2022) starts."""
+        """Clean latents with noise as before a step: where SDEdit (Meng et al. 2022) starts.
+
+        Parameters
+        ----------
+        latents : clean (B, C, h, w).
+        noise : unit Gaussian, of the same shape.
+        index : of the step.
+
+        Returns
+        -------
+        The `State`.
+
+        Raises
+        ------
+        ValueError
+            For a step out of range or other shapes.
+        """
         check_range("index", index, 0, self.steps - 1)
         check_array("latents", latents, ("B", self.pipeline.unet.config.in_channels, "h", "w"))
         check_array("noise", noise, tuple(latents.shape))
@@ -184,11 +279,20 @@ class Sampler:
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """Images (B, 3, H, W) in [0, 1] on the CPU, in the 256 levels of 8 bits that any judge outside would see."""
+        """Images of clean latents, in the 256 levels of 8 bits that any judge outside would see.
+
+        Parameters
+        ----------
+        latents : (B, C, h, w).
+
+        Returns
+        -------
+        (B, 3, H, W) in [0, 1], on the CPU.
+        """
         vae = self.pipeline.vae
         parts = [
             vae.decode(part.to(vae.dtype) / vae.config.scaling_factor, return_dict=False)[0]
-            for part in latents.split(self.batch or len(latents))
+            for part in latents.split(self.batch_size or len(latents))
         ]
         images = (torch.cat(parts).float().cpu() / 2 + 0.5).clamp(0, 1)
         return (images * 255).round() / 255
@@ -196,7 +300,7 @@ class Sampler:
     def _predict(self, x: Tensor, t: Tensor, text: Tensor, empty: Tensor) -> Tensor:
         """The guided prediction; parts that guidance multiplies by zero aren't computed."""
         parts = []
-        for rows in torch.arange(len(x)).split(self.batch or len(x)):
+        for rows in torch.arange(len(x)).split(self.batch_size or len(x)):
             told, untold = text[rows], empty[rows]
             if self.guidance in (0, 1):
                 parts.append(self._unet(x[rows], t, told if self.guidance else untold))

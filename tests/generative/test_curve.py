@@ -107,13 +107,13 @@ def test_a_negative_prompt_acts_in_the_second_part_only(sampler, noise, near):
 def test_crossing_and_window():
     found = made_up([[1, 1, 1, 0, 0], [1, 1, 0, 0, 0]])
     assert found.mean().tolist() == [1, 1, 0.5, 0, 0]
-    assert found.crossing(0.5) == pytest.approx(0.5)
-    assert found.crossing(0.75) == pytest.approx(0.375)
+    assert found.crossing(level=0.5) == pytest.approx(0.5)
+    assert found.crossing(level=0.75) == pytest.approx(0.375)
     assert found.window() == (pytest.approx(0.3), pytest.approx(0.7))
-    assert found.latest(0.5) == 2
-    assert found.latest(0.8) == 1
-    assert np.isnan(made_up([[0, 0, 0], [0, 1, 0]]).crossing(0.9))
-    assert made_up([[0, 0, 0], [0, 1, 0]]).latest(0.9) == 0
+    assert found.latest(level=0.5) == 2
+    assert found.latest(level=0.8) == 1
+    assert np.isnan(made_up([[0, 0, 0], [0, 1, 0]]).crossing(level=0.9))
+    assert made_up([[0, 0, 0], [0, 1, 0]]).latest(level=0.9) == 0
 
 
 def test_the_first_fall_counts_as_the_crossing():
@@ -129,7 +129,7 @@ def test_bootstrap_of_crossings_is_about_the_crossing():
     rng = np.random.default_rng(0)
     late = rng.integers(2, 8, 60)
     found = made_up(np.arange(11)[None] < late[:, None], steps=10)
-    drawn = found.crossings(np.random.default_rng(1))
+    drawn = found.crossings(generator=np.random.default_rng(1))
     assert abs(drawn.mean() - found.crossing()) < 0.05
     assert 0 < drawn.std() < 0.1
 

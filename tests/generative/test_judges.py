@@ -31,11 +31,21 @@ def images():
 
 
 def test_factor_judge_asks_by_factor_and_value(images):
-    judge = FactorJudge(Levels(), batch=3)
+    judge = FactorJudge(Levels(), batch_size=3)
     assert isinstance(judge, ImageJudge)
     assert judge.ask(images, ("shade", "light")).tolist() == [False, False, True, True]
     assert judge.ask(images, ("side", "right")).tolist() == [False, True, False, True]
     assert judge.probabilities(images)["side"].sum(1).allclose(torch.ones(4))
+
+
+def test_factor_judge_resizes(images):
+    large = images.repeat_interleave(2, -1).repeat_interleave(2, -2)
+    seen = []
+    model = Levels()
+    model.register_forward_pre_hook(lambda module, given: seen.append(tuple(given[0].shape[2:])))
+    for size in ((8, 8), None):
+        assert FactorJudge(model, size=size).ask(large, ("side", "right")).tolist() == [False, True, False, True]
+    assert seen == [(8, 8), (16, 16)]
 
 
 def test_clip_judge_takes_the_nearest_text(images):
@@ -82,7 +92,7 @@ class Speaker(nn.Module):
 
 def test_vqa_judge_counts_only_the_letter_a(images):
     images = torch.cat([images, images[:1] * 0.0])
-    judge = VQAJudge(Speaker(), Processor(), batch=2)
+    judge = VQAJudge(Speaker(), Processor(), batch_size=2)
     assert isinstance(judge, ImageJudge)
     assert judge.ask(images, "Is it light?").tolist() == [False, False, True, True, False]
     assert "Is it light?" in judge.processor.text

@@ -100,7 +100,7 @@ def test_batches_and_lists_of_prompts_change_nothing(pipelines):
     sampler = sampler_of(pipelines)
     noise = sampler.noise(SEEDS)
     whole = sampler.run([BASE, CONCEPT, BASE], noise).latents
-    parts = sampler_of(pipelines, batch=2).run([BASE, CONCEPT, BASE], noise).latents
+    parts = sampler_of(pipelines, batch_size=2).run([BASE, CONCEPT, BASE], noise).latents
     torch.testing.assert_close(parts, whole, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(whole[1:2], sampler.run(CONCEPT, noise[1:2]).latents, atol=1e-5, rtol=1e-5)
 

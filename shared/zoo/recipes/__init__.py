@@ -23,7 +23,12 @@ __all__ = ["make", "module", "recipe", "recipe_names"]
 
 
 def recipe_names() -> list[str]:
-    """The assets that have a recipe, each behind those that it is made from."""
+    """The assets that have a recipe.
+
+    Returns
+    -------
+    Names, each behind those of the assets that it is made from.
+    """
     known = sorted(path.parent.name for path in data_dir().glob(f"*/{RECIPE}"))
     cards = all_cards()
     before = {name: [b for b in cards[name].made_from if b in known] if name in cards else [] for name in known}
@@ -32,7 +37,16 @@ def recipe_names() -> list[str]:
 
 @functools.cache
 def module(name: str) -> ModuleType:
-    """An asset's recipe as a module; importing it registers the recipe."""
+    """An asset's `recipe.py`, imported once, which registers the recipe.
+
+    Parameters
+    ----------
+    name : one of `recipe_names()`.
+
+    Returns
+    -------
+    The module.
+    """
     path = data_dir() / check_choice("name", name, recipe_names()) / RECIPE
     spec = spec_from_file_location(f"{__name__}.{name.replace('-', '_')}", path)
     found = module_from_spec(spec)
@@ -42,12 +56,21 @@ def module(name: str) -> ModuleType:
 
 
 def make(name: str, *, into: Path | None = None) -> Path:
-    """Make an asset anew; returns its folder.
+    """Make an asset anew.
 
     Parameters
     ----------
     name : one of `recipe_names()`.
     into : where its folder goes, if not to `data`, whose files then stay as they are.
+
+    Returns
+    -------
+    The asset's folder.
+
+    Raises
+    ------
+    UnknownNameError
+        For an asset without recipe.
     """
     module(name)
     folder = (into or data_dir()) / name
