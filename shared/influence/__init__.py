@@ -1,24 +1,29 @@
 """Training-data attribution: which training points speak for or against a prediction, and how good such answers are.
 
-    net = Classifier(model, x_train, y_train, head="classifier")     # a network, its linear head, its training data
-    method = DualDA(C=0.1).fit(net)                                  # or InfluenceFunctions, TracIn, TRAK, …
-    tau = method.attribute(x_test)                                   # (T, N): positive supports the predicted class
-    method.self_influence()                                          # (N,)
-    explain_pairs(method, x_test[0], tau[0].topk(3).indices)         # XDA: heat maps that say why
-    class_detection(tau, y_train, net.predict(x_test)).score
+>>> import torch
+>>> from shared.influence import DualDA, TrainedClassifier, class_detection
+>>> y = torch.arange(60) % 2
+>>> x = torch.rand(60, 2, generator=torch.Generator().manual_seed(0)) + torch.nn.functional.one_hot(y)
+>>> head = torch.nn.Linear(2, 2, bias=False).eval()
+>>> head.weight.data = torch.eye(2)
+>>> net = TrainedClassifier(head, x, y)  # a network, its linear head, its training data
+>>> tau = DualDA(C=0.1).fit(net).attribute(x[:5])  # (5, 60): positive supports the predicted class
+>>> class_detection(tau, net.y, net.predict(x[:5])).score
+1.0
 
-Every method has `fit(net)`, `attribute(x, targets=None)` and `self_influence()`, and one sign: positive means that the
-training point supports the explained class.
+Every method (`DualDA`, `InfluenceFunctions`, `TracIn`, `TRAK`, …) has `fit(net)`, `attribute(x, targets=None)` and
+`self_influence()`, and one sign: positive means that the training point supports the explained class. `explain_pairs`
+(XDA) draws heat maps that say why. Passes over data take the network's `batch_size`.
 """
 
-from shared.influence._base import Attributor, Random
-from shared.influence._classifier import Checkpoint, Classifier
+from shared.influence._base import Attributor, RandomAttribution
+from shared.influence._classifier import Checkpoint, TrainedClassifier
 from shared.influence._dual import DualDA, RepresenterPoints
 from shared.influence._gradients import RandomProjection, TracIn, per_sample_gradients
 from shared.influence._ihvp import DivergenceError
 from shared.influence._influence_functions import InfluenceFunctions
 from shared.influence._metrics import (
-    Score,
+    AttributionScore,
     class_detection,
     lds,
     mislabelling_detection,
@@ -35,20 +40,20 @@ from shared.influence._xda import PairMaps, class_map, explain_pairs
 
 __all__ = [
     "TRAK",
+    "AttributionScore",
     "Attributor",
     "Checkpoint",
-    "Classifier",
     "CrammerSingerSVM",
     "DivergenceError",
     "DualDA",
     "InfluenceFunctions",
     "PairMaps",
-    "Random",
+    "RandomAttribution",
     "RandomProjection",
     "RepresenterPoints",
-    "Score",
     "Similarity",
     "TracIn",
+    "TrainedClassifier",
     "class_detection",
     "class_map",
     "explain_pairs",

@@ -9,28 +9,51 @@ import torch
 from torch import Tensor
 
 from shared._checks import check_shape
-from shared.influence._classifier import Classifier
+from shared.influence._classifier import TrainedClassifier
 
 
 class Attributor(ABC):
     """A method that scores every training point for the explained class of every test point.
 
-    `fit(net)` prepares it; `attribute(x, targets)` gives τ (T, N), positive where the training point supports the
-    explained class (default: the predicted one); `self_influence()` gives each training point's score for its own
-    label (N,). All on the network's device and in its dtype.
+    Everything is on the network's device and in its dtype. A new method writes `_fit`, `_attribute` and
+    `_self_influence`.
     """
 
     name: str
-    net: Classifier | None = None
+    net: TrainedClassifier | None = None
 
-    def fit(self, net: Classifier) -> Self:
-        """Prepare for a network and its training data; returns the method itself."""
+    def fit(self, net: TrainedClassifier) -> Self:
+        """Prepare for a network and its training data.
+
+        Parameters
+        ----------
+        net : TrainedClassifier
+            The network with its data.
+
+        Returns
+        -------
+        Attributor
+            Itself.
+        """
         self.net = net
         self._fit(net)
         return self
 
     def attribute(self, x: Tensor, targets: Tensor | None = None) -> Tensor:
-        """τ (T, N) for inputs x (T, …) shaped like the training data and classes targets (T,)."""
+        """Scores τ, positive where the training point supports the explained class.
+
+        Parameters
+        ----------
+        x : Tensor
+            Test inputs `(T, …)` shaped like the training data.
+        targets : Tensor, optional
+            Classes `(T,)`; by default the predicted ones.
+
+        Returns
+        -------
+        Tensor
+            `(T, N)`.
+        """
         net = self.fitted
         check_shape("x", x, ("T", *net.x.shape[1:]))
         features = net.features(x)
@@ -43,35 +66,41 @@ class Attributor(ABC):
         return self._attribute(x, features, targets.long())
 
     def self_influence(self) -> Tensor:
-        """Score of each training point for itself and its own label, (N,)."""
+        """Score of each training point for itself and its own label, `(N,)`."""
         return self._self_influence(self.fitted)
 
     @property
-    def fitted(self) -> Classifier:
+    def fitted(self) -> TrainedClassifier:
         """The network; `RuntimeError` before `fit`."""
         if self.net is None:
             raise RuntimeError(f"{type(self).__name__} isn't fitted; call fit(net) first")
         return self.net
 
     @abstractmethod
-    def _fit(self, net: Classifier) -> None: ...
+    def _fit(self, net: TrainedClassifier) -> None: ...
 
     @abstractmethod
     def _attribute(self, x: Tensor, features: Tensor, targets: Tensor) -> Tensor: ...
 
     @abstractmethod
-    def _self_influence(self, net: Classifier) -> Tensor: ...
+    def _self_influence(self, net: TrainedClassifier) -> Tensor: ...
 
 
-class Random(Attributor):
-    """Scores drawn at random: the zero level of every metric."""
+class RandomAttribution(Attributor):
+    """Scores drawn at random: the zero level of every metric.
+
+    Parameters
+    ----------
+    generator : torch.Generator
+        Of the draws.
+    """
 
     name = "random"
 
     def __init__(self, generator: torch.Generator) -> None:
         self.generator = generator
 
-    def _fit(self, net: Classifier) -> None:
+    def _fit(self, net: TrainedClassifier) -> None:
         pass
 
     def _draw(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
@@ -80,5 +109,5 @@ class Random(Attributor):
     def _attribute(self, x: Tensor, features: Tensor, targets: Tensor) -> Tensor:
         return self._draw((len(x), len(self.fitted)), features)
 
-    def _self_influence(self, net: Classifier) -> Tensor:
+    def _self_influence(self, net: TrainedClassifier) -> Tensor:
         return self._draw((len(net),), net.train_features)

@@ -1,4 +1,4 @@
-"""`Classifier`: a trained network seen as features and a linear head, with the data that it was trained on."""
+"""`TrainedClassifier`: a network seen as features and a linear head, with the data that it was trained on."""
 
 from __future__ import annotations
 
@@ -6,54 +6,70 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from shared._checks import check_finite, check_shape
+from shared._checks import check_array, check_range, check_shape
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Weights that training passed through, and the learning rate it had there."""
+    """Weights that training passed through.
+
+    Parameters
+    ----------
+    state : mapping
+        The model's state dict.
+    lr : float
+        The learning rate that training had there.
+    """
 
     state: Mapping[str, Tensor]
     lr: float = 1.0
 
 
-class Classifier:
+class TrainedClassifier:
     """A network whose last layer is linear, with its training data; what every attribution method is fitted to.
 
-    Args:
-        model: any module in eval mode that gives logits (B, K) (or an object with `.logits`).
-        x: training inputs (N, …), as the model takes them.
-        y: their labels (N,), integers from 0 to K - 1.
-        head: name of the last linear layer; "" if the model is that layer itself (then x holds features (N, d)).
-        batch_size: inputs in one forward pass.
+    Parameters
+    ----------
+    model : Module
+        In eval mode; gives logits `(B, K)` (or an object with `.logits`).
+    x : Tensor
+        Training inputs `(N, …)`, as the model takes them.
+    y : Tensor
+        Their labels `(N,)`, integers from 0 to K - 1.
+    head : str
+        Name of the last linear layer; "" if the model is that layer itself (then x holds features `(N, d)`).
+    batch_size : int
+        Inputs in one pass, of whatever method is fitted; results don't depend on it but for rounding. Passes that hold
+        a gradient per input take at most 64.
 
-    Raises `ValueError` for labels, shapes or values that don't fit, `TypeError` for a head that isn't `nn.Linear`,
-    `RuntimeError` for a model in train mode.
+    Raises
+    ------
+    ValueError
+        Labels, shapes or values that don't fit.
+    TypeError
+        A head that isn't `nn.Linear`, inputs that are no tensor.
+    RuntimeError
+        A model in train mode.
     """
 
-    def __init__(self, model: nn.Module, x: Tensor, y: Tensor, head: str = "", *, batch_size: int = 256) -> None:
+    def __init__(self, model: nn.Module, x: Tensor, y: Tensor, *, head: str = "", batch_size: int = 256) -> None:
         layer = dict(model.named_modules()).get(head)
         if not isinstance(layer, nn.Linear):
             linear = [name for name, m in model.named_modules() if isinstance(m, nn.Linear)]
             raise TypeError(f"head={head!r} is no nn.Linear of the model; linear layers: {', '.join(linear) or 'none'}")
         if any(m.training for m in model.modules()):
             raise RuntimeError("model is in train mode, so its features may change; call model.eval() first")
-        y = torch.as_tensor(y)
-        check_finite("x", x)
-        if y.is_floating_point() or y.dtype == torch.bool:
-            raise ValueError(f"y must hold integer classes; got {y.dtype}")
-        check_shape("y", y, (len(x),))
-        if int(y.min()) < 0 or int(y.max()) >= layer.out_features:
-            raise ValueError(
-                f"y has values from {int(y.min())} to {int(y.max())}; the head has {layer.out_features} classes"
-            )
-        self.model, self.head, self.batch_size = model, head, batch_size
-        self.x, self.y = x, y.to(layer.weight.device).long()
+        check_range("batch_size", batch_size, 1)
+        _check_inputs("x", x, ("N",))
+        self.model = model
+        self.head = head
+        self.batch_size = batch_size
+        self.x = x
+        self.y = _labels(y, len(x), layer)
 
     @property
     def layer(self) -> nn.Linear:
@@ -62,6 +78,7 @@ class Classifier:
 
     @property
     def n_classes(self) -> int:
+        """K."""
         return self.layer.out_features
 
     def __len__(self) -> int:
@@ -69,13 +86,23 @@ class Classifier:
 
     @cached_property
     def train_features(self) -> Tensor:
-        """Features of the training data, (N, d)."""
+        """Features of the training data, `(N, d)`."""
         return self.features(self.x)
 
     def features(self, x: Tensor) -> Tensor:
-        """The head's input (B, d) for inputs (B, …) shaped like the training data."""
-        check_shape("x", x, ("B", *self.x.shape[1:]))
-        check_finite("x", x)
+        """The head's input.
+
+        Parameters
+        ----------
+        x : Tensor
+            Inputs `(B, …)` shaped like the training data.
+
+        Returns
+        -------
+        Tensor
+            `(B, d)`.
+        """
+        _check_inputs("x", x, ("B", *self.x.shape[1:]))
         seen: list[Tensor] = []
         hook = self.layer.register_forward_pre_hook(lambda _module, args: seen.append(args[0].detach()))
         try:
@@ -90,40 +117,121 @@ class Classifier:
         return features
 
     def logits(self, features: Tensor) -> Tensor:
-        """The head's output (B, K) for features (B, d)."""
+        """The head's output.
+
+        Parameters
+        ----------
+        features : Tensor
+            `(B, d)`.
+
+        Returns
+        -------
+        Tensor
+            `(B, K)`.
+        """
         with torch.no_grad():
             return self.layer(features)
 
     def predict(self, x: Tensor) -> Tensor:
-        """The most probable class of each input, (B,)."""
+        """The most probable class of each input.
+
+        Parameters
+        ----------
+        x : Tensor
+            Inputs `(B, …)` shaped like the training data.
+
+        Returns
+        -------
+        Tensor
+            `(B,)` int64.
+        """
         return self.logits(self.features(x)).argmax(1)
 
     def augmented(self, features: Tensor) -> Tensor:
-        """Features with a column of ones for the head's bias, if it has one: (B, D)."""
+        """Features with a column of ones for the head's bias, if it has one.
+
+        Parameters
+        ----------
+        features : Tensor
+            `(B, d)`.
+
+        Returns
+        -------
+        Tensor
+            `(B, D)`.
+        """
         if self.layer.bias is None:
             return features
         return torch.cat([features, features.new_ones(len(features), 1)], 1)
 
-    def at(self, checkpoint: Checkpoint) -> Classifier:
-        """The same with the checkpoint's weights (a copy of the model)."""
+    def at(self, checkpoint: Checkpoint) -> TrainedClassifier:
+        """The same with the checkpoint's weights (a copy of the model).
+
+        Parameters
+        ----------
+        checkpoint : Checkpoint
+            Of the same architecture.
+
+        Returns
+        -------
+        TrainedClassifier
+            With the same data.
+        """
         model = copy.deepcopy(self.model)
         model.load_state_dict(dict(checkpoint.state))
-        return Classifier(model, self.x, self.y, self.head, batch_size=self.batch_size)
+        return TrainedClassifier(model, self.x, self.y, head=self.head, batch_size=self.batch_size)
 
-    def randomised(self, generator: torch.Generator) -> Classifier:
-        """The same with every parameter tensor's values permuted, as for `model_randomisation`."""
+    def randomised(self, generator: torch.Generator) -> TrainedClassifier:
+        """The same with every parameter tensor's values permuted, as for `model_randomisation`.
+
+        Parameters
+        ----------
+        generator : torch.Generator
+            Of the permutations.
+
+        Returns
+        -------
+        TrainedClassifier
+            A copy with the same data.
+        """
         model = copy.deepcopy(self.model)
         with torch.no_grad():
             for p in model.parameters():
                 order = torch.randperm(p.numel(), generator=generator, device=generator.device).to(p.device)
                 p.copy_(p.flatten()[order].view_as(p))
-        return Classifier(model, self.x, self.y, self.head, batch_size=self.batch_size)
+        return TrainedClassifier(model, self.x, self.y, head=self.head, batch_size=self.batch_size)
 
-    def on(self, x: Tensor, y: Tensor) -> Classifier:
-        """The same model with other training data."""
-        return Classifier(self.model, x, y, self.head, batch_size=self.batch_size)
+    def on(self, x: Tensor, y: Tensor) -> TrainedClassifier:
+        """The same model with other training data.
 
-    def output(self, model: Any, state: Any, x: Tensor) -> Tensor:
-        """Logits (B, K) of `model` called with the parameters `state`, differentiable in them."""
-        out = torch.func.functional_call(model, state, (x,))
-        return out if isinstance(out, Tensor) else out.logits
+        Parameters
+        ----------
+        x : Tensor
+            Training inputs `(N, …)`.
+        y : Tensor
+            Their labels `(N,)`.
+
+        Returns
+        -------
+        TrainedClassifier
+            Of the same model, not a copy.
+        """
+        return TrainedClassifier(self.model, x, y, head=self.head, batch_size=self.batch_size)
+
+
+def _check_inputs(argument: str, x: Tensor, shape: tuple[int | str, ...]) -> None:
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{argument} must be one tensor of inputs; got {type(x).__name__} (wrap models that take more)")
+    check_array(argument, x, shape if len(shape) > 1 else (*shape, *x.shape[1:]))
+
+
+def _labels(y: Tensor, n: int, layer: nn.Linear) -> Tensor:
+    y = torch.as_tensor(y)
+    if y.is_floating_point() or y.dtype == torch.bool:
+        raise ValueError(f"y must hold integer classes; got {y.dtype}")
+    check_shape("y", y, (n,))
+    if int(y.min()) < 0 or int(y.max()) >= layer.out_features:
+        raise ValueError(
+            f"y has values from {int(y.min())} to {int(y.max())}; the head has {layer.out_features} classes"
+        )
+    return y.to(layer.weight.device).long()

@@ -6,12 +6,14 @@ parameters (so exactly it for the head), and positive semi-definite everywhere.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from shared.influence._classifier import Classifier
+from shared.influence._classifier import TrainedClassifier
+from shared.influence._functional import TrainableLogits
 from shared.influence._gradients import per_sample_gradients
 from shared.influence._outputs import output_gradient
 
@@ -39,7 +41,7 @@ class Curvature(Protocol):
 class HeadCurvature:
     """Of the last layer's weights (K, D), D counting the bias."""
 
-    def __init__(self, net: Classifier) -> None:
+    def __init__(self, net: TrainedClassifier) -> None:
         self.net = net
         self.F = net.augmented(net.train_features)
         logits = net.logits(net.train_features)
@@ -82,34 +84,31 @@ class HeadCurvature:
 
 
 class FullCurvature:
-    """Of all parameters, by forward- and reverse-mode products: no matrix, two passes over the data a product."""
+    """Of all trainable parameters, by forward- and reverse-mode products: two passes over the data each, no matrix."""
 
-    def __init__(self, net: Classifier) -> None:
+    def __init__(self, net: TrainedClassifier) -> None:
         self.net = net
-        self.parameters = {name: p.detach() for name, p in net.model.named_parameters()}
-        self.buffers = dict(net.model.named_buffers())
-        self.size = sum(p.numel() for p in self.parameters.values())
+        self.function = TrainableLogits(net)
+        self.parameters = self.function.parameters
+        self.size = self.function.size
         self.p = net.logits(net.train_features).softmax(1)
-
-    def _split(self, v: Tensor) -> dict[str, Tensor]:
-        parts = v.split([p.numel() for p in self.parameters.values()])
-        return {name: part.view_as(p) for part, (name, p) in zip(parts, self.parameters.items())}
 
     def _batches(self, rows: Tensor | None) -> list[Tensor]:
         rows = torch.arange(len(self.net), device=self.p.device) if rows is None else rows
         return list(rows.split(self.net.batch_size))
 
-    def _run(self, rows: Tensor):
+    def _run(self, rows: Tensor) -> Callable[[dict[str, Tensor]], Tensor]:
         x = self.net.x[rows.to(self.net.x.device)].to(self.p.device)
-        return lambda parameters: self.net.output(self.net.model, (parameters, self.buffers), x)
+        return lambda parameters: self.function(parameters, x)
 
     def matvec(self, V: Tensor, rows: Tensor | None = None) -> Tensor:
-        out, batches = torch.zeros_like(V), self._batches(rows)
+        out = torch.zeros_like(V)
+        batches = self._batches(rows)
         for batch in batches:
             run, p = self._run(batch), self.p[batch]
             _, back = torch.func.vjp(run, self.parameters)
             for v, into in zip(V, out):
-                _, U = torch.func.jvp(run, (self.parameters,), (self._split(v),))
+                _, U = torch.func.jvp(run, (self.parameters,), (self.function.split(v),))
                 U = p * (U - (p * U).sum(1, keepdim=True))
                 into += torch.cat([g.flatten() for g in back(U)[0].values()])
         return out / sum(map(len, batches))
@@ -119,7 +118,7 @@ class FullCurvature:
         return self.matvec(torch.eye(self.size, dtype=self.p.dtype, device=self.p.device))
 
     def test(self, x: Tensor, features: Tensor, targets: Tensor, output: str) -> Tensor:
-        return per_sample_gradients(self.net, x, targets, output)
+        return per_sample_gradients(self.net, x, targets, output=output)
 
     def train(self) -> Tensor:
         return per_sample_gradients(self.net, self.net.x, self.net.y)
@@ -130,6 +129,6 @@ class FullCurvature:
         for batch in self._batches(None):
             run = self._run(batch)
             for v, into in zip(V, out):
-                _, U = torch.func.jvp(run, (self.parameters,), (self._split(v),))
+                _, U = torch.func.jvp(run, (self.parameters,), (self.function.split(v),))
                 into[batch] = (r[batch] * U).sum(1)
         return out

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from shared._checks import check_range
 from shared.influence._base import Attributor
-from shared.influence._classifier import Classifier
+from shared.influence._classifier import TrainedClassifier
 from shared.influence._svm import CrammerSingerSVM
 
 
@@ -37,7 +37,7 @@ class Expansion(Attributor):
         tau[:, self.support_] = scores
         return tau
 
-    def _self_influence(self, net: Classifier) -> Tensor:
+    def _self_influence(self, net: TrainedClassifier) -> Tensor:
         squares = self._expanded(net.train_features).square().sum(1)
         return self.alpha_.gather(1, net.y[:, None]).squeeze(1) * squares
 
@@ -48,19 +48,25 @@ class DualDA(Expansion):
     τ_i(x, c) = α_ic ⟨f(x), f_i⟩ and Σ_i τ_i(x, c) + b_c is the SVM's score of class c: exact for the SVM, which stands
     in for the network's head. Sparse: points off the margin have α_i = 0. A point's self-influence is α_{i y_i} |f_i|².
 
-    Args:
-        C: see `CrammerSingerSVM`; the paper evaluates 1e-1, 1e-3 and 1e-5 on unscaled features.
-        normalise: explain z-scores of the features (constant columns are left at zero) instead of the features.
-        options: further arguments of `CrammerSingerSVM`.
+    Parameters
+    ----------
+    C : float
+        See `CrammerSingerSVM`; the paper evaluates 1e-1, 1e-3 and 1e-5 on unscaled features.
+    normalise : bool
+        Explain z-scores of the features (constant columns are left at zero) instead of the features.
+    **options
+        Further arguments of `CrammerSingerSVM`.
     """
 
-    def __init__(self, C: float = 1e-3, *, normalise: bool = False, **options: object) -> None:
-        self.svm, self.normalise = CrammerSingerSVM(C, **options), normalise
+    def __init__(self, *, C: float = 1e-3, normalise: bool = False, **options: object) -> None:
+        self.svm = CrammerSingerSVM(C=C, **options)
+        self.normalise = normalise
         self.name = f"DualDA, C={C:g}"
 
-    def _fit(self, net: Classifier) -> None:
+    def _fit(self, net: TrainedClassifier) -> None:
         features = net.train_features
-        self.shift_, self.scale_ = features.new_zeros(features.shape[1]), features.new_ones(features.shape[1])
+        self.shift_ = features.new_zeros(features.shape[1])
+        self.scale_ = features.new_ones(features.shape[1])
         if self.normalise:
             deviation = features.std(0, unbiased=False)
             self.shift_ = features.mean(0)
@@ -76,7 +82,18 @@ class DualDA(Expansion):
         return (features - self.shift_) / self.scale_ if self.normalise else features
 
     def scores(self, x: Tensor) -> Tensor:
-        """The SVM's scores (T, K) of inputs: Σ_i τ_i + b_c."""
+        """The SVM's scores of inputs: Σ_i τ_i + b_c.
+
+        Parameters
+        ----------
+        x : Tensor
+            Inputs `(T, …)` shaped like the training data.
+
+        Returns
+        -------
+        Tensor
+            `(T, K)` float64.
+        """
         return self.svm.decision_function(self._expanded(self.fitted.features(x)))
 
 
@@ -85,15 +102,23 @@ class RepresenterPoints(Expansion):
 
     min over W of (1/N) Σ_i CE(q_i, softmax(W f_i)) + λ |W|², solved to its stationary point, where the logits are
     Σ_i α_ic ⟨f(x), f_i⟩. Features get a constant column where the head has a bias.
+
+    Parameters
+    ----------
+    l2 : float
+        λ.
+    max_iterations : int
+        Of L-BFGS.
     """
 
     name = "representer points"
 
-    def __init__(self, l2: float = 3e-3, *, max_iterations: int = 1000) -> None:
+    def __init__(self, *, l2: float = 3e-3, max_iterations: int = 1000) -> None:
         check_range("l2", l2, 1e-12)
-        self.l2, self.max_iterations = l2, max_iterations
+        self.l2 = l2
+        self.max_iterations = max_iterations
 
-    def _fit(self, net: Classifier) -> None:
+    def _fit(self, net: TrainedClassifier) -> None:
         X = net.augmented(net.train_features)
         q = net.logits(net.train_features).double().softmax(1)
         F = X.double()

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from shared._checks import check_choice, check_range
+from shared._checks import check_array, check_choice, check_range
 from shared.influence._base import Attributor
-from shared.influence._classifier import Checkpoint, Classifier
+from shared.influence._classifier import Checkpoint, TrainedClassifier
+from shared.influence._functional import TrainableLogits
 from shared.influence._outputs import OUTPUTS, explained, output_gradient
 
 LAYERS = ("head", "all")
@@ -18,16 +19,24 @@ _BUDGET = 2**28  # floats that a matrix of per-sample gradients may hold
 
 
 class RandomProjection:
-    """g (B, P) -> g R (B, k), R of ±1/√k drawn from `seed`: inner products are kept in expectation.
+    """g `(B, P)` -> g R `(B, k)`, R of ±1/√k: inner products are kept in expectation.
 
     The matrix is drawn in blocks of rows and kept only if it is small, so P may be in the millions.
+
+    Parameters
+    ----------
+    k : int
+        Dimensions to keep.
+    random_state : int
+        Seed of R.
     """
 
     _ROWS, _KEEP = 2**15, 2**26
 
-    def __init__(self, k: int, seed: int = 0) -> None:
+    def __init__(self, k: int, *, random_state: int = 0) -> None:
         check_range("k", k, 1)
-        self.k, self.seed = k, seed
+        self.k = k
+        self.random_state = random_state
         self._blocks: dict[int, Tensor] = {}
 
     def __call__(self, g: Tensor) -> Tensor:
@@ -40,7 +49,7 @@ class RandomProjection:
         found = self._blocks.get(number)
         if found is not None and len(found) == rows:
             return found.to(like)
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
+        generator = torch.Generator().manual_seed(self.random_state * 1_000_003 + number)
         signs = torch.randint(0, 2, (rows, self.k), generator=generator, dtype=torch.int8)
         block = (2 * signs - 1).to(like) / self.k**0.5
         if (number + 1) * self._ROWS * self.k <= self._KEEP:
@@ -49,32 +58,57 @@ class RandomProjection:
 
 
 def per_sample_gradients(
-    net: Classifier,
+    net: TrainedClassifier,
     x: Tensor,
     targets: Tensor,
-    output: str = "logp",
     *,
+    output: str = "logp",
     projection: RandomProjection | None = None,
-    chunk: int = 64,
+    batch_size: int | None = None,
 ) -> Tensor:
-    """Gradients of the explained output in all parameters, one row per input: (B, P), or (B, k) projected.
+    """Gradients of the explained output in all trainable parameters, one row per input.
 
-    Raises `ValueError` if B P floats exceed the budget (2^28) and no projection is given.
+    Parameters
+    ----------
+    net : TrainedClassifier
+        The network.
+    x : Tensor
+        Inputs `(B, …)` shaped like the training data.
+    targets : Tensor
+        Classes `(B,)`.
+    output : str
+        "logp", "logit" or "margin" (log-odds) of the class.
+    projection : RandomProjection, optional
+        Applied to the gradients.
+    batch_size : int, optional
+        Inputs at once; by default the network's, at most 64.
+
+    Returns
+    -------
+    Tensor
+        `(B, P)`, or `(B, k)` projected.
+
+    Raises
+    ------
+    ValueError
+        B · P floats exceed the budget (2^28) and no projection is given; a model that is frozen or recurrent.
     """
     check_choice("output", output, OUTPUTS)
-    parameters = {name: p.detach() for name, p in net.model.named_parameters()}
-    size = sum(p.numel() for p in parameters.values())
-    if projection is None and len(x) * size > _BUDGET:
-        raise ValueError(f"{len(x)} gradients of {size} parameters exceed 2^28 numbers; give projection=")
-    buffers = dict(net.model.named_buffers())
+    check_array("x", x, ("B", *net.x.shape[1:]))
+    check_array("targets", targets, (len(x),))
+    function = TrainableLogits(net)
+    if projection is None and len(x) * function.size > _BUDGET:
+        raise ValueError(f"{len(x)} gradients of {function.size} parameters exceed 2^28 numbers; give projection=")
+    size = min(64, net.batch_size) if batch_size is None else batch_size
+    check_range("batch_size", size, 1)
 
     def value(parameters: dict[str, Tensor], one: Tensor, target: Tensor) -> Tensor:
-        return explained(net.output(net.model, (parameters, buffers), one[None])[0], target, output)
+        return explained(function(parameters, one[None])[0], target, output)
 
     gradients = torch.func.vmap(torch.func.grad(value), in_dims=(None, 0, 0))
     rows = []
-    for part, classes in zip(x.split(chunk), targets.split(chunk)):
-        made = gradients(parameters, part.to(targets.device), classes)
+    for part, classes in zip(x.split(size), targets.split(size), strict=True):
+        made = gradients(function.parameters, part.to(targets.device), classes)
         flat = torch.cat([g.flatten(1) for g in made.values()], 1)
         rows.append(flat if projection is None else projection(flat))
     return torch.cat(rows)
@@ -86,32 +120,40 @@ class TracIn(Attributor):
     Both gradients are of log-probabilities, so positive means proponent. One checkpoint with η = 1 is GradDot; with
     `cosine` it is GradCos.
 
-    Args:
-        checkpoints: weights along training with their learning rates; none means the network as it is.
-        layers: "head" takes the last layer's gradients in closed form, "all" those of every parameter.
-        projection: project "all" gradients to this many dimensions.
-        cosine: divide by both gradients' norms at each checkpoint.
+    Parameters
+    ----------
+    checkpoints : sequence of Checkpoint
+        Weights along training with their learning rates; none means the network as it is.
+    layers : str
+        "head" takes the last layer's gradients in closed form, "all" those of every trainable parameter.
+    projection : int, optional
+        Project "all" gradients to this many dimensions.
+    cosine : bool
+        Divide by both gradients' norms at each checkpoint.
+    random_state : int
+        Seed of the projection.
     """
 
     def __init__(
         self,
-        checkpoints: Sequence[Checkpoint] = (),
         *,
+        checkpoints: Sequence[Checkpoint] = (),
         layers: str = "head",
         projection: int | None = None,
         cosine: bool = False,
-        seed: int = 0,
+        random_state: int = 0,
     ) -> None:
-        self.layers, self.cosine = check_choice("layers", layers, LAYERS), cosine
+        self.layers = check_choice("layers", layers, LAYERS)
+        self.cosine = cosine
         self.checkpoints = list(checkpoints)
-        self.projection = RandomProjection(projection, seed) if projection else None
+        self.projection = RandomProjection(projection, random_state=random_state) if projection else None
         self.name = "GradCos" if cosine else "TracIn" if self.checkpoints else "GradDot"
 
-    def _fit(self, net: Classifier) -> None:
+    def _fit(self, net: TrainedClassifier) -> None:
         stages = [(c.lr, net.at(c)) for c in self.checkpoints] or [(1.0, net)]
         self._stages = [(lr, at, self._gradients(at, at.x, at.train_features, at.y)) for lr, at in stages]
 
-    def _gradients(self, at: Classifier, x: Tensor, features: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
+    def _gradients(self, at: TrainedClassifier, x: Tensor, features: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
         """Factors whose inner products multiply: (residual, features) for the head, (gradient,) for all."""
         if self.layers == "head":
             factors = output_gradient(at.logits(features), targets, "logp"), at.augmented(features)
@@ -126,5 +168,5 @@ class TracIn(Attributor):
             tau += lr * torch.stack([a @ b.T for a, b in zip(test, train)]).prod(0)
         return tau
 
-    def _self_influence(self, net: Classifier) -> Tensor:
+    def _self_influence(self, net: TrainedClassifier) -> Tensor:
         return sum(lr * torch.stack([f.square().sum(1) for f in train]).prod(0) for lr, _, train in self._stages)

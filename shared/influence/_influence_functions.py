@@ -7,7 +7,7 @@ from torch import Tensor
 
 from shared._checks import check_choice, check_range
 from shared.influence._base import Attributor
-from shared.influence._classifier import Classifier
+from shared.influence._classifier import TrainedClassifier
 from shared.influence._curvature import Curvature, FullCurvature, HeadCurvature
 from shared.influence._gradients import LAYERS
 from shared.influence._ihvp import arnoldi, conjugate_gradients, lissa
@@ -23,48 +23,69 @@ class InfluenceFunctions(Attributor):
 
     φ is the gradient of the explained output; a point's self-influence takes its own gradient for φ.
 
-    Args:
-        solver: "exact" factorises G (up to 4,000 parameters); "cg" runs conjugate gradients and "lissa" a stochastic
-            Neumann series for each test point; "arnoldi" projects onto G's leading eigenvectors once.
-        layers: parameters of the "head" or of "all" layers.
-        output: "margin" (log-odds of the class), "logit" or "logp".
-        damping: λ.
-        tol, max_iterations: of conjugate gradients; the last relative residual is kept in `residual_`.
-        depth, batch, scale: of LiSSA: steps, points per step, and the divisor that must exceed G's largest eigenvalue
-            (None estimates it by the power method).
-        steps, rank: of Arnoldi: products with G, eigenvectors kept.
-        generator: for LiSSA's batches and Arnoldi's start; default seed 0.
+    Parameters
+    ----------
+    solver : str
+        "exact" factorises G (up to 4,000 parameters); "cg" runs conjugate gradients and "lissa" a stochastic Neumann
+        series for each test point; "arnoldi" projects onto G's leading eigenvectors once.
+    layers : str
+        Parameters of the "head" (in closed form, trainable or not) or the trainable ones of "all" layers.
+    output : str
+        "margin" (log-odds of the class), "logit" or "logp".
+    damping : float
+        λ.
+    tol : float
+        Of conjugate gradients; the last relative residual is kept in `residual_`.
+    max_iterations : int
+        Of conjugate gradients.
+    depth : int
+        Steps of LiSSA.
+    points_per_step : int
+        Training points drawn for each step of LiSSA.
+    scale : float, optional
+        LiSSA's divisor, which must exceed G's largest eigenvalue; by default estimated by the power method.
+    steps : int
+        Of Arnoldi: products with G.
+    rank : int
+        Of Arnoldi: eigenvectors kept.
+    generator : torch.Generator, optional
+        For LiSSA's points and Arnoldi's start; by default seeded with 0.
     """
 
     def __init__(
         self,
-        solver: str = "cg",
         *,
+        solver: str = "cg",
         layers: str = "head",
         output: str = "margin",
         damping: float = 1e-3,
         tol: float = 1e-5,
         max_iterations: int = 100,
         depth: int = 500,
-        batch: int = 64,
+        points_per_step: int = 64,
         scale: float | None = None,
         steps: int = 100,
         rank: int = 50,
         generator: torch.Generator | None = None,
     ) -> None:
-        self.solver, self.layers = check_choice("solver", solver, SOLVERS), check_choice("layers", layers, LAYERS)
+        self.solver = check_choice("solver", solver, SOLVERS)
+        self.layers = check_choice("layers", layers, LAYERS)
         self.output = check_choice("output", output, OUTPUTS)
-        for name, value in {"damping": damping, "tol": tol}.items():
-            check_range(name, value, 0.0)
-        for name, value in {"max_iterations": max_iterations, "depth": depth, "batch": batch, "steps": steps}.items():
-            check_range(name, value, 1)
+        check_range("damping", damping, 0.0)
+        check_range("tol", tol, 0.0)
+        check_range("max_iterations", max_iterations, 1)
+        check_range("depth", depth, 1)
+        check_range("points_per_step", points_per_step, 1)
+        check_range("steps", steps, 1)
         check_range("rank", rank, 1, steps)
-        self.damping, self.tol, self.max_iterations = damping, tol, max_iterations
-        self.depth, self.batch, self.scale, self.steps, self.rank = depth, batch, scale, steps, rank
+        self.damping = damping
+        self.tol, self.max_iterations = tol, max_iterations
+        self.depth, self.points_per_step, self.scale = depth, points_per_step, scale
+        self.steps, self.rank = steps, rank
         self.generator = generator
         self.name = f"influence, {solver}" + (", all layers" if layers == "all" else "")
 
-    def _fit(self, net: Classifier) -> None:
+    def _fit(self, net: TrainedClassifier) -> None:
         self.curvature: Curvature = (HeadCurvature if self.layers == "head" else FullCurvature)(net)
         if self.solver == "exact":
             self._factorise()
@@ -102,7 +123,8 @@ class InfluenceFunctions(Attributor):
         generator, N = self._rng(B), len(self.fitted)
 
         def sampled(V: Tensor) -> Tensor:
-            rows = torch.randint(N, (min(self.batch, N),), generator=generator, device=generator.device).to(B.device)
+            number = min(self.points_per_step, N)
+            rows = torch.randint(N, (number,), generator=generator, device=generator.device).to(B.device)
             return self.curvature.matvec(V, rows) + self.damping * V
 
         return lissa(sampled, B, self.scale or self._largest(B), self.depth)
@@ -130,7 +152,7 @@ class InfluenceFunctions(Attributor):
                 parts.append(self.curvature.train_dot(self._solve(B)))
         return torch.cat(parts)
 
-    def _self_influence(self, net: Classifier) -> Tensor:
+    def _self_influence(self, net: TrainedClassifier) -> Tensor:
         if self.solver == "arnoldi":
             return (self._train.square() / (self.eigenvalues_ + self.damping)[:, None]).sum(0)
         G = self.curvature.train()

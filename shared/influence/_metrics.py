@@ -12,13 +12,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shared._checks import check_choice, check_finite, check_range, check_shape
+from shared._checks import check_array, check_choice, check_range, check_shape
 from shared.stats import average_precision, rank_correlation
 
 
 @dataclass(frozen=True)
-class Score:
-    """`score` is the mean of `per_item`; `chance` what random scores get on average; NaN if nothing could be scored."""
+class AttributionScore:
+    """How good attributions are by one metric.
+
+    Parameters
+    ----------
+    score : float
+        Mean of `per_item`; NaN if nothing could be scored.
+    per_item : Tensor
+        One number per test point (where the metric says so, something else); NaN where there is none.
+    n_used : int
+        Items that could be scored.
+    chance : float
+        What random scores get on average.
+    """
 
     score: float
     per_item: Tensor = field(repr=False)
@@ -26,10 +38,26 @@ class Score:
     chance: float
 
 
-def class_detection(tau: Tensor, train_labels: Tensor, targets: Tensor, k: int = 5) -> Score:
+def class_detection(tau: Tensor, train_labels: Tensor, targets: Tensor, *, k: int = 5) -> AttributionScore:
     """Share of the k strongest proponents that are of the explained class; k = 5 in Quanda and DualXDA.
 
     With the true subclasses of a network trained on groups of classes this is Quanda's subclass detection.
+
+    Parameters
+    ----------
+    tau : Tensor
+        Attributions `(T, N)`.
+    train_labels : Tensor
+        Classes of the training points `(N,)`.
+    targets : Tensor
+        Explained classes `(T,)`.
+    k : int
+        Proponents looked at.
+
+    Returns
+    -------
+    AttributionScore
+        Of shares by test point.
     """
     _check_tau(tau)
     check_shape("train_labels", train_labels, (tau.shape[1],))
@@ -40,11 +68,23 @@ def class_detection(tau: Tensor, train_labels: Tensor, targets: Tensor, k: int =
     return _score(same.double().mean(1), float(chance))
 
 
-def shortcut_detection(tau: Tensor, marked: Tensor, keep: Tensor | None = None) -> Score:
+def shortcut_detection(tau: Tensor, marked: Tensor, *, keep: Tensor | None = None) -> AttributionScore:
     """Mean average precision of τ as a detector of the marked training points.
 
-    marked : (N,) bool, the training points that carry the shortcut (or come from a foreign data set: Quanda's mixed
-    data sets). keep : (T,) bool, the test points that the shortcut fooled: predicted as its class, not of it.
+    Parameters
+    ----------
+    tau : Tensor
+        Attributions `(T, N)`.
+    marked : Tensor
+        Bool `(N,)`, the training points that carry the shortcut (or come from a foreign data set: Quanda's mixed data
+        sets).
+    keep : Tensor, optional
+        Bool `(T,)`, the test points that the shortcut fooled: predicted as its class, not of it.
+
+    Returns
+    -------
+    AttributionScore
+        Of average precisions by test point.
     """
     _check_tau(tau)
     check_shape("marked", marked, (tau.shape[1],))
@@ -58,59 +98,120 @@ def shortcut_detection(tau: Tensor, marked: Tensor, keep: Tensor | None = None) 
     return _score(found, float(marked.double().mean()))
 
 
-def mislabelling_detection(self_influence: Tensor, flipped: Tensor) -> Score:
+def mislabelling_detection(self_influence: Tensor, flipped: Tensor) -> AttributionScore:
     """Area under the share of wrong labels found among the first points, by self-influence from the top.
 
-    `per_item` is that curve (N,). Trapezoids, divided by N, as in Quanda; ties stay in the order of the data. Best:
-    about 1 minus half the share of wrong labels.
+    Trapezoids, divided by N, as in Quanda; ties stay in the order of the data. Best: about 1 minus half the share of
+    wrong labels.
+
+    Parameters
+    ----------
+    self_influence : Tensor
+        `(N,)`.
+    flipped : Tensor
+        Bool `(N,)`, the points whose label is wrong.
+
+    Returns
+    -------
+    AttributionScore
+        `per_item` is the curve `(N,)`.
     """
+    check_array("self_influence", self_influence, ("N",))
     check_shape("flipped", flipped, (len(self_influence),))
-    check_finite("self_influence", self_influence)
     if not bool(flipped.any()):
         raise ValueError("flipped marks no point; there is nothing to detect")
     found = flipped[self_influence.argsort(descending=True, stable=True)].double().cumsum(0) / flipped.sum()
     n = len(flipped)
-    return Score(float(torch.trapezoid(found) / n), found, n, 0.5 * (1 - 1 / n**2))
+    return AttributionScore(float(torch.trapezoid(found) / n), found, n, 0.5 * (1 - 1 / n**2))
 
 
-def lds(tau: Tensor, subsets: Tensor, outputs: Tensor, correlation: str = "spearman") -> Score:
+def lds(tau: Tensor, subsets: Tensor, outputs: Tensor, *, correlation: str = "spearman") -> AttributionScore:
     """Linear datamodelling score (Park et al. 2023).
 
-    subsets : (m, N) bool, the training points of m retrained networks; outputs : (m, T), their explained output for
-    each test point, e.g. log p of the class. Per test point the rank correlation over the m networks of Σ_{i in S} τ_i
-    with the output.
+    Per test point the rank correlation over the m networks of Σ_{i in S} τ_i with the output.
+
+    Parameters
+    ----------
+    tau : Tensor
+        Attributions `(T, N)`.
+    subsets : Tensor
+        Bool `(m, N)`, the training points of m retrained networks.
+    outputs : Tensor
+        `(m, T)`, their explained output for each test point, e.g. log p of the class.
+    correlation : str
+        "spearman" or "kendall".
+
+    Returns
+    -------
+    AttributionScore
+        Of correlations by test point.
     """
     _check_tau(tau)
     check_choice("correlation", correlation, ("spearman", "kendall"))
-    check_shape("subsets", subsets, ("m", tau.shape[1]))
-    check_shape("outputs", outputs, (len(subsets), len(tau)))
-    check_finite("outputs", outputs)
+    check_array("subsets", subsets, ("m", tau.shape[1]))
+    check_array("outputs", outputs, (len(subsets), len(tau)))
     predicted = tau.double() @ subsets.double().T
     return _score(rank_correlation(predicted, outputs.T.double(), kind=correlation), 0.0)
 
 
-def model_randomisation(tau: Tensor, tau_random: Tensor, correlation: str = "spearman") -> Score:
-    """Rank correlation of each test point's scores with those for a network with random weights; near 0 is better."""
+def model_randomisation(tau: Tensor, tau_random: Tensor, *, correlation: str = "spearman") -> AttributionScore:
+    """Rank correlation of each test point's scores with those for a network with random weights; near 0 is better.
+
+    Parameters
+    ----------
+    tau : Tensor
+        Attributions `(T, N)`.
+    tau_random : Tensor
+        The same `(T, N)` for a network with random weights (`TrainedClassifier.randomised`).
+    correlation : str
+        "spearman" or "kendall".
+
+    Returns
+    -------
+    AttributionScore
+        Of correlations by test point.
+    """
     _check_tau(tau)
-    check_shape("tau_random", tau_random, tuple(tau.shape))
+    check_array("tau_random", tau_random, tuple(tau.shape))
     check_choice("correlation", correlation, ("spearman", "kendall"))
     return _score(rank_correlation(tau.double(), tau_random.double(), kind=correlation), 0.0)
 
 
-def topk_cardinality(tau: Tensor, k: int = 1) -> Score:
+def topk_cardinality(tau: Tensor, *, k: int = 1) -> AttributionScore:
     """Different training points among all test points' k strongest, over T k; high means specific to the test point.
 
-    `chance` is the expectation for k points drawn at random for each test point; `per_item` is empty.
+    Parameters
+    ----------
+    tau : Tensor
+        Attributions `(T, N)`.
+    k : int
+        Points looked at per test point.
+
+    Returns
+    -------
+    AttributionScore
+        `chance` is the expectation for k points drawn at random for each test point; `per_item` is empty.
     """
     _check_tau(tau)
     T, N = tau.shape
     check_range("k", k, 1, N)
     seen = len(tau.topk(k, 1).indices.unique())
-    return Score(seen / (T * k), tau.new_empty(0), T, N * (1 - (1 - k / N) ** T) / (T * k))
+    return AttributionScore(seen / (T * k), tau.new_empty(0), T, N * (1 - (1 - k / N) ** T) / (T * k))
 
 
 def sparsity_curve(tau: Tensor) -> Tensor:
-    """Share of Σ_i |τ_i| in the j largest, mean over test points, for j = 1 … N: (N,)."""
+    """Share of Σ_i |τ_i| in the j largest, mean over test points, for j = 1 … N.
+
+    Parameters
+    ----------
+    tau : Tensor
+        Attributions `(T, N)`.
+
+    Returns
+    -------
+    Tensor
+        `(N,)` float64.
+    """
     _check_tau(tau)
     mass = tau.double().abs().sort(1, descending=True).values.cumsum(1)
     mass = mass[mass[:, -1] > 0]
@@ -118,10 +219,9 @@ def sparsity_curve(tau: Tensor) -> Tensor:
 
 
 def _check_tau(tau: Tensor) -> None:
-    check_shape("tau", tau, ("T", "N"))
-    check_finite("tau", tau)
+    check_array("tau", tau, ("T", "N"))
 
 
-def _score(per_item: Tensor, chance: float) -> Score:
+def _score(per_item: Tensor, chance: float) -> AttributionScore:
     used = per_item[torch.isfinite(per_item)]
-    return Score(float(used.mean()) if len(used) else float(np.nan), per_item, len(used), chance)
+    return AttributionScore(float(used.mean()) if len(used) else float(np.nan), per_item, len(used), chance)

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from shared._checks import check_choice
 from shared.influence._base import Attributor
-from shared.influence._classifier import Classifier
+from shared.influence._classifier import TrainedClassifier
 
 KINDS = ("dot", "cosine", "l2")
 
@@ -16,15 +16,21 @@ KINDS = ("dot", "cosine", "l2")
 class Similarity(Attributor):
     """Inner product, cosine or negative distance of features.
 
-    `signed` multiplies by +1 for training points of the explained class and by -1 for the others, as DualXDA's
-    similarity baseline does.
+    Parameters
+    ----------
+    kind : str
+        "dot", "cosine" or "l2" (negative distance).
+    signed : bool
+        Multiply by +1 for training points of the explained class and by -1 for the others, as DualXDA's similarity
+        baseline does.
     """
 
-    def __init__(self, kind: str = "cosine", *, signed: bool = False) -> None:
-        self.kind, self.signed = check_choice("kind", kind, KINDS), signed
+    def __init__(self, *, kind: str = "cosine", signed: bool = False) -> None:
+        self.kind = check_choice("kind", kind, KINDS)
+        self.signed = signed
         self.name = f"similarity, {kind}" + (", signed" if signed else "")
 
-    def _fit(self, net: Classifier) -> None:
+    def _fit(self, net: TrainedClassifier) -> None:
         net.train_features  # noqa: B018 (computed here, so that fitting bears its cost)
 
     def _compare(self, a: Tensor, b: Tensor) -> Tensor:
@@ -36,6 +42,6 @@ class Similarity(Attributor):
         tau = self._compare(features, self.fitted.train_features)
         return torch.where(targets[:, None] == self.fitted.y, tau, -tau) if self.signed else tau
 
-    def _self_influence(self, net: Classifier) -> Tensor:
+    def _self_influence(self, net: TrainedClassifier) -> Tensor:
         squares = net.train_features.square().sum(1)
         return {"dot": squares, "cosine": (squares > 0).to(squares), "l2": torch.zeros_like(squares)}[self.kind]

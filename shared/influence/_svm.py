@@ -29,24 +29,42 @@ SOLVERS = ("auto", "sequential", "gradient")
 class CrammerSingerSVM:
     """min over W of ½ Σ_c |w_c|² + C Σ_i max_c (w_c·f_i + 1 - [c = y_i] - w_{y_i}·f_i), in float64.
 
-    Args:
-        C: weight of the hinge losses; large C gives few support vectors. Its meaning depends on the features' scale.
-        tol: stop when no point violates its optimality condition by more than this (as LIBLINEAR's `eps`).
-        max_epochs: sweeps over the unsettled points; a warning if they don't suffice.
-        fit_intercept: add a constant feature 1, as LIBLINEAR does: the intercept is a regularised weight.
-        solver: "sequential" visits one point after another (Keerthi et al. 2008; needs numba and the CPU), "gradient"
-            is an accelerated projected gradient on whole matrices (any device); "auto" is sequential where it can be.
-        random_state: seeds the order of visits.
+    Parameters
+    ----------
+    C : float
+        Weight of the hinge losses; large C gives few support vectors. Its meaning depends on the features' scale.
+    tol : float
+        Stop when no point violates its optimality condition by more than this (as LIBLINEAR's `eps`).
+    max_epochs : int
+        Sweeps over the unsettled points; a warning if they don't suffice.
+    fit_intercept : bool
+        Add a constant feature 1, as LIBLINEAR does: the intercept is a regularised weight.
+    solver : str
+        "sequential" visits one point after another (Keerthi et al. 2008; needs numba and the CPU), "gradient" is an
+        accelerated projected gradient on whole matrices (any device); "auto" is sequential where it can be.
+    random_state : int
+        Seeds the order of visits.
 
-    Attributes:
-        alpha_ (N, K): dual variables; `alpha_.T @ F` is `coef_` (K, d). intercept_ (K,): their sums, or zeros.
-        duality_gap_: (primal - dual) / primal at the solution; violation_: largest one; n_epochs_.
+    Attributes
+    ----------
+    alpha_ : Tensor
+        Dual variables `(N, K)`; `alpha_.T @ F` is `coef_`.
+    coef_ : Tensor
+        `(K, d)`.
+    intercept_ : Tensor
+        `(K,)`: sums of the dual variables, or zeros.
+    duality_gap_ : float
+        (primal - dual) / primal at the solution.
+    violation_ : float
+        The largest one.
+    n_epochs_ : int
+        Sweeps made.
     """
 
     def __init__(
         self,
-        C: float = 1.0,
         *,
+        C: float = 1.0,
         tol: float = 1e-4,
         max_epochs: int = 100_000,
         fit_intercept: bool = True,
@@ -56,15 +74,34 @@ class CrammerSingerSVM:
         check_range("C", C, 1e-300)
         check_range("tol", tol, 1e-15)
         check_range("max_epochs", max_epochs, 1)
-        self.C, self.tol, self.max_epochs, self.fit_intercept = float(C), tol, max_epochs, fit_intercept
-        self.solver, self.random_state = check_choice("solver", solver, SOLVERS), random_state
+        self.C = float(C)
+        self.tol = tol
+        self.max_epochs = max_epochs
+        self.fit_intercept = fit_intercept
+        self.solver = check_choice("solver", solver, SOLVERS)
+        self.random_state = random_state
         if solver == "sequential" and fast is None:
             raise ValueError('solver="sequential" needs numba, which isn\'t installed; accepted here: auto, gradient')
 
     def fit(self, F: Tensor, y: Tensor) -> Self:
-        """Solve for features F (N, d) and labels y (N,) from 0 to K - 1, each of which must occur.
+        """Solve.
 
-        Raises `ValueError` for NaN, fewer than two classes, a class without points, or features that are all constant.
+        Parameters
+        ----------
+        F : Tensor
+            Features `(N, d)`.
+        y : Tensor
+            Labels `(N,)` from 0 to K - 1, each of which must occur.
+
+        Returns
+        -------
+        CrammerSingerSVM
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            NaN, fewer than two classes, a class without points, or features that are all constant.
         """
         F, y = _checked(F, y)
         X = torch.cat([F, F.new_ones(len(F), 1)], 1) if self.fit_intercept else F
@@ -73,7 +110,8 @@ class CrammerSingerSVM:
         alpha = -P
         alpha[torch.arange(len(y)), y] += self.C
         W = alpha.T @ X
-        self.alpha_, self.coef_ = alpha, W[:, : F.shape[1]].contiguous()
+        self.alpha_ = alpha
+        self.coef_ = W[:, : F.shape[1]].contiguous()
         self.intercept_ = W[:, -1].clone() if self.fit_intercept else W.new_zeros(len(W))
         self.duality_gap_ = self._gap(X, y, W, alpha)
         if self.violation_ > self.tol:
@@ -87,7 +125,18 @@ class CrammerSingerSVM:
         return self
 
     def decision_function(self, F: Tensor) -> Tensor:
-        """Scores (T, K) of features (T, d)."""
+        """Scores of features.
+
+        Parameters
+        ----------
+        F : Tensor
+            `(T, d)`.
+
+        Returns
+        -------
+        Tensor
+            `(T, K)` float64.
+        """
         check_shape("F", F, ("T", self.coef_.shape[1]))
         return F.double() @ self.coef_.T + self.intercept_
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from shared._checks import check_shape
-from shared.influence._classifier import Classifier
+from shared._checks import check_array, check_range
+from shared.influence._classifier import TrainedClassifier
 from shared.influence._dual import DualDA
 from shared.lrp import Composite, EpsilonPlus, attribute
 
@@ -22,8 +22,16 @@ from shared.lrp import Composite, EpsilonPlus, attribute
 class PairMaps:
     """Heat maps of M pairs of a test point and a training point.
 
-    `score` (M,) is τ; `train` and `test` (M, C, H, W) are its relevance on the training and on the test image; what
-    biases and stabilisers kept is `train_gap` and `test_gap` (M,): score minus the map's sum.
+    Parameters
+    ----------
+    indices : Tensor
+        The training points `(M,)`.
+    score : Tensor
+        τ `(M,)`.
+    train, test : Tensor
+        Its relevance `(M, C, H, W)` on the training and on the test image.
+    train_gap, test_gap : Tensor
+        What biases and stabilisers kept `(M,)`: score minus the map's sum.
     """
 
     indices: Tensor
@@ -35,37 +43,85 @@ class PairMaps:
 
 
 def explain_pairs(
-    method: DualDA, x: Tensor, indices: Tensor, target: int | None = None, composite: Composite | None = None
+    method: DualDA,
+    x: Tensor,
+    indices: Tensor,
+    target: int | None = None,
+    *,
+    composite: Composite | None = None,
+    batch_size: int | None = None,
 ) -> PairMaps:
-    """XDA for one test input x (C, H, W) and the training points `indices` (M,).
+    """XDA for one test input and some training points.
 
-    `target` defaults to the network's prediction; `composite` (LRP's rules) to `EpsilonPlus()`, as in the paper.
-    Raises `ValueError` for z-scored features, whose inner product isn't one of features, and for a network that is
-    its head only.
+    Parameters
+    ----------
+    method : DualDA
+        Fitted, without `normalise`.
+    x : Tensor
+        Test input `(C, H, W)`.
+    indices : Tensor
+        Numbers of the training points `(M,)`.
+    target : int, optional
+        Class; by default the network's prediction.
+    composite : Composite, optional
+        LRP's rules; by default `EpsilonPlus()`, as in the paper.
+    batch_size : int, optional
+        Images per backward pass; by default the network's.
+
+    Returns
+    -------
+    PairMaps
+        Of M pairs.
+
+    Raises
+    ------
+    ValueError
+        Z-scored features, whose inner product isn't one of features; a network that is its head only.
     """
     net = _explainable(method)
-    check_shape("x", x, tuple(net.x.shape[1:]))
-    indices = torch.as_tensor(indices, device=net.y.device).flatten()
+    check_array("x", x, tuple(net.x.shape[1:]))
+    indices = torch.as_tensor(indices, device=net.y.device)
+    check_array("indices", indices, ("M",))
     features = net.features(x[None])
     c = int(net.logits(features).argmax(1)) if target is None else int(target)
-    alpha, others = method.alpha_[indices, c][:, None], net.train_features[indices]
+    alpha = method.alpha_[indices, c][:, None]
+    others = net.train_features[indices]
     score = (alpha * others * features).sum(1)
     device = features.device
-    train = _maps(net, net.x[indices.to(net.x.device)].to(device), alpha * features, composite)
-    test = _maps(net, x[None].to(device).expand(len(indices), *x.shape).contiguous(), alpha * others, composite)
+    images = net.x[indices.to(net.x.device)].to(device)
+    copies = x[None].to(device).expand(len(indices), *x.shape).contiguous()
+    train = _maps(net, images, alpha * features, composite, batch_size)
+    test = _maps(net, copies, alpha * others, composite, batch_size)
     return PairMaps(indices, score, train, test, score - train.flatten(1).sum(1), score - test.flatten(1).sum(1))
 
 
-def class_map(method: DualDA, x: Tensor, target: int | None = None, composite: Composite | None = None) -> Tensor:
-    """Relevance (C, H, W) of the SVM's class score without intercept: all pairs' maps on the test image, summed."""
+def class_map(method: DualDA, x: Tensor, target: int | None = None, *, composite: Composite | None = None) -> Tensor:
+    """Relevance of the SVM's class score without intercept: all pairs' maps on the test image, summed.
+
+    Parameters
+    ----------
+    method : DualDA
+        Fitted, without `normalise`.
+    x : Tensor
+        Test input `(C, H, W)`.
+    target : int, optional
+        Class; by default the network's prediction.
+    composite : Composite, optional
+        LRP's rules; by default `EpsilonPlus()`, as in the paper.
+
+    Returns
+    -------
+    Tensor
+        `(C, H, W)`.
+    """
     net = _explainable(method)
-    check_shape("x", x, tuple(net.x.shape[1:]))
+    check_array("x", x, tuple(net.x.shape[1:]))
     features = net.features(x[None])
     c = int(net.logits(features).argmax(1)) if target is None else int(target)
     return _maps(net, x[None].to(features.device), method.svm.coef_[c][None].to(features), composite)[0]
 
 
-def _explainable(method: DualDA) -> Classifier:
+def _explainable(method: DualDA) -> TrainedClassifier:
     if not isinstance(method, DualDA):
         raise TypeError(f"method must be a DualDA; got {type(method).__name__}")
     if method.normalise:
@@ -75,11 +131,18 @@ def _explainable(method: DualDA) -> Classifier:
     return method.fitted
 
 
-def _maps(net: Classifier, x: Tensor, weights: Tensor, composite: Composite | None) -> Tensor:
-    return attribute(feature_model(net), x, weights, composite=composite or EpsilonPlus()).relevance
+def _maps(
+    net: TrainedClassifier, x: Tensor, weights: Tensor, composite: Composite | None, batch_size: int | None = None
+) -> Tensor:
+    """Relevance of images (M, C, H, W) for weighted sums of their features, weights (M, d)."""
+    size = net.batch_size if batch_size is None else batch_size
+    check_range("batch_size", size, 1)
+    model = feature_model(net)
+    parts = zip(x.split(size), weights.split(size), strict=True)
+    return torch.cat([attribute(model, a, b, composite=composite or EpsilonPlus()).relevance for a, b in parts])
 
 
-def feature_model(net: Classifier) -> nn.Module:
+def feature_model(net: TrainedClassifier) -> nn.Module:
     """The network without its head: inputs -> features (a copy, made once)."""
     made = net.__dict__.get("_feature_model")
     if made is None:

@@ -13,12 +13,12 @@ from torch import nn
 
 from shared.influence import (
     Checkpoint,
-    Classifier,
     CrammerSingerSVM,
     DualDA,
     InfluenceFunctions,
     Similarity,
     TracIn,
+    TrainedClassifier,
     per_sample_gradients,
 )
 
@@ -35,7 +35,7 @@ def run(quick: bool = False) -> list[dict]:
         return [*rows, _growth(sizes), *_dattri(300 if quick else 1000)]
 
 
-def _net(n: int) -> Classifier:
+def _net(n: int) -> TrainedClassifier:
     """A softmax head on ReLU features of overlapping classes: on features alone, all methods have the same input."""
     rng = torch.Generator().manual_seed(0)
     y = torch.arange(n) % K
@@ -50,7 +50,7 @@ def _net(n: int) -> Classifier:
         return value
 
     optimiser.step(loss)
-    return Classifier(head.eval(), F, y)
+    return TrainedClassifier(head.eval(), F, y)
 
 
 def _seconds(function: Callable[[], Any]) -> tuple[float, Any]:
@@ -65,7 +65,7 @@ def _fit(n: int) -> dict:
 
     net = _net(n)
     X, y = net.x.double(), net.y
-    ours, svm = _seconds(lambda: CrammerSingerSVM(1e-2, tol=1e-4).fit(X, y))
+    ours, svm = _seconds(lambda: CrammerSingerSVM(C=1e-2, tol=1e-4).fit(X, y))
     peer = LinearSVC(multi_class="crammer_singer", C=1e-2, tol=1e-4, max_iter=100_000)
     theirs, found = _seconds(lambda: peer.fit(X.numpy(), y.numpy()))
     apart = float((torch.from_numpy(found.coef_) - svm.coef_).abs().max() / svm.coef_.abs().max())
@@ -76,8 +76,8 @@ def _fit(n: int) -> dict:
 def _query(n: int) -> dict:
     """One test point explained: DualDA beside conjugate gradients on the head, the cheapest exact influence."""
     net = _net(n)
-    dual = DualDA(1e-2).fit(net)
-    cg = InfluenceFunctions("cg", damping=1e-2, max_iterations=200).fit(net)
+    dual = DualDA(C=1e-2).fit(net)
+    cg = InfluenceFunctions(solver="cg", damping=1e-2, max_iterations=200).fit(net)
     x = net.x[:T]
     ours = min(_seconds(lambda: dual.attribute(x))[0] for _ in range(5))
     theirs, _ = _seconds(lambda: cg.attribute(x))
@@ -95,19 +95,19 @@ def _captum(n: int) -> list[dict]:
     head = nn.Linear(D, K, bias=False)
     with torch.no_grad():
         head.weight.copy_(net.model.weight)
-    bare = Classifier(head.eval(), net.x, net.y)
+    bare = TrainedClassifier(head.eval(), net.x, net.y)
     model = nn.Sequential(nn.Identity(), head)
     data = torch.utils.data.TensorDataset(net.x, net.y)
     loss = nn.CrossEntropyLoss(reduction="sum")
     peer = TracInCPFast(model, head, data, ["now"], lambda model, path: 1.0, loss_fn=loss, batch_size=2048)
     theirs, expected = _seconds(lambda: peer.influence((x, y), show_progress=False))
-    tracin = TracIn([Checkpoint(head.state_dict())])
+    tracin = TracIn(checkpoints=[Checkpoint(head.state_dict())])
     fit, _ = _seconds(lambda: tracin.fit(bare))
     ours, tau = _seconds(lambda: tracin.attribute(x, y))
     error = float((tau - expected).abs().max() / expected.abs().max())
     note = f"n = {n}; ours includes fit; largest difference {error:.0e} of the largest score"
     rows = [_row("TracIn, head", fit + ours, "captum TracInCPFast", theirs, 1.0, note)]
-    dual = DualDA(1e-2).fit(net)
+    dual = DualDA(C=1e-2).fit(net)
     ours = min(_seconds(lambda: dual.attribute(x))[0] for _ in range(5))
     rows.append(_row("DualDA query", ours, "captum TracInCPFast", theirs, 0.5, f"n = {n}; {T} test points"))
     with tempfile.TemporaryDirectory() as folder:  # the peer writes its activations there
@@ -116,7 +116,7 @@ def _captum(n: int) -> list[dict]:
             batch_size=2048, replace_nan=0,
         )  # fmt: skip
         theirs, _ = _seconds(lambda: similarity.influence(x, top_k=5, load_from_disk=False))
-    dot = Similarity("dot").fit(net)
+    dot = Similarity(kind="dot").fit(net)
     ours, _ = _seconds(lambda: dot.attribute(x).topk(5))
     return [*rows, _row("similarity query", ours, "captum SimilarityInfluence", theirs, 1.0, f"n = {n}; top 5")]
 
@@ -128,7 +128,7 @@ def _growth(sizes: tuple[int, ...]) -> dict:
     ends = []
     for n in (sizes[0], sizes[-1] if len(sizes) > 1 else 4 * sizes[0]):
         net = _net(n)
-        ends.append((n, _seconds(lambda net=net: CrammerSingerSVM(1e-2).fit(net.train_features, net.y))[0]))
+        ends.append((n, _seconds(lambda net=net: CrammerSingerSVM(C=1e-2).fit(net.train_features, net.y))[0]))
     (n0, t0), (n1, t1) = ends
     note = f"fit time grows as n^{math.log(t1 / t0) / math.log(n1 / n0):.2f}; reference is n log n from the first size"
     return _row(f"DualDA fit, n {n0} to {n1}", t1, "n log n", t0 * n1 * math.log(n1) / n0 / math.log(n0), 2.0, note)
@@ -155,10 +155,10 @@ def _dattri(n: int) -> list[dict]:
         optimiser.zero_grad()
         nn.functional.cross_entropy(model(x), y).backward()
         optimiser.step()
-    net = Classifier(model.eval(), x, y, "5")
+    net = TrainedClassifier(model.eval(), x, y, head="5")
     iterations, damping = 10, 1e-1
     options = {"layers": "all", "damping": damping, "tol": 0.0, "max_iterations": iterations, "output": "logp"}
-    method = InfluenceFunctions("cg", **options).fit(net)
+    method = InfluenceFunctions(solver="cg", **options).fit(net)
     method.attribute(x[:1], y[:1])
     ours, tau = min((_seconds(lambda: method.attribute(x[:1], y[:1])) for _ in range(3)), key=lambda found: found[0])
 

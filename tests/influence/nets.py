@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from shared.influence import Classifier
+from shared.influence import TrainedClassifier
 
 
 def features(n, d=6, k=3, seed=0):
@@ -23,7 +23,7 @@ def linear_net(F, y, l2=1e-2, bias=True):
         for p in head.parameters():
             p.zero_()
     fit_head(head, F, y, torch.ones(len(F), dtype=F.dtype), l2)
-    return Classifier(head.eval(), F, y)
+    return TrainedClassifier(head.eval(), F, y)
 
 
 def fit_head(head, F, y, weights, l2):
@@ -80,4 +80,4 @@ def conv_net(n=40, bias=True, seed=0, head_bias=True):
         optimiser.zero_grad()
         nn.functional.cross_entropy(model(x), y).backward()
         optimiser.step()
-    return Classifier(model.eval(), x, y, "head")
+    return TrainedClassifier(model.eval(), x, y, head="head")

@@ -12,15 +12,16 @@ from torch import nn
 from shared.influence import (
     TRAK,
     Checkpoint,
-    Classifier,
     DivergenceError,
     DualDA,
     InfluenceFunctions,
-    Random,
+    RandomAttribution,
     RandomProjection,
     RepresenterPoints,
     Similarity,
     TracIn,
+    TrainedClassifier,
+    explain_pairs,
     per_sample_gradients,
 )
 from shared.influence._curvature import FullCurvature, HeadCurvature
@@ -28,19 +29,19 @@ from shared.influence._outputs import OUTPUTS, explained, output_gradient
 from tests.influence.nets import conv_net, features, fit_head, linear_net
 
 METHODS = {
-    "dualda": lambda: DualDA(0.1),
+    "dualda": lambda: DualDA(C=0.1),
     "representer": lambda: RepresenterPoints(),
-    "cosine": lambda: Similarity("cosine"),
-    "dot, signed": lambda: Similarity("dot", signed=True),
-    "l2": lambda: Similarity("l2"),
+    "cosine": lambda: Similarity(kind="cosine"),
+    "dot, signed": lambda: Similarity(kind="dot", signed=True),
+    "l2": lambda: Similarity(kind="l2"),
     "graddot": lambda: TracIn(),
     "gradcos": lambda: TracIn(cosine=True),
     "graddot, all": lambda: TracIn(layers="all"),
-    "trak": lambda: TRAK(20, damping=1e-3),
-    "if exact": lambda: InfluenceFunctions("exact", damping=1e-2),
-    "if cg": lambda: InfluenceFunctions("cg", damping=1e-2),
-    "if arnoldi": lambda: InfluenceFunctions("arnoldi", damping=1e-2, steps=30, rank=10),
-    "if lissa": lambda: InfluenceFunctions("lissa", damping=1e-2, depth=50),
+    "trak": lambda: TRAK(projection=20, damping=1e-3),
+    "if exact": lambda: InfluenceFunctions(solver="exact", damping=1e-2),
+    "if cg": lambda: InfluenceFunctions(solver="cg", damping=1e-2),
+    "if arnoldi": lambda: InfluenceFunctions(solver="arnoldi", damping=1e-2, steps=30, rank=10),
+    "if lissa": lambda: InfluenceFunctions(solver="lissa", damping=1e-2, depth=50),
 }
 
 
@@ -97,7 +98,7 @@ def test_permuted_training_points_permute_tau(conv, name):
 
 
 def test_dualda_sums_to_the_svm_score(conv):
-    method = DualDA(0.1, tol=1e-6, max_epochs=20_000).fit(conv)
+    method = DualDA(C=0.1, tol=1e-6, max_epochs=20_000).fit(conv)
     for c in range(3):
         tau = method.attribute(conv.x[:7], torch.full((7,), c))
         torch.testing.assert_close(tau.sum(1) + method.svm.intercept_[c], method.scores(conv.x[:7])[:, c])
@@ -112,11 +113,11 @@ def test_dualda_on_z_scores_leaves_constant_columns_out():
     net = linear_net(torch.cat([F, torch.full((60, 1), 5.0)], 1), y)
     plain = linear_net(F, y)
     z = (F - F.mean(0)) / F.std(0, unbiased=False)
-    method = DualDA(0.1, normalise=True, tol=1e-6).fit(net)
+    method = DualDA(C=0.1, normalise=True, tol=1e-6).fit(net)
     expected = method.alpha_.T[net.y[:4]] * (z[:4] @ z.T)
     torch.testing.assert_close(method.attribute(net.x[:4], net.y[:4]), expected)
     torch.testing.assert_close(
-        method.attribute(net.x[:4]), DualDA(0.1, normalise=True, tol=1e-6).fit(plain).attribute(F[:4])
+        method.attribute(net.x[:4]), DualDA(C=0.1, normalise=True, tol=1e-6).fit(plain).attribute(F[:4])
     )
 
 
@@ -127,7 +128,7 @@ def test_dualda_refuses_a_class_without_points(conv):
 
 
 def test_representer_points_rebuild_the_logits(linear):
-    method = RepresenterPoints(1e-3).fit(linear)
+    method = RepresenterPoints(l2=1e-3).fit(linear)
     F = linear.augmented(linear.train_features)
     assert method.gradient_ < 1e-6
     total = torch.stack([method.attribute(linear.x, torch.full((60,), c)).sum(1) for c in range(3)], 1)
@@ -160,7 +161,7 @@ def slow_gradients(net, x, targets, output):
 
 @pytest.mark.parametrize("output", OUTPUTS)
 def test_per_sample_gradients(conv, output):
-    made = per_sample_gradients(conv, conv.x[:9], conv.y[:9], output, chunk=4)
+    made = per_sample_gradients(conv, conv.x[:9], conv.y[:9], output=output, batch_size=4)
     torch.testing.assert_close(made, slow_gradients(conv, conv.x[:9], conv.y[:9], output))
 
 
@@ -177,11 +178,11 @@ def test_head_gradients_are_those_of_the_head(conv):
 
 def test_projection_keeps_inner_products():
     g = torch.randn(6, 40_000, generator=torch.Generator().manual_seed(0))  # more rows than a block has
-    R = RandomProjection(256, seed=1)
+    R = RandomProjection(256, random_state=1)
     error = (R(g) @ R(g).T - g @ g.T) / (g.norm(dim=1)[:, None] * g.norm(dim=1))
     assert error.abs().max() < 5 / 256**0.5  # five standard deviations
-    assert torch.equal(R(g), RandomProjection(256, seed=1)(g))
-    assert not torch.equal(R(g[:1]), RandomProjection(256, seed=2)(g[:1]))
+    assert torch.equal(R(g), RandomProjection(256, random_state=1)(g))
+    assert not torch.equal(R(g[:1]), RandomProjection(256, random_state=2)(g[:1]))
 
 
 def test_too_many_gradients_are_refused(conv, monkeypatch):
@@ -194,9 +195,11 @@ def test_tracin_sums_over_checkpoints(conv):
     other = conv_net(seed=1)
     states = [Checkpoint(n.model.state_dict(), lr) for n, lr in ((conv, 0.1), (other, 0.3))]
     expected = sum(lr * TracIn().fit(conv.at(c)).attribute(conv.x[:3], conv.y[:3]) for c, lr in zip(states, (0.1, 0.3)))
-    torch.testing.assert_close(TracIn(states).fit(conv).attribute(conv.x[:3], conv.y[:3]), expected)
-    self_influence = TracIn(states).fit(conv).self_influence()
-    torch.testing.assert_close(self_influence, TracIn(states).fit(conv).attribute(conv.x, conv.y).diagonal())
+    torch.testing.assert_close(TracIn(checkpoints=states).fit(conv).attribute(conv.x[:3], conv.y[:3]), expected)
+    self_influence = TracIn(checkpoints=states).fit(conv).self_influence()
+    torch.testing.assert_close(
+        self_influence, TracIn(checkpoints=states).fit(conv).attribute(conv.x, conv.y).diagonal()
+    )
 
 
 @pytest.mark.parametrize("layers", ["head", "all"])
@@ -219,18 +222,22 @@ def test_tracin_agrees_with_captum(layers, tmp_path):
     else:
         theirs = influence.TracInCP(model, data, paths, load, sample_wise_grads_per_batch=True, **arguments)
     expected = theirs.influence((conv.x[:6], conv.y[:6]), show_progress=False).double()
-    ours = TracIn([Checkpoint(m.state_dict(), 0.7) for m in models], layers=layers).fit(conv)
+    ours = TracIn(checkpoints=[Checkpoint(m.state_dict(), 0.7) for m in models], layers=layers).fit(conv)
     torch.testing.assert_close(ours.attribute(conv.x[:6], conv.y[:6]), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_similarity(conv):
     F = conv.train_features
     cosine = nn.functional.cosine_similarity(F[:3, None], F[None], dim=2)
-    torch.testing.assert_close(Similarity("cosine").fit(conv).attribute(conv.x[:3]), cosine)
+    torch.testing.assert_close(Similarity(kind="cosine").fit(conv).attribute(conv.x[:3]), cosine)
     x = 0.9 * conv.x[:3]
-    torch.testing.assert_close(Similarity("l2").fit(conv).attribute(x), -(conv.features(x)[:, None] - F).norm(dim=2))
+    torch.testing.assert_close(
+        Similarity(kind="l2").fit(conv).attribute(x), -(conv.features(x)[:, None] - F).norm(dim=2)
+    )
     signs = torch.where(conv.predict(conv.x[:3])[:, None] == conv.y, 1.0, -1.0)
-    torch.testing.assert_close(Similarity("dot", signed=True).fit(conv).attribute(conv.x[:3]), signs * (F[:3] @ F.T))
+    torch.testing.assert_close(
+        Similarity(kind="dot", signed=True).fit(conv).attribute(conv.x[:3]), signs * (F[:3] @ F.T)
+    )
 
 
 # --- influence functions
@@ -276,7 +283,7 @@ def test_influence_is_the_derivative_of_retraining(output):
     l2, F, y = 1e-2, *features(45)
     net = linear_net(F, y, l2)
     tests, targets = features(5, seed=0)[0], torch.tensor([0, 1, 2, 0, 1])
-    tau = InfluenceFunctions("exact", damping=l2, output=output).fit(net).attribute(tests, targets)
+    tau = InfluenceFunctions(solver="exact", damping=l2, output=output).fit(net).attribute(tests, targets)
     for i in (0, 7, 20):
         ends = []
         for step in (1e-3, -1e-3):
@@ -292,7 +299,7 @@ def test_influence_predicts_leaving_a_point_out():
     l2, F, y = 0.1, *features(60, seed=2)
     net = linear_net(F, y, l2)
     tests, targets = F[:6] * 0.9, y[:6]
-    tau = InfluenceFunctions("exact", damping=l2).fit(net).attribute(tests, targets)
+    tau = InfluenceFunctions(solver="exact", damping=l2).fit(net).attribute(tests, targets)
     whole, changes = explained(net.logits(tests), targets, "margin"), []
     for i in range(60):
         head, weights = copy.deepcopy(net.model), torch.ones(60, dtype=F.dtype)
@@ -304,44 +311,48 @@ def test_influence_predicts_leaving_a_point_out():
 
 def test_solvers_agree_with_the_exact_one(conv, linear):
     for net, layers in ((linear, "head"), (conv, "head"), (conv, "all")):
-        exact = InfluenceFunctions("exact", layers=layers, damping=1e-2).fit(net)
+        exact = InfluenceFunctions(solver="exact", layers=layers, damping=1e-2).fit(net)
         tau = exact.attribute(net.x[:4])
         scale = float(tau.abs().max())
-        cg = InfluenceFunctions("cg", layers=layers, damping=1e-2, tol=1e-9, max_iterations=500).fit(net)
+        cg = InfluenceFunctions(solver="cg", layers=layers, damping=1e-2, tol=1e-9, max_iterations=500).fit(net)
         torch.testing.assert_close(cg.attribute(net.x[:4]), tau, rtol=0, atol=1e-6 * scale)
         assert cg.residual_ < 1e-9
         torch.testing.assert_close(cg.self_influence(), exact.self_influence(), rtol=1e-5, atol=1e-6)
-        lissa = InfluenceFunctions("lissa", layers=layers, damping=1e-2, depth=1500, batch=10**6).fit(net)
+        lissa = InfluenceFunctions(solver="lissa", layers=layers, damping=1e-2, depth=1500, points_per_step=10**6).fit(
+            net
+        )
         assert correlation(lissa.attribute(net.x[:4]), tau) > 0.98
         size = exact.curvature.size
-        arnoldi = InfluenceFunctions("arnoldi", layers=layers, damping=1e-2, steps=size, rank=size).fit(net)
+        arnoldi = InfluenceFunctions(solver="arnoldi", layers=layers, damping=1e-2, steps=size, rank=size).fit(net)
         torch.testing.assert_close(arnoldi.attribute(net.x[:4]), tau, rtol=0, atol=2e-2 * scale)
 
 
 def test_self_influence_is_the_diagonal_for_the_log_probability(linear):
     for solver in ("exact", "cg", "arnoldi"):
-        method = InfluenceFunctions(solver, output="logp", damping=1e-2, tol=1e-9, max_iterations=500).fit(linear)
+        method = InfluenceFunctions(solver=solver, output="logp", damping=1e-2, tol=1e-9, max_iterations=500).fit(
+            linear
+        )
         tau = method.attribute(linear.x, linear.y)
         torch.testing.assert_close(method.self_influence(), tau.diagonal(), rtol=1e-5, atol=1e-7)
 
 
 def test_lissa_says_when_it_diverges(linear):
     with pytest.raises(DivergenceError, match="scale"):
-        InfluenceFunctions("lissa", scale=0.01, depth=300).fit(linear).attribute(linear.x[:2])
+        InfluenceFunctions(solver="lissa", scale=0.01, depth=300).fit(linear).attribute(linear.x[:2])
 
 
 def test_exact_refuses_many_parameters(conv, monkeypatch):
     monkeypatch.setattr("shared.influence._influence_functions._DENSE", 10)
     with pytest.raises(ValueError, match="up to 10 parameters"):
-        InfluenceFunctions("exact").fit(conv)
+        InfluenceFunctions(solver="exact").fit(conv)
 
 
 # --- TRAK
 
 
 def test_trak_by_its_formula(conv):
-    method = TRAK(12, seed=4).fit(conv)
-    R = RandomProjection(12, seed=4)
+    method = TRAK(projection=12, random_state=4).fit(conv)
+    R = RandomProjection(12, random_state=4)
     phi = R(slow_gradients(conv, conv.x, conv.y, "margin"))
     test = R(slow_gradients(conv, conv.x[:5], conv.y[:5], "margin"))
     doubt = 1 - conv.model(conv.x).softmax(1)[torch.arange(len(conv)), conv.y].detach()
@@ -352,9 +363,9 @@ def test_trak_by_its_formula(conv):
 
 def test_trak_averages_over_networks(conv):
     other = conv_net(seed=1)
-    both = TRAK(12, checkpoints=[Checkpoint(n.model.state_dict()) for n in (conv, other)]).fit(conv)
-    first = TRAK(12, seed=0).fit(conv)
-    second = TRAK(12, seed=1).fit(conv.at(Checkpoint(other.model.state_dict())))
+    both = TRAK(projection=12, checkpoints=[Checkpoint(n.model.state_dict()) for n in (conv, other)]).fit(conv)
+    first = TRAK(projection=12, random_state=0).fit(conv)
+    second = TRAK(projection=12, random_state=1).fit(conv.at(Checkpoint(other.model.state_dict())))
     parts = [m.attribute(conv.x[:3], conv.y[:3]) / m.doubt_ for m in (first, second)]
     expected = (parts[0] + parts[1]) / 2 * (first.doubt_ + second.doubt_) / 2
     torch.testing.assert_close(both.attribute(conv.x[:3], conv.y[:3]), expected)
@@ -362,29 +373,93 @@ def test_trak_averages_over_networks(conv):
 
 def test_trak_refuses_more_dimensions_than_points(conv):
     with pytest.raises(ValueError, match="damping"):
-        TRAK(41).fit(conv)
+        TRAK(projection=41).fit(conv)
 
 
-# --- Classifier
+# --- TrainedClassifier
 
 
 def test_random_scores_come_from_the_generator(conv):
-    a, b = (Random(torch.Generator().manual_seed(3)).fit(conv).attribute(conv.x[:2]) for _ in range(2))
+    a, b = (RandomAttribution(torch.Generator().manual_seed(3)).fit(conv).attribute(conv.x[:2]) for _ in range(2))
     assert torch.equal(a, b)
 
 
 def test_classifier_refuses(conv):
     x, y = conv.x, conv.y
-    for arguments, error, message in [
+    for (model, inputs, labels, head), error, message in [
         ((conv.model, x, y, "body.0"), TypeError, "linear layers: head"),
         ((conv.model, x, y[:-1], "head"), ValueError, "y has shape"),
         ((conv.model, x, y + 1, "head"), ValueError, "3 classes"),
         ((conv.model, x, y.double(), "head"), ValueError, "integer"),
-        ((conv.model, x * torch.inf, y, "head"), ValueError, "NaN or infinite"),
+        ((conv.model, x * torch.inf, y, "head"), ValueError, "x has .* NaN or infinite"),
+        ((conv.model, x[:0], y[:0], "head"), ValueError, "x is empty"),
+        ((conv.model, {"pixel_values": x}, y, "head"), TypeError, "x must be one tensor of inputs; got dict"),
         ((copy.deepcopy(conv.model).train(), x, y, "head"), RuntimeError, "eval"),
     ]:
         with pytest.raises(error, match=message):
-            Classifier(*arguments)
+            TrainedClassifier(model, inputs, labels, head=head)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_batch_size_changes_nothing(conv, name):
+    """Every pass over data goes through the network's `batch_size`."""
+    seen = []
+    handle = conv.model.register_forward_pre_hook(lambda _module, args: seen.append(len(args[0])))
+    results = []
+    for size in (256, 7):
+        net = TrainedClassifier(conv.model, conv.x, conv.y, head="head", batch_size=size)
+        method = METHODS[name]().fit(net)
+        results.append((method.attribute(conv.x[:9]), method.self_influence()))
+    handle.remove()
+    assert max(seen) > 7
+    assert max(seen[seen.index(7) :]) == 7
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-9)
+
+
+def test_maps_of_pairs_do_not_depend_on_the_batch_size(conv):
+    method = DualDA(C=0.1).fit(conv)
+    rows = torch.arange(9)
+    whole, parts = (explain_pairs(method, conv.x[0], rows, batch_size=size) for size in (None, 2))
+    torch.testing.assert_close(whole.train, parts.train)
+    torch.testing.assert_close(whole.test, parts.test)
+
+
+def test_frozen_weights_count_in_no_gradient(conv):
+    """A network whose first layer is frozen has the gradients of the other parameters, and no others."""
+    model = copy.deepcopy(conv.model)
+    model.body[0].requires_grad_(False)
+    frozen = TrainedClassifier(model, conv.x, conv.y, head="head")
+    trainable = [p.numel() for p in model.parameters() if p.requires_grad]
+    whole = per_sample_gradients(conv, conv.x[:5], conv.y[:5])
+    found = per_sample_gradients(frozen, conv.x[:5], conv.y[:5])
+    assert found.shape[1] == sum(trainable) < whole.shape[1]
+    torch.testing.assert_close(found, whole[:, -sum(trainable) :])
+    curvature = FullCurvature(frozen)
+    size = FullCurvature(conv).size
+    V = torch.randn(2, curvature.size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    padded = torch.cat([V.new_zeros(2, size - curvature.size), V], 1)
+    torch.testing.assert_close(curvature.matvec(V), FullCurvature(conv).matvec(padded)[:, -curvature.size :])
+
+
+def test_a_model_without_gradients_by_sample_is_refused_by_name(conv):
+    model = copy.deepcopy(conv.model).requires_grad_(False)
+    with pytest.raises(ValueError, match="no trainable parameter"):
+        TracIn(layers="all").fit(TrainedClassifier(model, conv.x, conv.y, head="head"))
+
+    class Recurrent(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.cell = nn.LSTM(4, 5, batch_first=True)
+            self.out = nn.Linear(5, 2)
+
+        def forward(self, x):
+            return self.out(self.cell(x)[0][:, -1])
+
+    net = TrainedClassifier(Recurrent().eval(), torch.rand(6, 3, 4), torch.arange(6) % 2, head="out")
+    with pytest.raises(ValueError, match=r"gradients of 'cell' \(recurrent\)"):
+        InfluenceFunctions(layers="all").fit(net)
+    assert TracIn().fit(net).attribute(net.x[:2]).shape == (2, 6)
 
 
 def test_randomised_keeps_the_values_and_not_their_places(conv):

@@ -51,12 +51,12 @@ def test_shortcut_detection_is_average_precision(tau):
     keep = torch.rand(12, generator=rng(2)) < 0.6
     tied = (tau * 2).round() / 2  # many ties, as sparse scores have
     for scores in (tau, tied):
-        result = shortcut_detection(scores, marked, keep)
+        result = shortcut_detection(scores, marked, keep=keep)
         expected = [average_precision_score(marked.numpy(), row.numpy()) for row in scores[keep]]
         assert result.per_item.tolist() == pytest.approx(expected)
         assert result.n_used == int(keep.sum())
         assert result.chance == pytest.approx(float(marked.double().mean()))
-    nobody = shortcut_detection(tau, marked, torch.zeros(12, dtype=torch.bool))
+    nobody = shortcut_detection(tau, marked, keep=torch.zeros(12, dtype=torch.bool))
     assert nobody.n_used == 0
     assert nobody.score != nobody.score  # NaN, where Quanda says 0
 
@@ -86,14 +86,16 @@ def test_lds(tau, kind, reference):
     for t in range(12):
         predicted = [float(sum(tau[t, i] for i in range(40) if s[i])) for s in subsets]
         expected.append(reference(predicted, outputs[:, t].numpy()).statistic)
-    result = lds(tau, subsets, outputs, kind)
+    result = lds(tau, subsets, outputs, correlation=kind)
     assert result.per_item.tolist() == pytest.approx(expected)
     assert result.score == pytest.approx(sum(expected) / 12)
     exact = (tau @ subsets.double().T).T
-    assert lds(tau, subsets, exact, kind).score == pytest.approx(1)
-    assert lds(3 * tau + 5, subsets, outputs, kind).score == pytest.approx(result.score)  # subsets are equally large
+    assert lds(tau, subsets, exact, correlation=kind).score == pytest.approx(1)
+    assert lds(3 * tau + 5, subsets, outputs, correlation=kind).score == pytest.approx(
+        result.score
+    )  # subsets are equally large
     tau[0] = 0
-    assert lds(tau, subsets, outputs, kind).n_used == 11
+    assert lds(tau, subsets, outputs, correlation=kind).n_used == 11
 
 
 def test_model_randomisation(tau):
@@ -105,9 +107,9 @@ def test_model_randomisation(tau):
 
 def test_topk_cardinality(tau):
     seen = {int(i) for row in tau for i in row.argsort()[-3:]}
-    assert topk_cardinality(tau, 3).score == len(seen) / 36
-    assert topk_cardinality(tau[:1].expand(12, -1), 3).score == pytest.approx(1 / 12)
-    draws = [topk_cardinality(torch.rand(12, 40, generator=rng(s)), 3) for s in range(300)]
+    assert topk_cardinality(tau, k=3).score == len(seen) / 36
+    assert topk_cardinality(tau[:1].expand(12, -1), k=3).score == pytest.approx(1 / 12)
+    draws = [topk_cardinality(torch.rand(12, 40, generator=rng(s)), k=3) for s in range(300)]
     assert sum(d.score for d in draws) / 300 == pytest.approx(draws[0].chance, abs=0.01)
 
 
@@ -126,7 +128,7 @@ def test_permuting_training_points_changes_no_score(tau):
         lambda o: shortcut_detection(tau[:, o], marked[o]),
         lambda o: lds(tau[:, o], subsets[:, o], outputs),
         lambda o: mislabelling_detection(tau[0, o], marked[o]),
-        lambda o: topk_cardinality(tau[:, o], 2),
+        lambda o: topk_cardinality(tau[:, o], k=2),
     ):
         assert score(order).score == pytest.approx(score(torch.arange(40)).score)
 
@@ -141,14 +143,14 @@ def test_agrees_with_quanda():
     ours = {
         "class_detection": class_detection(tau, a["y"], a["targets"]),
         "subclass_detection": class_detection(tau, a["y"], a["targets"], k=3),
-        "shortcut_detection": shortcut_detection(tau, a["marked"], logits_cls & (a["test_y"] != a["cls"])),
+        "shortcut_detection": shortcut_detection(tau, a["marked"], keep=logits_cls & (a["test_y"] != a["cls"])),
         "mixed_datasets": shortcut_detection(tau, a["marked"]),
-        "topk_cardinality": topk_cardinality(tau, 3),
+        "topk_cardinality": topk_cardinality(tau, k=3),
         "mislabelling_detection": mislabelling_detection(a["self_influence"], a["flipped"]),
         "lds_spearman": lds(tau, subsets, a["outputs"]),
-        "lds_kendall": lds(tau, subsets, a["outputs"], "kendall"),
+        "lds_kendall": lds(tau, subsets, a["outputs"], correlation="kendall"),
         "randomisation_spearman": model_randomisation(tau, torch.roll(tau, 1, 1)),
-        "randomisation_kendall": model_randomisation(tau, torch.roll(tau, 1, 1), "kendall"),
+        "randomisation_kendall": model_randomisation(tau, torch.roll(tau, 1, 1), correlation="kendall"),
     }
     for name, result in ours.items():
         assert result.score == pytest.approx(float(a[f"score_{name}"]), abs=1e-6), name
@@ -171,7 +173,7 @@ def test_bad_input(tau):
         (lambda: mislabelling_detection(tau[0], labels < 0), "nothing to detect"),
         (lambda: lds(tau, torch.ones(5, 39), torch.zeros(5, 12)), "subsets has shape"),
         (lambda: lds(tau, torch.ones(5, 40), torch.zeros(12, 5)), "outputs has shape"),
-        (lambda: lds(tau, torch.ones(5, 40), torch.zeros(5, 12), "pearson"), "spearman, kendall"),
+        (lambda: lds(tau, torch.ones(5, 40), torch.zeros(5, 12), correlation="pearson"), "spearman, kendall"),
         (lambda: model_randomisation(tau, tau[:3]), "tau_random"),
     ]:
         with pytest.raises(ValueError, match=message):

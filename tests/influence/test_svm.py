@@ -18,7 +18,7 @@ SOLVERS = ["gradient", pytest.param("sequential", marks=pytest.mark.skipif(fast 
 @pytest.mark.parametrize("C", [1e-3, 0.1, 1.0])
 def test_solution_is_optimal(solver, C):
     F, y = features(90)
-    svm = CrammerSingerSVM(C, tol=1e-6, max_epochs=20_000, solver=solver).fit(F, y)
+    svm = CrammerSingerSVM(C=C, tol=1e-6, max_epochs=20_000, solver=solver).fit(F, y)
     own = torch.nn.functional.one_hot(y).bool()
     assert svm.alpha_.sum(1).abs().max() < 1e-10 * max(C, 1)
     assert (svm.alpha_[own] <= C + 1e-12).all()
@@ -51,7 +51,7 @@ def test_primal_objective_is_that_of_a_generic_optimiser(solver):
     found = minimize(
         objective, start, constraints={"type": "ineq", "fun": slack}, options={"maxiter": 500, "ftol": 1e-12}
     )
-    svm = CrammerSingerSVM(C, tol=1e-7, max_epochs=20_000, solver=solver).fit(F, y)
+    svm = CrammerSingerSVM(C=C, tol=1e-7, max_epochs=20_000, solver=solver).fit(F, y)
     margins = X @ np.c_[svm.coef_.numpy(), svm.intercept_.numpy()].T + 1 - own
     value = 0.5 * float(svm.coef_.square().sum() + svm.intercept_.square().sum())
     value += C * (margins.max(1) - (margins * own).sum(1)).sum()
@@ -66,7 +66,7 @@ def test_agrees_with_liblinear(C):
     theirs = svm_module.LinearSVC(multi_class="crammer_singer", C=C, tol=1e-8, max_iter=500_000).fit(
         F.numpy(), y.numpy()
     )
-    ours = CrammerSingerSVM(C, tol=1e-7, max_epochs=20_000).fit(F, y)
+    ours = CrammerSingerSVM(C=C, tol=1e-7, max_epochs=20_000).fit(F, y)
     scores = torch.from_numpy(theirs.decision_function(F.numpy()))
     assert (ours.decision_function(F) - scores).abs().max() < 1e-4 * scores.abs().max()
 
@@ -74,7 +74,9 @@ def test_agrees_with_liblinear(C):
 @pytest.mark.skipif(fast is None, reason="needs numba")
 def test_solvers_agree():
     F, y = features(120, d=5, k=5, seed=3)
-    a, b = (CrammerSingerSVM(0.3, tol=1e-7, max_epochs=50_000, solver=s).fit(F, y) for s in ("sequential", "gradient"))
+    a, b = (
+        CrammerSingerSVM(C=0.3, tol=1e-7, max_epochs=50_000, solver=s).fit(F, y) for s in ("sequential", "gradient")
+    )
     torch.testing.assert_close(a.coef_, b.coef_, rtol=1e-5, atol=1e-6)
 
 
@@ -92,28 +94,28 @@ def test_permuted_points_permute_alpha():
     """With more dimensions than points the dual solution is unique."""
     F, y = features(20, d=40)
     order = torch.randperm(20, generator=torch.Generator().manual_seed(1))
-    a = CrammerSingerSVM(1.0, tol=1e-8, max_epochs=50_000).fit(F, y)
-    b = CrammerSingerSVM(1.0, tol=1e-8, max_epochs=50_000).fit(F[order], y[order])
+    a = CrammerSingerSVM(C=1.0, tol=1e-8, max_epochs=50_000).fit(F, y)
+    b = CrammerSingerSVM(C=1.0, tol=1e-8, max_epochs=50_000).fit(F[order], y[order])
     torch.testing.assert_close(a.alpha_[order], b.alpha_, rtol=0, atol=1e-6)
 
 
 def test_scaling_features_is_scaling_c():
     F, y = features(60)
-    a = CrammerSingerSVM(0.4, fit_intercept=False, tol=1e-7, max_epochs=20_000).fit(F, y)
-    b = CrammerSingerSVM(0.1, fit_intercept=False, tol=1e-7, max_epochs=20_000).fit(2 * F, y)
+    a = CrammerSingerSVM(C=0.4, fit_intercept=False, tol=1e-7, max_epochs=20_000).fit(F, y)
+    b = CrammerSingerSVM(C=0.1, fit_intercept=False, tol=1e-7, max_epochs=20_000).fit(2 * F, y)
     torch.testing.assert_close(a.decision_function(F), b.decision_function(2 * F), rtol=0, atol=1e-4)
 
 
 def test_tiny_c_puts_every_point_at_its_bound():
     F, y = features(60)
-    svm = CrammerSingerSVM(1e-9, tol=1e-6).fit(F, y)
+    svm = CrammerSingerSVM(C=1e-9, tol=1e-6).fit(F, y)
     torch.testing.assert_close(svm.alpha_.gather(1, y[:, None]), torch.full((60, 1), 1e-9, dtype=torch.float64))
 
 
 def test_large_c_is_sparse_when_classes_are_apart():
     F, y = features(300, d=20)
     F[torch.arange(300), y] += 6
-    alpha = CrammerSingerSVM(10.0).fit(F, y).alpha_
+    alpha = CrammerSingerSVM(C=10.0).fit(F, y).alpha_
     assert (alpha.abs() > 1e-10).any(1).double().mean() < 0.3
 
 
@@ -121,10 +123,10 @@ def test_large_c_is_sparse_when_classes_are_apart():
 def test_rows_and_columns_of_zeros_change_nothing(solver):
     F, y = features(60)
     options = {"fit_intercept": False, "tol": 1e-7, "max_epochs": 20_000, "solver": solver}
-    plain = CrammerSingerSVM(0.2, **options).fit(F, y)
+    plain = CrammerSingerSVM(C=0.2, **options).fit(F, y)
     wide = torch.cat([F, torch.zeros(60, 1)], 1)
     more = torch.cat([wide, torch.zeros(1, 7)]), torch.cat([y, torch.tensor([1])])
-    svm = CrammerSingerSVM(0.2, **options).fit(*more)
+    svm = CrammerSingerSVM(C=0.2, **options).fit(*more)
     torch.testing.assert_close(svm.coef_[:, :-1], plain.coef_, rtol=0, atol=1e-5)
     assert (svm.alpha_[-1] == 0).all()
     assert (svm.coef_[:, -1] == 0).all()
@@ -132,7 +134,7 @@ def test_rows_and_columns_of_zeros_change_nothing(solver):
 
 def test_warns_when_epochs_do_not_suffice():
     with pytest.warns(RuntimeWarning, match="max_epochs"):
-        CrammerSingerSVM(10.0, max_epochs=1, tol=1e-9).fit(*features(60))
+        CrammerSingerSVM(C=10.0, max_epochs=1, tol=1e-9).fit(*features(60))
 
 
 def test_bad_input():
@@ -153,6 +155,6 @@ def test_bad_input():
     with pytest.raises(ValueError, match=r"F has shape \(30, 5\)"):
         CrammerSingerSVM().fit(F, y).decision_function(F[:, :5])
     with pytest.raises(ValueError, match="C="):
-        CrammerSingerSVM(0.0)
+        CrammerSingerSVM(C=0.0)
     with pytest.raises(ValueError, match="solver"):
         CrammerSingerSVM(solver="smo")

@@ -17,7 +17,7 @@ from tests.influence.nets import conv_net, features, linear_net
 def unbiased():
     """A network without biases below the features: LRP loses nothing to them."""
     net = conv_net(bias=False)
-    return net, DualDA(0.1, tol=1e-6, max_epochs=20_000).fit(net)
+    return net, DualDA(C=0.1, tol=1e-6, max_epochs=20_000).fit(net)
 
 
 def test_maps_sum_to_dualda_score(unbiased):
@@ -34,7 +34,7 @@ def test_maps_sum_to_dualda_score(unbiased):
 
 
 def test_biases_show_in_the_gap(conv):
-    method = DualDA(0.1).fit(conv)
+    method = DualDA(C=0.1).fit(conv)
     pairs = explain_pairs(method, conv.x[0], method.support_[:5])
     assert pairs.train_gap.abs().max() > 1e-3 * pairs.score.abs().max()
     torch.testing.assert_close(pairs.train.flatten(1).sum(1) + pairs.train_gap, pairs.score)
@@ -44,7 +44,7 @@ def test_plain_rule_is_gradient_times_input(unbiased):
     """With LRP-0 in a ReLU network without biases, the map is input × gradient of α ⟨f(x), f(x_i)⟩."""
     net, method = unbiased
     i = int(method.support_[0])
-    pairs = explain_pairs(method, net.x[1], torch.tensor([i]), 0, Composite([]))
+    pairs = explain_pairs(method, net.x[1], torch.tensor([i]), 0, composite=Composite([]))
     body = net.model.body
     for mine, here, there in ((pairs.train[0], net.x[i], net.x[1]), (pairs.test[0], net.x[1], net.x[i])):
         leaf = here[None].clone().requires_grad_()
@@ -54,7 +54,7 @@ def test_plain_rule_is_gradient_times_input(unbiased):
 
 
 def test_pairs_add_up_to_the_class_map(conv):
-    method = DualDA(0.1, tol=1e-6, max_epochs=20_000).fit(conv)
+    method = DualDA(C=0.1, tol=1e-6, max_epochs=20_000).fit(conv)
     x = conv.x[2]
     pairs = explain_pairs(method, x, torch.arange(len(conv)), 1)
     whole = class_map(method, x, 1)
@@ -65,22 +65,22 @@ def test_pairs_add_up_to_the_class_map(conv):
 
 def test_leaves_the_network_alone(conv):
     before = copy.deepcopy(conv.model.state_dict())
-    method = DualDA(0.1).fit(conv)
+    method = DualDA(C=0.1).fit(conv)
     explain_pairs(method, conv.x[0], [0, 1])
     assert all(torch.equal(v, before[k]) for k, v in conv.model.state_dict().items())
     torch.testing.assert_close(feature_model(conv)(conv.x[:3]), conv.train_features[:3])
 
 
 def test_bad_input(conv):
-    method = DualDA(0.1).fit(conv)
+    method = DualDA(C=0.1).fit(conv)
     with pytest.raises(ValueError, match="x has shape"):
         explain_pairs(method, conv.x[:2], [0])
     with pytest.raises(TypeError, match="DualDA"):
         explain_pairs(Similarity().fit(conv), conv.x[0], [0])
     with pytest.raises(ValueError, match="normalise"):
-        explain_pairs(DualDA(0.1, normalise=True).fit(conv), conv.x[0], [0])
+        explain_pairs(DualDA(C=0.1, normalise=True).fit(conv), conv.x[0], [0])
     flat = linear_net(*features(30))
     with pytest.raises(ValueError, match="no pixels"):
-        explain_pairs(DualDA(0.1).fit(flat), flat.x[0], [0])
+        explain_pairs(DualDA(C=0.1).fit(flat), flat.x[0], [0])
     with pytest.raises(RuntimeError, match="fit"):
-        explain_pairs(DualDA(0.1), conv.x[0], [0])
+        explain_pairs(DualDA(C=0.1), conv.x[0], [0])
