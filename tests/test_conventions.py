@@ -11,7 +11,6 @@ PENDING = {  # rooms still to be brought in line; this set only shrinks
     "embeddings",
     "federated",
     "patterns",
-    "probes",
 }
 
 

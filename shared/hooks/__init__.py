@@ -10,6 +10,7 @@
 """
 
 from shared.hooks._attention import attention_modules, wrap_attention
+from shared.hooks._batches import batches, count_rows, model_device, refuse_training, run_model, take_rows
 from shared.hooks._channels import AxisFinder, find_channel_axis, module_axis, resolve_axis
 from shared.hooks._core import capture, edit, find_module, first_tensor, patch, refuse_compiled
 from shared.hooks._directions import Projection, ablated, moved_to, projected_out, span_basis, steered
@@ -27,14 +28,17 @@ __all__ = [
     "ablate_heads",
     "ablated",
     "attention_modules",
+    "batches",
     "capture",
     "capture_attention",
     "capture_heads",
+    "count_rows",
     "edit",
     "edit_heads",
     "find_channel_axis",
     "find_module",
     "first_tensor",
+    "model_device",
     "module_axis",
     "move_to",
     "moved_to",
@@ -43,11 +47,14 @@ __all__ = [
     "project_out",
     "projected_out",
     "refuse_compiled",
+    "refuse_training",
     "resolve_axis",
     "resume_from",
+    "run_model",
     "span_basis",
     "steer",
     "steered",
+    "take_rows",
     "transformer_parts",
     "wrap_attention",
 ]

@@ -1,24 +1,23 @@
-"""Linear probes, concept vectors, TCAV, steering and model correction, for hundreds of concepts at once.
+"""Linear probes, concept vectors, TCAV and disentangled directions, for hundreds of concepts at once.
 
 Labels are 1 for the concept and 0 otherwise; a direction points from non-concept to concept. Activations are (n, d), or
-maps (n, d, h, w) and tokens (n, T, d), which are pooled first; a `Direction` remembers how, and at which layer.
+maps (n, d, h, w) and tokens (n, T, d), which are pooled first; a `Direction` remembers how, and at which layer. To
+steer by one or project it out: `hooks.steer(model, {direction.layer: direction.vector})`, `hooks.project_out`.
+
+>>> import torch
+>>> from shared import probes
+>>> model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2)).eval()
+>>> x, y = torch.eye(3).repeat(4, 1), torch.tensor([1, 0, 0]).repeat(4)
+>>> direction = probes.fit_direction(probes.activations(model, "0", x), y, layer="0", name="first")
+>>> probes.tcav(model, "0", x, 1, direction).per_sample.shape
+torch.Size([12, 1])
 """
 
 from shared.probes._attacks import herd_to_point, pgd_shift, select_for_tcav
-from shared.probes._clarc import (
-    AClArC,
-    ArtifactDetector,
-    PClArC,
-    RClArC,
-    last_layer_refit,
-    predict,
-    predict_from,
-    prior_shift,
-)
-from shared.probes._direction import Direction, fit_direction, fit_directions, stack
-from shared.probes._disentangle import History, finetune, multi_pattern, orthogonalise, pair_weights
+from shared.probes._direction import Direction, check_layer, fit_direction, fit_directions, stack_directions
+from shared.probes._disentangle import FinetuneHistory, finetune, multi_pattern, orthogonalise, pair_weights
 from shared.probes._estimators import (
-    METHODS,
+    PROBE_METHODS,
     FastCAV,
     LassoProbe,
     LDAProbe,
@@ -31,17 +30,9 @@ from shared.probes._estimators import (
     SVMProbe,
 )
 from shared.probes._factor import SharedFactor
-from shared.probes._inputs import DegenerateDirectionError, PoolMismatchError, pool
-from shared.probes._metrics import (
-    artifact_relevance,
-    auroc_cosine,
-    cosine,
-    group_accuracy,
-    leakage,
-    orthogonality,
-    welch_bound,
-)
-from shared.probes._right_reason import RRClArCLoss, freeze_up_to, rrr_loss
+from shared.probes._inputs import DegenerateDirectionError
+from shared.probes._metrics import auroc_cosine, cosine, leakage, orthogonality, welch_bound
+from shared.probes._passes import activations, layer_gradients
 from shared.probes._stats import (
     bootstrap_direction,
     cav_from_population,
@@ -53,81 +44,52 @@ from shared.probes._stats import (
     sensitivity_moments,
     sign_flip_probability,
 )
-from shared.probes._steering import add, move, move_to, project, project_out, span_projector
-from shared.probes._tcav import (
-    TCAVResult,
-    TCAVTest,
-    activations,
-    layer_gradients,
-    tcav,
-    tcav_scores,
-    tcav_test,
-)
+from shared.probes._tcav import TCAVResult, TCAVTest, tcav, tcav_scores, tcav_test
 
 __all__ = [
-    "METHODS",
-    "AClArC",
-    "ArtifactDetector",
+    "PROBE_METHODS",
     "DegenerateDirectionError",
     "Direction",
     "FastCAV",
-    "History",
+    "FinetuneHistory",
     "LDAProbe",
     "LassoProbe",
     "LogisticProbe",
     "MeanDifference",
     "MedianDifference",
-    "PClArC",
     "PatternCAV",
-    "PoolMismatchError",
     "Probe",
-    "RClArC",
-    "RRClArCLoss",
     "RidgeProbe",
     "SVMProbe",
     "SharedFactor",
     "TCAVResult",
     "TCAVTest",
     "activations",
-    "add",
-    "artifact_relevance",
     "auroc_cosine",
     "bootstrap_direction",
     "cav_from_population",
     "cav_mean_cov",
+    "check_layer",
     "cosine",
     "expected_cosine",
     "expected_tcav",
     "finetune",
     "fit_direction",
     "fit_directions",
-    "freeze_up_to",
-    "group_accuracy",
     "herd_to_point",
-    "last_layer_refit",
     "layer_gradients",
     "lda_mean",
     "leakage",
-    "move",
-    "move_to",
     "multi_pattern",
     "orthogonalise",
     "orthogonality",
     "pair_weights",
     "pgd_shift",
-    "pool",
-    "predict",
-    "predict_from",
-    "prior_shift",
-    "project",
-    "project_out",
     "ridge_equivalent",
-    "rrr_loss",
     "select_for_tcav",
     "sensitivity_moments",
     "sign_flip_probability",
-    "span_projector",
-    "stack",
+    "stack_directions",
     "tcav",
     "tcav_scores",
     "tcav_test",

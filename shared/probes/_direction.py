@@ -9,19 +9,29 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from shared._checks import check_array, check_choice, check_shape
-from shared.probes._estimators import METHODS, Probe, class_means
+from shared import hooks
+from shared._checks import check_array, check_choice, check_finite, check_shape
+from shared.probes._estimators import PROBE_METHODS, Probe, class_means
 from shared.probes._factor import SharedFactor
-from shared.probes._inputs import as_activations, as_labels, as_rows, pool_unchecked
+from shared.probes._inputs import as_activations, as_labels, as_rows
 
 
 @dataclass(frozen=True)
 class Direction:
     """A concept's direction at one layer, pointing from non-concept to concept.
 
-    vector : (d,) of unit length, single precision; scale : its length before; intercept : of the raw probe;
-    mean_pos, mean_neg : (d,) mean pooled activations of the two sets; pool : how activations were pooled;
-    n : number of concept and non-concept samples; layer : module name, or "" if not told.
+    Parameters
+    ----------
+    vector : (d,), of unit length, single precision.
+    scale : the raw probe's length.
+    intercept : of the raw probe.
+    mean_pos, mean_neg : (d,), mean pooled activations of the two sets.
+    method : that it was fitted by.
+    pool : how activations were pooled, see `hooks.pool`.
+    layer : module name, or "" if not told.
+    n : numbers of concept and non-concept samples.
+    name : of the concept.
+    channel_axis : of the layer's activations, where it was told.
     """
 
     vector: Tensor
@@ -34,15 +44,34 @@ class Direction:
     layer: str = ""
     n: tuple[int, int] = (0, 0)
     name: str = ""
+    channel_axis: int | None = None
 
     def project(self, H: Tensor) -> Tensor:
-        """Projections (n,) of activations (n, d), pooled first where they are maps or tokens."""
-        pooled = pool_unchecked(H, self.pool, "H")
+        """Projections of activations, pooled first where they are maps or tokens.
+
+        Parameters
+        ----------
+        H : (n, d), or as those that it was fitted on.
+
+        Returns
+        -------
+        (n,).
+        """
+        pooled = _pooled(H, self.pool, self.channel_axis)
         check_shape("H", pooled, ("n", len(self.vector)))
         return pooled @ self.vector.to(pooled)
 
     def decision(self, H: Tensor) -> Tensor:
-        """The raw probe's decision values (n,)."""
+        """The raw probe's decision values.
+
+        Parameters
+        ----------
+        H : as `project` takes it.
+
+        Returns
+        -------
+        (n,).
+        """
         return self.scale * self.project(H) + self.intercept
 
     @property
@@ -54,23 +83,37 @@ class Direction:
 def fit_directions(
     H: Any,
     Y: Any,
-    method: str = "pattern",
     *,
+    method: str = "pattern",
     pool: str = "none",
+    channel_axis: int | None = None,
     layer: str = "",
     names: Sequence[str] | None = None,
     standardise: bool = False,
     factor: SharedFactor | None = None,
     **options: Any,
 ) -> list[Direction]:
-    """One `Direction` per column of labels Y (n, k), all from one fit.
+    """One `Direction` per concept, all from one fit.
 
-    H : activations (n, d), or maps (n, d, h, w) / tokens (n, T, d), then pooled by `pool` (which the direction keeps).
-    method : one of `METHODS`; `options` go to its estimator, e.g. `alpha=`, `C=`, `shrinkage=`.
+    Parameters
+    ----------
+    H : activations (n, d), or maps (n, d, h, w), tokens (n, T, d), which are pooled.
+    Y : labels (n, k), 1 for the concept, else 0.
+    method : one of `PROBE_METHODS`.
+    pool : how maps and tokens are pooled (`hooks.pool`); the direction keeps it.
+    channel_axis : 1 for maps, -1 for tokens; not needed for (n, d). The direction keeps it.
+    layer : where the activations come from; the direction keeps it.
+    names : k names of the concepts.
     standardise : fit on activations divided by their standard deviations, and map the direction back.
+    factor : a decomposition of H that was made before.
+    options : go to the method's estimator, for instance `alpha=`, `C=`, `shrinkage=`.
+
+    Returns
+    -------
+    k directions.
     """
-    estimator: Probe = METHODS[check_choice("method", method, METHODS)](**options)
-    activations = as_activations(_pooled(H, pool))
+    estimator: Probe = PROBE_METHODS[check_choice("method", method, PROBE_METHODS)](**options)
+    activations = as_activations(_pooled(H, pool, channel_axis))
     labels, _ = as_labels(Y, activations, "Y", least=2)
     if names is not None and len(names) != labels.shape[1]:
         raise ValueError(f"names has {len(names)} entries; Y has {labels.shape[1]} columns")
@@ -94,32 +137,58 @@ def fit_directions(
             layer=layer,
             n=(counts[k], len(labels) - counts[k]),
             name=names[k] if names else "",
+            channel_axis=channel_axis,
         )
         for k in range(labels.shape[1])
     ]
 
 
-def fit_direction(H: Any, y: Any, method: str = "pattern", *, name: str = "", **options: Any) -> Direction:
-    """The `Direction` of one concept, labels y (n,); everything else as `fit_directions`."""
+def fit_direction(H: Any, y: Any, *, name: str = "", **options: Any) -> Direction:
+    """The `Direction` of one concept.
+
+    Parameters
+    ----------
+    H : activations, as `fit_directions` takes them.
+    y : labels (n,), 1 for the concept, else 0.
+    name : of the concept.
+    options : as of `fit_directions`: method, pool, channel_axis, layer, …
+
+    Returns
+    -------
+    The direction.
+    """
+    H = torch.as_tensor(H)
+    check_finite("H", H)
+    hooks.resolve_axis(H, options.get("channel_axis"), argument="H")
     column = torch.as_tensor(y)
     if column.ndim != 1:
         raise ValueError(f"y has shape {tuple(column.shape)}; expected (n,); fit_directions takes several concepts")
     check_array("y", column, (len(H),))
-    return fit_directions(H, column[:, None], method, names=[name], **options)[0]
+    return fit_directions(H, column[:, None], names=[name], **options)[0]
 
 
-def stack(directions: Sequence[Direction] | Tensor) -> Tensor:
-    """Vectors (k, d) of directions that belong to one layer and one pooling; a tensor (k, d) or (d,) passes."""
+def stack_directions(directions: Sequence[Direction] | Tensor) -> Tensor:
+    """Vectors of directions that belong to one layer and one pooling.
+
+    Parameters
+    ----------
+    directions : `Direction`s; a tensor (k, d) or (d,) passes.
+
+    Returns
+    -------
+    (k, d).
+    """
     return stack_as("directions", directions)
 
 
 def stack_as(argument: str, directions: Sequence[Direction] | Tensor) -> Tensor:
-    """`stack` of what the caller calls `argument`."""
+    """`stack_directions` of what the caller calls `argument`."""
     if isinstance(directions, Tensor):
         return as_rows(argument, directions)
     if not directions:
         raise ValueError(f"{argument} is empty; at least one is needed")
-    layers, pools = {d.layer for d in directions if d.layer}, {d.pool for d in directions}
+    layers = {d.layer for d in directions if d.layer}
+    pools = {d.pool for d in directions}
     if len(layers) > 1 or len(pools) > 1:
         raise ValueError(f"{argument} come from different layers {sorted(layers)} or poolings {sorted(pools)}")
     sizes = {len(d.vector) for d in directions}
@@ -128,5 +197,24 @@ def stack_as(argument: str, directions: Sequence[Direction] | Tensor) -> Tensor:
     return torch.stack([d.vector for d in directions])
 
 
-def _pooled(H: Any, how: str) -> Tensor:
-    return pool_unchecked(torch.as_tensor(H), how, "H")
+def check_layer(directions: Sequence[Direction] | Tensor, layer: str) -> None:
+    """Raise `ValueError` for a direction that was fitted at another layer.
+
+    Parameters
+    ----------
+    directions : `Direction`s, or vectors, which belong anywhere.
+    layer : module name.
+    """
+    if isinstance(directions, Tensor):
+        return
+    other = sorted({d.layer for d in directions if d.layer and d.layer != layer})
+    if other:
+        raise ValueError(f"layer={layer!r} but the directions were fitted at {', '.join(map(repr, other))}")
+
+
+def _pooled(H: Any, how: str, channel_axis: int | None) -> Tensor:
+    H = torch.as_tensor(H)
+    check_finite("H", H)
+    axis = None if H.ndim == 2 else channel_axis
+    hooks.resolve_axis(H, axis, argument="H")
+    return hooks.pool(H, how, channel_axis=axis)

@@ -20,9 +20,18 @@ HOWS = ("penalty", "loewdin", "gram_schmidt")
 
 
 def multi_pattern(H: Any, Y: Any) -> Tensor:
-    """Regression of the activations on all labels together, `(ỸᵀỸ)⁺ ỸᵀH̃` (k, d); tildes mean centred.
+    """Regression of the activations on all labels together, `(ỸᵀỸ)⁺ ỸᵀH̃`; tildes mean centred.
 
     Under `h = Σ_c y_c g_c + noise` its mean is g, however the labels correlate.
+
+    Parameters
+    ----------
+    H : activations (n, d).
+    Y : labels (n, k).
+
+    Returns
+    -------
+    (k, d).
     """
     H = as_activations(H)
     Y, _ = as_labels(Y, H, "Y", least=2)
@@ -34,8 +43,16 @@ def _driver(H: Tensor) -> str:
 
 
 @dataclass
-class History:
-    """What a fine-tuning run logged, one entry per evaluation, and the epoch that was kept."""
+class FinetuneHistory:
+    """What a fine-tuning run logged, one entry per evaluation, and the epoch that was kept.
+
+    Parameters
+    ----------
+    epoch : when.
+    orthogonality, auroc : mean over concepts.
+    fit, penalty : the last batch's parts of the loss.
+    kept : the epoch whose weights were kept.
+    """
 
     epoch: list[int] = field(default_factory=list)
     orthogonality: list[float] = field(default_factory=list)
@@ -45,7 +62,12 @@ class History:
     kept: int = 0
 
     def add(self, epoch: int, orthogonality: float, auroc: float, fit: float, penalty: float) -> None:
-        """One more evaluation; `fit` and `penalty` are the last batch's parts of the loss."""
+        """One more evaluation.
+
+        Parameters
+        ----------
+        epoch, orthogonality, auroc, fit, penalty : an entry of each list.
+        """
         self.epoch.append(epoch)
         self.orthogonality.append(orthogonality)
         self.auroc.append(auroc)
@@ -54,12 +76,22 @@ class History:
 
 
 def orthogonalise(
-    V: Tensor, how: str = "loewdin", *, H: Any = None, Y: Any = None, allow_overcomplete: bool = False, **options: Any
+    V: Tensor, *, how: str = "loewdin", H: Any = None, Y: Any = None, allow_overcomplete: bool = False, **options: Any
 ) -> Tensor:
-    """Unit directions (k, d) made (more) orthogonal to each other.
+    """Unit directions made (more) orthogonal to each other.
 
-    "loewdin": `(V Vᵀ)^(−1/2) V`, the nearest orthonormal set, all concepts alike; "gram_schmidt": in the given order,
-    the first stays; "penalty": `finetune`, which needs H and Y (its `options` here). Rows with NaN stay out.
+    Parameters
+    ----------
+    V : (k, d); rows with NaN stay out.
+    how : "loewdin": `(V Vᵀ)^(−1/2) V`, the nearest orthonormal set, all concepts alike; "gram_schmidt": in the given
+        order, the first stays; "penalty": `finetune`, which needs H and Y.
+    H, Y : activations (n, d) and labels (n, k), for "penalty".
+    allow_overcomplete : with "penalty", more directions than dimensions.
+    options : of `finetune`, for "penalty".
+
+    Returns
+    -------
+    (k, d), of V's dtype.
     """
     check_choice("how", how, HOWS)
     check_shape("V", V, ("k", "d"))
@@ -95,7 +127,19 @@ def _too_many(k: int, d: int) -> str:
 
 
 def pair_weights(V: Tensor, Y: Tensor, alpha: float, beta: float, n_targets: int) -> Tensor:
-    """Penalty weights (k, k): alpha, but √beta for the `n_targets` most similar pairs whose labels correlate."""
+    """Penalty weights: alpha, but √beta for the `n_targets` most similar pairs whose labels correlate.
+
+    Parameters
+    ----------
+    V : directions (k, d).
+    Y : labels (n, k).
+    alpha, beta : see above.
+    n_targets : number of pairs.
+
+    Returns
+    -------
+    (k, k).
+    """
     check_array("V", V, ("k", "d"))
     k = len(V)
     check_array("Y", Y, ("n", k))
@@ -126,19 +170,29 @@ def finetune(
     validation: tuple[Any, Any] | None = None,
     allow_overcomplete: bool = False,
     generator: torch.Generator | None = None,
-) -> tuple[Tensor, History]:
+) -> tuple[Tensor, FinetuneHistory]:
     """The paper's joint training of concept vectors W (k, d) and offsets b:
 
-    `mean over samples, concepts, dimensions of (h − (w_c y_c + b_c))² + ‖A ⊙ (W Wᵀ − I)‖_F`, A filled with alpha.
+    `mean over samples, concepts, dimensions of (h − (w_c y_c + b_c))² + ‖A ⊙ (W Wᵀ − I)‖_F`, A filled with alpha. The
+    quadratic in W needs `ỸᵀH` only per batch, so a step costs O(batch k d) with one small matrix product.
 
-    start : "pattern" (the closed form, rows scaled to length one), "random", or vectors (k, d). early_exit : keep the
-    weights of the evaluation with the best mean "orthogonality" (divisor k, an improvement counts from 0.01 on) or
-    "auroc" on `validation` (the training data unless given); None keeps the last. Concepts with fewer than two samples
-    of a class come back as NaN with a warning.
+    Parameters
+    ----------
+    H : activations (n, d).
+    Y : labels (n, k); a concept with fewer than two samples of a class comes back as NaN, with a warning.
+    start : "pattern" (the closed form, rows scaled to length one), "random", or vectors (k, d).
+    alpha : weight of the penalty, a number or one per pair (k, k).
+    epochs, lr, batch_size : of Adam.
+    early_exit : keep the weights of the evaluation with the best mean "orthogonality" (divisor k, an improvement counts
+        from 0.01 on) or "auroc"; None keeps the last.
+    evaluate_every : epochs between evaluations.
+    validation : activations and labels for them; the training data unless given.
+    allow_overcomplete : allow more concepts than dimensions.
+    generator : of order and random start.
 
-    The quadratic in W needs `ỸᵀH` only per batch, so a step costs O(batch k d) with one small matrix product.
-
-    Returns unit vectors (k, d) in single precision, and the `History`.
+    Returns
+    -------
+    Unit vectors (k, d), single precision, and the `FinetuneHistory`.
     """
     check_choice("early_exit", early_exit, ("orthogonality", "auroc", None))
     check_range("epochs", epochs, 1)
@@ -193,10 +247,10 @@ def _train(
     early_exit: str | None,
     every: int,
     generator: torch.Generator | None,
-) -> tuple[Tensor, History]:
+) -> tuple[Tensor, FinetuneHistory]:
     W, b = W.clone().requires_grad_(), b.clone().requires_grad_()
     optimiser = torch.optim.Adam([W, b], lr=lr)
-    history, best, top = History(), W.detach().clone(), -float("inf")
+    history, best, top = FinetuneHistory(), W.detach().clone(), -float("inf")
     n, k, d = len(H), *W.shape
     fit = penalty = torch.zeros(())
     for epoch in range(epochs + 1):
@@ -241,4 +295,4 @@ def frobenius(M: Tensor) -> Tensor:
 def _evaluate(W: Tensor, H: Tensor, Y: Tensor) -> tuple[float, float]:
     if len(W) < 2:
         return 1.0, float(auroc_cosine(W, H, Y).nanmean())
-    return float(orthogonality(W, "k").mean()), float(auroc_cosine(W, H, Y).nanmean())
+    return float(orthogonality(W, denominator="k").mean()), float(auroc_cosine(W, H, Y).nanmean())

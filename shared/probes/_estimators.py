@@ -13,21 +13,37 @@ from torch import Tensor
 from shared._checks import check_choice, check_range
 from shared.probes._factor import SharedFactor
 from shared.probes._inputs import DegenerateDirectionError, as_activations, as_labels, centre, gram
+from shared.probes._lasso import lasso
 from shared.probes._margin import fit_margins, logistic_loss, squared_hinge_loss
 
 
 class Probe(ClassifierMixin, BaseEstimator):
-    """Common part of the estimators.
+    """Common part of the estimators: activations (n, d), labels 0/1, (n,) or (n, k) for k concepts at once.
 
-    `fit(H, y)` takes activations (n, d), tensor or array, and labels 0/1, (n,) or (n, k) for k concepts. Fitted:
-    `coef_` (k, d) and `intercept_` (k,), tensors on the activations' device in double precision; `coef_` points from
-    non-concept to concept. `decision_function` and `predict` give (n,) or (n, k), as labels came, and an array for an
-    array. `fit(..., factor=SharedFactor(H))` reuses a decomposition.
-
-    Raises `ValueError` for NaN, for a concept with one class only, and `DegenerateDirectionError` for a zero direction.
+    Attributes
+    ----------
+    coef_ : (k, d), tensor on the activations' device in double precision; points from non-concept to concept.
+    intercept_ : (k,), likewise.
     """
 
     def fit(self, H: Any, y: Any, *, factor: SharedFactor | None = None) -> Probe:
+        """Fit one direction per concept.
+
+        Parameters
+        ----------
+        H : activations (n, d), tensor or array, finite.
+        y : labels 0 or 1, (n,) or (n, k); two of each at least.
+        factor : `SharedFactor(H)`, made before and used again.
+
+        Returns
+        -------
+        The probe.
+
+        Raises
+        ------
+        ValueError
+            Bad input; `DegenerateDirectionError` for a zero direction.
+        """
         activations = as_activations(H)
         labels, self._single = as_labels(y, activations, least=self._least)
         if factor is not None and (factor.n, factor.d) != tuple(activations.shape):
@@ -46,7 +62,16 @@ class Probe(ClassifierMixin, BaseEstimator):
         raise NotImplementedError
 
     def decision_function(self, H: Any) -> Any:
-        """Signed distance in the probe's own scale, `H @ coef_.T + intercept_`."""
+        """Signed distance in the probe's own scale, `H @ coef_.T + intercept_`.
+
+        Parameters
+        ----------
+        H : activations (n, d).
+
+        Returns
+        -------
+        (n,) or (n, k), as labels came; an array for an array.
+        """
         activations = as_activations(H).to(self.coef_.device)
         if activations.shape[1] != self.n_features_in_:
             raise ValueError(f"H has {activations.shape[1]} features; the probe was fitted on {self.n_features_in_}")
@@ -55,7 +80,16 @@ class Probe(ClassifierMixin, BaseEstimator):
         return scores if isinstance(H, Tensor) else scores.cpu().numpy()
 
     def predict(self, H: Any) -> Any:
-        """0 or 1, by the sign of the decision function."""
+        """0 or 1, by the sign of the decision function.
+
+        Parameters
+        ----------
+        H : activations (n, d).
+
+        Returns
+        -------
+        (n,) or (n, k), as labels came; an array for an array.
+        """
         labels = (self.decision_function(torch.as_tensor(H)) > 0).long()
         return labels if isinstance(H, Tensor) else labels.cpu().numpy()
 
@@ -119,10 +153,14 @@ def _between(direction: Tensor, concept: Tensor, other: Tensor) -> tuple[Tensor,
 class RidgeProbe(Probe):
     """Least squares on the label with an L2 penalty: minimises `‖y − Hw − b‖² + alpha ‖w‖²` (scikit-learn's `Ridge`).
 
-    alpha : a number, or one per concept. The intercept isn't penalised. All concepts share one factorisation.
+    The intercept isn't penalised. All concepts share one factorisation.
+
+    Parameters
+    ----------
+    alpha : penalty, a number or one per concept (k,).
     """
 
-    def __init__(self, alpha: float | Any = 1.0) -> None:
+    def __init__(self, *, alpha: float | Any = 1.0) -> None:
         self.alpha = alpha
 
     def _solve(self, H: Tensor, Y: Tensor, factor: SharedFactor | None) -> tuple[Tensor, Tensor]:
@@ -143,12 +181,16 @@ class RidgeProbe(Probe):
 class LDAProbe(Probe):
     """Fisher's discriminant `S_W⁻¹ (mean of concept − mean of non-concept)`, S_W the pooled within-class covariance.
 
+    S_W differs from the shared total scatter by one rank-one term per concept, so all concepts share one factorisation
+    (Sherman and Morrison).
+
+    Parameters
+    ----------
     shrinkage : s in [0, 1]; uses `(1 − s) S_W + s tr(S_W)/d I`, as scikit-learn's `LinearDiscriminantAnalysis` with
-    `solver="lsqr"`. S_W differs from the shared total scatter by one rank-one term per concept, so all concepts share
-    one factorisation (Sherman and Morrison).
+        `solver="lsqr"`.
     """
 
-    def __init__(self, shrinkage: float = 0.0) -> None:
+    def __init__(self, *, shrinkage: float = 0.0) -> None:
         self.shrinkage = shrinkage
 
     def _solve(self, H: Tensor, Y: Tensor, factor: SharedFactor | None) -> tuple[Tensor, Tensor]:
@@ -184,7 +226,7 @@ class _MarginProbe(Probe):
     """Common part of logistic regression and the linear SVM; both minimise `½‖w‖² + C Σ weight · loss`."""
 
     def __init__(
-        self, C: float = 1.0, class_weight: str | None = None, tol: float = 1e-8, max_iter: int = 1000
+        self, *, C: float = 1.0, class_weight: str | None = None, tol: float = 1e-8, max_iter: int = 1000
     ) -> None:
         self.C = C
         self.class_weight = class_weight
@@ -216,10 +258,17 @@ class _MarginProbe(Probe):
 
 
 class LogisticProbe(_MarginProbe):
-    """Logistic regression with an L2 penalty, `C` and `class_weight` as in scikit-learn's `LogisticRegression`.
+    """Logistic regression with an L2 penalty, as scikit-learn's `LogisticRegression`; the intercept isn't penalised.
 
     All concepts run in one L-BFGS, preconditioned by the shared factorisation (the logistic loss's curvature is at most
-    ¼ of the scatter). The intercept isn't penalised.
+    ¼ of the scatter).
+
+    Parameters
+    ----------
+    C : inverse penalty: minimises `½‖w‖² + C Σ weight · loss`.
+    class_weight : None, or "balanced": n / (2 · number of its class).
+    tol : on the gradient's norm, as a share of the one at zero.
+    max_iter : steps of L-BFGS.
     """
 
     def _solve(self, H: Tensor, Y: Tensor, factor: SharedFactor | None) -> tuple[Tensor, Tensor]:
@@ -233,14 +282,31 @@ class LogisticProbe(_MarginProbe):
         return coef, weights[-1] - coef @ factor.mean
 
     def predict_proba(self, H: Any) -> Any:
-        """Probabilities: (n, 2) for one concept as scikit-learn has it, (n, k) of the concept class for several."""
+        """Probabilities of the concept.
+
+        Parameters
+        ----------
+        H : activations (n, d).
+
+        Returns
+        -------
+        (n, 2) for one concept, as scikit-learn has it; (n, k) of the concept class for several.
+        """
         p = torch.sigmoid(torch.as_tensor(self.decision_function(torch.as_tensor(H))))
         p = torch.stack([1 - p, p], 1) if self._single else p
         return p if isinstance(H, Tensor) else p.cpu().numpy()
 
 
 class SVMProbe(_MarginProbe):
-    """Linear SVM with squared hinge loss, as scikit-learn's `LinearSVC`, which penalises the intercept too."""
+    """Linear SVM with squared hinge loss, as scikit-learn's `LinearSVC`, which penalises the intercept too.
+
+    Parameters
+    ----------
+    C : inverse penalty: minimises `½‖w‖² + C Σ weight · loss`.
+    class_weight : None, or "balanced": n / (2 · number of its class).
+    tol : on the gradient's norm, as a share of the one at zero.
+    max_iter : steps of L-BFGS.
+    """
 
     def _solve(self, H: Tensor, Y: Tensor, factor: SharedFactor | None) -> tuple[Tensor, Tensor]:
         check_range("C", self.C, 1e-12)
@@ -260,13 +326,19 @@ class SVMProbe(_MarginProbe):
 class LassoProbe(Probe):
     """Sparse probe: minimises `‖y − Hw − b‖² / 2n + alpha ‖w‖₁` (scikit-learn's `Lasso`).
 
+    Accelerated proximal gradient with restarts on the shared Gram matrix.
+
+    Parameters
+    ----------
     alpha : absolute; None takes `ratio` times the smallest alpha that makes all weights zero, concept by concept, so
-    that a direction is never empty. Accelerated proximal gradient with restarts on the shared Gram matrix, until the
-    duality gap is `tol` times the label's variance.
+        that a direction is never empty.
+    ratio : see alpha.
+    tol : stops at a duality gap of this share of the label's variance.
+    max_iter : steps.
     """
 
     def __init__(
-        self, alpha: float | None = None, ratio: float = 0.1, tol: float = 1e-7, max_iter: int = 20_000
+        self, *, alpha: float | None = None, ratio: float = 0.1, tol: float = 1e-7, max_iter: int = 20_000
     ) -> None:
         self.alpha = alpha
         self.ratio = ratio
@@ -283,41 +355,11 @@ class LassoProbe(Probe):
         else:
             check_range("alpha", self.alpha, 0)
             alpha = cross.new_full((cross.shape[1],), float(self.alpha))
-        coef = _lasso(scatter, cross, target.square().mean(0), alpha, self.tol, self.max_iter).T
+        coef = lasso(scatter, cross, target.square().mean(0), alpha, self.tol, self.max_iter).T
         return coef, Y.mean(0) - coef @ mean
 
 
-def _lasso(scatter: Tensor, cross: Tensor, power: Tensor, alpha: Tensor, tol: float, max_iter: int) -> Tensor:
-    """Minimise ½ wᵀ scatter w − w·cross + alpha |w|₁ per column of `cross` (d, k); `power` (k,) is the mean of y²."""
-    step = 1 / torch.linalg.matrix_norm(scatter, 2).clamp(min=torch.finfo(scatter.dtype).tiny)
-    W = torch.zeros_like(cross)
-    V, t = W, cross.new_ones(cross.shape[1])
-    for iteration in range(max_iter):
-        moved = V - step * (scatter @ V - cross)
-        new = moved.sign() * (moved.abs() - step * alpha).clamp(min=0)
-        restart = ((V - new) * (new - W)).sum(0) > 0
-        t = torch.where(restart, torch.ones_like(t), t)
-        following = (1 + (1 + 4 * t * t).sqrt()) / 2
-        V = new + torch.where(restart, torch.zeros_like(t), (t - 1) / following) * (new - W)
-        W, t = new, following
-        if iteration % 20 == 19 and bool((_gap(scatter, cross, power, alpha, W) <= tol * power).all()):
-            return W
-    warnings.warn(f"a sparse probe did not converge in max_iter={max_iter} steps", ConvergenceWarning, stacklevel=4)
-    return W
-
-
-def _gap(scatter: Tensor, cross: Tensor, power: Tensor, alpha: Tensor, W: Tensor) -> Tensor:
-    """Duality gap per column."""
-    product = scatter @ W
-    residual = cross - product  # correlation of each feature with what is left
-    left = power - 2 * (W * cross).sum(0) + (W * product).sum(0)  # mean squared residual
-    scale = (alpha / residual.abs().amax(0).clamp(min=1e-300)).clamp(max=1)
-    primal = left / 2 + alpha * W.abs().sum(0)
-    overlap = power - (W * cross).sum(0)  # mean of residual times y
-    return primal - (scale * overlap - scale.square() * left / 2)
-
-
-METHODS: dict[str, type[Probe]] = {
+PROBE_METHODS: dict[str, type[Probe]] = {
     "mean": MeanDifference,
     "pattern": PatternCAV,
     "fastcav": FastCAV,

@@ -11,15 +11,21 @@ from shared.probes._inputs import as_activations, centre, gram
 
 
 class SharedFactor:
-    """Eigendecomposition of the centred scatter `S = Σ (h − mean)(h − mean)ᵀ` of activations (n, d).
+    """Eigendecomposition of the centred scatter `S = Σ (h − mean)(h − mean)ᵀ` of activations.
 
-    Solves `(S + shift I) x = b` for any number of right-hand sides, each with its own shift, at O(d²) per side. With
-    fewer samples than dimensions the n × n kernel is decomposed instead, which gives the same answers. Pass one to
-    several estimators (`fit(..., factor=factor)`) and the activations are decomposed only once.
+    Pass one to several estimators (`fit(..., factor=factor)`) and the activations are decomposed only once. With fewer
+    samples than dimensions the n × n kernel is decomposed instead, which gives the same answers.
+
+    Parameters
+    ----------
+    H : activations (n, d).
 
     Attributes
     ----------
-    mean : (d,); values : (r,) positive eigenvalues, r = min(n, d); vectors : (d, r); H : (n, d) centred.
+    mean : (d,).
+    values : (r,), positive eigenvalues, r = min(n, d).
+    vectors : (d, r).
+    H : (n, d), centred.
     """
 
     def __init__(self, H: Any) -> None:
@@ -43,7 +49,17 @@ class SharedFactor:
         return len(self.values) == self.d
 
     def solve(self, B: Tensor, shift: float | Tensor) -> Tensor:
-        """`(S + shift I)⁻¹ B` for B (d, k) in the scatter's row space, shift >= 0 a number or (k,)."""
+        """`(S + shift I)⁻¹ B` at O(d²) per column.
+
+        Parameters
+        ----------
+        B : (d, k), in the scatter's row space.
+        shift : at least 0, a number or one per column (k,).
+
+        Returns
+        -------
+        (d, k).
+        """
         shift = torch.as_tensor(shift, dtype=B.dtype, device=B.device)
         inside = self.vectors.T @ B
         solved = self.vectors @ (inside / (self.values[:, None] + shift))

@@ -1,4 +1,4 @@
-"""Activations and labels as tensors, checked; pooling; the errors of this room."""
+"""Activations and labels as tensors, checked; the errors of this room."""
 
 from __future__ import annotations
 
@@ -8,48 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shared._checks import check_array, check_choice, check_finite
-
-POOLS = ("none", "mean", "max", "cls", "last")
+from shared._checks import check_array, check_finite
 
 
 class DegenerateDirectionError(ValueError):
     """A concept whose direction is zero or undefined, e.g. because activations are constant."""
-
-
-class PoolMismatchError(ValueError):
-    """A direction fitted on activations pooled one way, used where they are pooled another way."""
-
-
-def pool(activation: Tensor, how: str) -> Tensor:
-    """One row per sample: (n, d), from (n, d), feature maps (n, d, h, w) or tokens (n, T, d).
-
-    how : "mean" or "max" over positions or tokens, "cls" or "last" token; "none" takes (n, d) only.
-    """
-    check_finite("activation", activation)
-    return pool_unchecked(activation, how)
-
-
-def pool_unchecked(activation: Tensor, how: str, argument: str = "activation") -> Tensor:
-    """`pool` without a look at every number: for hooks, which run in each forward pass."""
-    check_choice("pool", how, POOLS)
-    if activation.ndim == 2:
-        return activation
-    if activation.ndim == 4 and how in ("mean", "max"):
-        flat = activation.flatten(2)
-        return flat.mean(2) if how == "mean" else flat.amax(2)
-    if activation.ndim == 3 and how != "none":
-        pooled = {"mean": lambda a: a.mean(1), "max": lambda a: a.amax(1)}
-        return pooled.get(how, lambda a: a[:, 0] if how == "cls" else a[:, -1])(activation)
-    raise ValueError(
-        f"{argument} has shape {tuple(activation.shape)}, which can't be pooled by {how!r}; accepted: (n, d); "
-        "(n, d, h, w) with 'mean' or 'max'; (n, T, d) with 'mean', 'max', 'cls' or 'last'"
-    )
-
-
-def channel_axis(activation: Tensor) -> int:
-    """The axis that directions live on: 1 for feature maps (n, d, h, w), the last one otherwise."""
-    return 1 if activation.ndim == 4 else activation.ndim - 1
 
 
 def as_rows(argument: str, value: Tensor) -> Tensor:

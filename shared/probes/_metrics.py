@@ -1,4 +1,4 @@
-"""How good, how tangled and how harmful: scores of directions and of corrected models."""
+"""How good and how tangled directions are."""
 
 from __future__ import annotations
 
@@ -7,17 +7,31 @@ import math
 import torch
 from torch import Tensor
 
-from shared._checks import check_array, check_choice, check_finite, check_shape
+from shared._checks import check_array, check_choice
 from shared.probes._inputs import as_rows
 from shared.stats import auroc
 
 
-def cosine(V: Tensor, W: Tensor | None = None) -> Tensor:
-    """Cosines (k, m) between rows of V (k, d) and W (m, d); W = V unless given."""
-    V = as_rows("V", V)
-    W = V if W is None else as_rows("W", W)
-    check_shape("W", W, ("m", V.shape[1]))
+def cosine(V: Tensor, W: Tensor) -> Tensor:
+    """Cosines between rows.
+
+    Parameters
+    ----------
+    V : (k, d), or (d,).
+    W : (m, d), or (d,).
+
+    Returns
+    -------
+    (k, m), double precision.
+    """
+    V, W = as_rows("V", V), as_rows("W", W)
+    _check_width("V", V, "W", W)
     return _cosine(V, W)
+
+
+def _check_width(first: str, V: Tensor, second: str, W: Tensor) -> None:
+    if V.shape[1] != W.shape[1]:
+        raise ValueError(f"{first} has {V.shape[1]} dimensions, {second} has {W.shape[1]}; they must be the same")
 
 
 def _cosine(V: Tensor, W: Tensor) -> Tensor:
@@ -25,10 +39,18 @@ def _cosine(V: Tensor, W: Tensor) -> Tensor:
     return torch.nn.functional.normalize(V, dim=1) @ torch.nn.functional.normalize(W, dim=1).T
 
 
-def orthogonality(V: Tensor, denominator: str = "k-1") -> Tensor:
-    """`1 − Σ_{j≠i} |cos(v_i, v_j)| / denominator` per row of V (k, d).
+def orthogonality(V: Tensor, *, denominator: str = "k-1") -> Tensor:
+    """`1 − Σ_{j≠i} |cos(v_i, v_j)| / denominator` of each direction.
 
-    With "k-1" it lies in [0, 1]; "k" is what the code of Erogullari et al. 2025 divides by (smallest value 1/k).
+    Parameters
+    ----------
+    V : (k, d), k >= 2.
+    denominator : "k-1", then it lies in [0, 1]; "k" is what the code of Erogullari et al. 2025 divides by (smallest
+        value 1/k).
+
+    Returns
+    -------
+    (k,).
     """
     check_choice("denominator", denominator, ("k", "k-1"))
     check_array("V", V, ("k", "d"))
@@ -40,49 +62,54 @@ def orthogonality(V: Tensor, denominator: str = "k-1") -> Tensor:
 
 
 def auroc_cosine(V: Tensor, H: Tensor, Y: Tensor) -> Tensor:
-    """AUROC (k,) of cos(h, v_c) against label y_c: H (n, d), V (k, d), Y (n, k)."""
-    H, V = as_rows("H", H), as_rows("V", V)
-    check_shape("V", V, ("k", H.shape[1]))
+    """AUROC of the cosine between activation and direction against the label.
+
+    Parameters
+    ----------
+    V : directions (k, d).
+    H : activations (n, d).
+    Y : labels (n, k).
+
+    Returns
+    -------
+    (k,); NaN for a column with one class only.
+    """
+    V = as_rows("V", V)
+    check_array("H", H, ("n", "d"))
+    _check_width("V", V, "H", H)
     check_array("Y", Y, (len(H), len(V)))
     return auroc(_cosine(H, V), Y)
 
 
 def leakage(V: Tensor, truth: Tensor) -> Tensor:
-    """`|cos(v_i, g_j)|` (k, k) with the generating directions; the diagonal is alignment, the rest leaks."""
+    """`|cos(v_i, g_j)|` with the generating directions; the diagonal is alignment, the rest leaks.
+
+    Parameters
+    ----------
+    V : directions (k, d).
+    truth : (k, d).
+
+    Returns
+    -------
+    (k, k).
+    """
     V, truth = as_rows("V", V), as_rows("truth", truth)
-    check_shape("truth", truth, ("k", V.shape[1]))
+    _check_width("V", V, "truth", truth)
     return _cosine(V, truth).abs()
 
 
-def artifact_relevance(relevance: Tensor, mask: Tensor) -> Tensor:
-    """Share (n,) of absolute relevance inside the artifact's mask; both (n, H, W) or (n, C, H, W) summed by channel.
-
-    NaN where a map is zero everywhere.
-    """
-    maps = relevance.sum(1) if relevance.ndim == 4 else relevance
-    inside = mask.to(maps.device).amax(1) if mask.ndim == 4 else mask.to(maps.device)
-    check_shape("mask", inside, tuple(maps.shape))
-    check_finite("relevance", maps)
-    maps = maps.detach().abs().double().flatten(1)
-    return (maps * inside.flatten(1)).sum(1) / maps.sum(1)
-
-
-def group_accuracy(logits: Tensor, y: Tensor, groups: Tensor | None = None) -> dict[str, float]:
-    """Accuracy over all samples and, with groups (n,), in the worst and in each group."""
-    check_array("logits", logits, ("n", "classes"))
-    check_array("y", y, (len(logits),))
-    if groups is not None:
-        check_array("groups", groups, (len(logits),))
-    hit = (logits.argmax(1).cpu() == y.cpu()).double()
-    result = {"all": float(hit.mean())}
-    if groups is not None:
-        each = {int(g): float(hit[groups.cpu() == g].mean()) for g in groups.unique()}
-        result |= {"worst": min(each.values()), **{f"group {g}": value for g, value in each.items()}}
-    return result
-
-
 def welch_bound(k: int, d: int) -> float:
-    """Smallest possible mean squared cosine among k unit vectors in d dimensions (Welch 1974)."""
+    """Smallest possible mean squared cosine among k unit vectors in d dimensions (Welch 1974).
+
+    Parameters
+    ----------
+    k : number of vectors.
+    d : dimensions.
+
+    Returns
+    -------
+    A number in [0, 1]; NaN for fewer than two vectors.
+    """
     if k < 2:
         return math.nan
     return max(0.0, (k - d) / (d * (k - 1)))

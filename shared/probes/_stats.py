@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from shared._checks import check_array, check_choice, check_range
-from shared.probes._estimators import METHODS
+from shared.probes._estimators import PROBE_METHODS
 from shared.probes._inputs import as_activations, as_labels
 
 CLOSED_FORMS = ("mean", "pattern", "fastcav", "ridge")
@@ -26,12 +26,22 @@ def cav_mean_cov(
     *,
     lam: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
-    """Mean (d,) and covariance (d, d) of an un-normalised concept vector over draws of its two sets.
+    """Mean and covariance of an un-normalised concept vector over draws of its two sets.
 
-    mean_c, cov_c, n_c : mean (d,), covariance (d, d) and number of concept samples; mean_n, … : of the others.
-    method : "mean" and "pattern" (exact): `δ`, `Σ_c/n_c + Σ_n/n_n` with `δ = μ_c − μ_n`; "fastcav" (exact): these times
-    (1 − p) and (1 − p)², p the share of concept samples; "ridge": centred, with penalty `lam` in
-    `(Ĉ + lam I)⁻¹ Cov(h, y)`, by the delta method, for d fixed and n large (scikit-learn's `alpha` is `n lam`).
+    "mean" and "pattern" (exact): `δ`, `Σ_c/n_c + Σ_n/n_n` with `δ = μ_c − μ_n`; "fastcav" (exact): these times (1 − p)
+    and (1 − p)², p the share of concept samples; "ridge": centred, with penalty `lam` in `(Ĉ + lam I)⁻¹ Cov(h, y)`, by
+    the delta method, for d fixed and n large (scikit-learn's `alpha` is `n lam`).
+
+    Parameters
+    ----------
+    method : "mean", "pattern", "fastcav" or "ridge".
+    mean_c, cov_c, n_c : mean (d,), covariance (d, d) and number of concept samples.
+    mean_n, cov_n, n_n : the same of the others.
+    lam : ridge's penalty.
+
+    Returns
+    -------
+    Mean (d,) and covariance (d, d).
     """
     check_choice("method", method, CLOSED_FORMS)
     check_array("mean_c", mean_c, ("d",))
@@ -78,11 +88,26 @@ def ridge_equivalent(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Mean of un-centred ridge when the dimension is comparable to the number of samples.
 
-    `(HᵀH/n + lam I)⁻¹ Hᵀy/n` with n = Σ counts, for classes a = 1…m of moments means (m, d), covs (m, d, d), sizes
-    counts (m,) and labels (m,). Solves `Δ_a = tr(C_a Q)/n`, `Q = (Σ_a c_a C_a/(1 + Δ_a) + lam I)⁻¹` with
-    `C_a = Σ_a + μ_a μ_aᵀ`, `c_a = counts_a/n` (leave-one-out argument of random matrix theory).
+    `(HᵀH/n + lam I)⁻¹ Hᵀy/n` with n = Σ counts. Solves `Δ_a = tr(C_a Q)/n`, `Q = (Σ_a c_a C_a/(1 + Δ_a) + lam I)⁻¹`
+    with `C_a = Σ_a + μ_a μ_aᵀ`, `c_a = counts_a/n` (leave-one-out argument of random matrix theory).
 
-    Returns Q (d, d), Δ (m,) and the mean `Q Σ_a c_a labels_a μ_a / (1 + Δ_a)` (d,).
+    Parameters
+    ----------
+    covs : (m, d, d), of the m classes.
+    means : (m, d).
+    counts : (m,), their sizes.
+    labels : (m,), the values regressed on.
+    lam : penalty, positive.
+    max_iter : of the fixed point.
+
+    Returns
+    -------
+    Q (d, d), Δ (m,) and the mean `Q Σ_a c_a labels_a μ_a / (1 + Δ_a)` (d,).
+
+    Raises
+    ------
+    RuntimeError
+        The fixed point didn't settle.
     """
     if not lam > 0:
         raise ValueError(f"lam={lam!r} must be positive: without it the fixed point need not exist")
@@ -108,9 +133,19 @@ def ridge_equivalent(
 
 
 def lda_mean(cov: Tensor, delta: Tensor, n: int) -> Tensor:
-    """Mean (d,) of `Ŝ_W⁻¹ (difference of sample means)`, Ŝ_W with divisor n, for Gaussians of equal covariance.
+    """Mean of `Ŝ_W⁻¹ (difference of sample means)`, Ŝ_W with divisor n, for Gaussians of equal covariance.
 
-    `n / (n − d − 3) Σ⁻¹ δ`, from the mean of an inverse Wishart matrix with n − 2 degrees of freedom; needs n > d + 3.
+    `n / (n − d − 3) Σ⁻¹ δ`, from the mean of an inverse Wishart matrix with n − 2 degrees of freedom.
+
+    Parameters
+    ----------
+    cov : (d, d).
+    delta : (d,), difference of the true means.
+    n : samples, more than d + 3.
+
+    Returns
+    -------
+    (d,).
     """
     check_array("delta", delta, ("d",))
     d = len(delta)
@@ -121,12 +156,26 @@ def lda_mean(cov: Tensor, delta: Tensor, n: int) -> Tensor:
 
 
 def bootstrap_direction(
-    H: Any, y: Any, method: str = "pattern", *, draws: int = 200, generator: torch.Generator | None = None, **options
+    H: Any, y: Any, *, method: str = "pattern", draws: int = 200, generator: torch.Generator | None = None, **options
 ) -> Tensor:
-    """Un-normalised directions (draws, d) of resampled sets, each class resampled with replacement: no model needed."""
+    """Un-normalised directions of resampled sets, each class resampled with replacement: no model needed.
+
+    Parameters
+    ----------
+    H : activations (n, d).
+    y : labels (n,).
+    method : one of `PROBE_METHODS`.
+    draws : number of resamples.
+    generator : of the resampling.
+    options : go to the method's estimator.
+
+    Returns
+    -------
+    (draws, d).
+    """
     H = as_activations(H)
     labels, _ = as_labels(y, H, least=2)
-    probe = METHODS[check_choice("method", method, METHODS)](**options)
+    probe = PROBE_METHODS[check_choice("method", method, PROBE_METHODS)](**options)
     classes = [(labels[:, 0] == c).nonzero().flatten() for c in (1, 0)]
     rows = [
         torch.cat([c[torch.randint(len(c), (len(c),), generator=generator).to(c.device)] for c in classes])
@@ -136,7 +185,17 @@ def bootstrap_direction(
 
 
 def sensitivity_moments(gradients: Tensor, mean: Tensor, cov: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation (n,) of the sensitivities `g·v` of gradients (n, d) over the random vector v."""
+    """Mean and standard deviation of the sensitivities `g·v` over a random vector v.
+
+    Parameters
+    ----------
+    gradients : (n, d).
+    mean, cov : of v, (d,) and (d, d).
+
+    Returns
+    -------
+    Mean (n,) and standard deviation (n,).
+    """
     check_array("gradients", gradients, ("n", "d"))
     check_array("mean", mean, (gradients.shape[1],))
     check_array("cov", cov, (gradients.shape[1],) * 2)
@@ -145,21 +204,50 @@ def sensitivity_moments(gradients: Tensor, mean: Tensor, cov: Tensor) -> tuple[T
 
 
 def expected_tcav(gradients: Tensor, mean: Tensor, cov: Tensor) -> float:
-    """Expected TCAV score over draws of the sets, taking `g·v` as Gaussian; gradients of zero are left out."""
+    """Expected TCAV score over draws of the sets, taking `g·v` as Gaussian; gradients of zero are left out.
+
+    Parameters
+    ----------
+    gradients : (n, d).
+    mean, cov : of the concept vector, (d,) and (d, d).
+
+    Returns
+    -------
+    A number in [0, 1].
+    """
     centre, spread = sensitivity_moments(gradients, mean, cov)
     alive = gradients.abs().amax(1) > 0
     return float(_phi(centre[alive] / spread[alive].clamp(min=1e-300)).mean())
 
 
 def sign_flip_probability(gradients: Tensor, mean: Tensor, cov: Tensor) -> Tensor:
-    """Probability (n,) that two independent fits give a sample's sensitivity opposite signs: `2 Φ(m/s) Φ(−m/s)`."""
+    """Probability that two independent fits give a sample's sensitivity opposite signs: `2 Φ(m/s) Φ(−m/s)`.
+
+    Parameters
+    ----------
+    gradients : (n, d).
+    mean, cov : of the concept vector, (d,) and (d, d).
+
+    Returns
+    -------
+    (n,).
+    """
     centre, spread = sensitivity_moments(gradients, mean, cov)
     z = centre / spread.clamp(min=1e-300)
     return 2 * _phi(z) * _phi(-z)
 
 
 def expected_cosine(mean: Tensor, cov: Tensor) -> float:
-    """About the cosine between two independent fits: `|mean|² / (|mean|² + tr cov)`."""
+    """About the cosine between two independent fits: `|mean|² / (|mean|² + tr cov)`.
+
+    Parameters
+    ----------
+    mean, cov : of the concept vector, (d,) and (d, d).
+
+    Returns
+    -------
+    A number in [0, 1].
+    """
     check_array("mean", mean, ("d",))
     check_array("cov", cov, (len(mean), len(mean)))
     size = float(mean.double().square().sum())
@@ -173,10 +261,22 @@ def _phi(z: Tensor) -> Tensor:
 def cav_from_population(
     method: str, H_c: Tensor, H_n: Tensor, n_c: int, n_n: int, *, lam: float = 1.0, replace: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Mean and covariance of a concept vector whose sets are drawn from finite populations H_c (N_c, d), H_n (N_n, d).
+    """Mean and covariance of a concept vector whose sets are drawn from finite populations.
 
     As `cav_mean_cov`, but no distribution is assumed: moments, and for ridge the covariance of each sample's pull on
     the solution, are the populations' own. Without replacement each set's part shrinks by `1 − n/N`.
+
+    Parameters
+    ----------
+    method : "mean", "pattern", "fastcav" or "ridge".
+    H_c, H_n : the populations' activations, (N_c, d) and (N_n, d).
+    n_c, n_n : how many are drawn.
+    lam : ridge's penalty.
+    replace : draw with replacement.
+
+    Returns
+    -------
+    Mean (d,) and covariance (d, d).
     """
     check_choice("method", method, CLOSED_FORMS)
     check_array("H_c", H_c, ("N", "d"))

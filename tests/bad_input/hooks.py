@@ -30,6 +30,7 @@ ELSEWHERE = {
     **dict.fromkeys(("find_channel_axis", "resolve_axis"), "look at the shape only; tests/hooks/test_channels.py"),
     **dict.fromkeys(("ablate", "move_to", "project_out", "steer"), "tensors by name; tests/hooks/test_steering.py"),
     "ablate_heads": "tensors by name; tests/hooks/test_heads.py",
+    "take_rows": "data that batches has checked",
     "patch": "tensors by name, of any shape and number",
 }
 ANY_RANK = {(name, "activation") for name in ("ablated", "moved_to", "pool", "projected_out", "steered")}

@@ -1,7 +1,6 @@
 """Arguments of `shared.probes`' functions."""
 
 import torch
-from torch import Tensor
 
 from tests.bad_input.good import Calls, net, rand
 
@@ -10,18 +9,10 @@ Y, Y1 = (torch.arange(60).reshape(20, 3) % 7 % 2).float(), torch.arange(20) % 2
 MEAN, COV = rand(4).double(), torch.eye(4).double() + 0.1
 IMAGES, LAYER = rand(2, 3, 2, 2), "1"
 MOMENTS = {"gradients": rand(9, 4), "mean": MEAN, "cov": COV}
-MASK = {"x": IMAGES, "mask": rand(2, 2, 2)}
-
-
-def penalised() -> dict[str, Tensor]:
-    x = IMAGES.clone().requires_grad_()
-    return {**MASK, "logits": net()(x), "x": x}
 
 
 GOOD: Calls = {
     "activations": lambda: {"model": net(), "layers": LAYER, "x": IMAGES},
-    "add": lambda: {"model": net(), "layer": LAYER, "direction": rand(5), "where": torch.tensor([True, False])},
-    "artifact_relevance": lambda: {"relevance": rand(2, 4, 4), "mask": rand(2, 4, 4) > 0.5},
     "auroc_cosine": lambda: {"V": V, "H": H, "Y": Y},
     "bootstrap_direction": lambda: {"H": H, "y": Y1, "draws": 3},
     "cav_from_population": lambda: {"method": "pattern", "H_c": rand(9, 4), "H_n": rand(9, 4), "n_c": 5, "n_n": 5},
@@ -36,49 +27,38 @@ GOOD: Calls = {
     "finetune": lambda: {"H": H, "Y": Y, "start": V, "alpha": torch.ones(3, 3), "epochs": 1},
     "fit_direction": lambda: {"H": H, "y": Y1},
     "fit_directions": lambda: {"H": H, "Y": Y},
-    "freeze_up_to": lambda: {"model": net(), "layer": LAYER, "x": IMAGES},
-    "group_accuracy": lambda: {"logits": H, "y": Y1, "groups": Y1},
-    "herd_to_point": lambda: {"pool": H, "point": rand(4), "n": 3},
-    "last_layer_refit": lambda: {"F": H, "y": Y1, "groups": Y1, "n_subsamples": 1},
+    "herd_to_point": lambda: {"candidates": H, "point": rand(4), "n": 3},
     "layer_gradients": lambda: {"model": net(), "layer": LAYER, "x": IMAGES, "target": torch.tensor([0, 1])},
     "lda_mean": lambda: {"cov": COV, "delta": MEAN, "n": 20},
     "leakage": lambda: {"V": V, "truth": V.flip(0)},
-    "move": lambda: {"z": H, "direction": rand(4), "level": 1.0},
-    "move_to": lambda: {"model": net(), "layer": LAYER, "direction": rand(5), "level": rand(2)},
     "multi_pattern": lambda: {"H": H, "Y": Y},
     "orthogonalise": lambda: {"V": V},
     "orthogonality": lambda: {"V": V},
     "pair_weights": lambda: {"V": V, "Y": Y, "alpha": 0.1, "beta": 1.0, "n_targets": 2},
     "pgd_shift": lambda: {"model": net(), "layer": LAYER, "x": IMAGES, "gradient": rand(5)},
-    "pool": lambda: {"activation": rand(2, 4, 3, 3), "how": "mean"},
-    "predict": lambda: {"model": net(), "x": IMAGES},
-    "predict_from": lambda: {"head": lambda a: a, "activation": H},
-    "prior_shift": lambda: {"bias": rand(3), "train_prior": torch.ones(3) / 3, "target_prior": torch.ones(3) / 3},
-    "project": lambda: {"activation": rand(2, 4, 3, 3), "projector": torch.eye(4), "reference": rand(4)},
-    "project_out": lambda: {"model": net(), "layer": LAYER, "directions": rand(2, 5), "reference": rand(5)},
     "ridge_equivalent": lambda: {
         **{"covs": COV.repeat(2, 1, 1), "means": rand(2, 4), "counts": torch.tensor([10, 10])},
         **{"labels": torch.tensor([1.0, -1.0]), "lam": 1.0},
     },
-    "rrr_loss": penalised,
     "select_for_tcav": lambda: {
-        **{"pool": H, "gradient": rand(4), "n": 3},
+        **{"candidates": H, "gradient": rand(4), "n": 3},
         **{"strata": Y1, "quotas": torch.tensor([1, 2])},
     },
     "sensitivity_moments": lambda: MOMENTS,
     "sign_flip_probability": lambda: MOMENTS,
-    "span_projector": lambda: {"V": V},
-    "stack": lambda: {"directions": V},
+    "stack_directions": lambda: {"directions": V},
     "tcav": lambda: {"model": net(), "layer": LAYER, "x": IMAGES, "target": 1, "directions": rand(2, 5)},
     "tcav_scores": lambda: {"gradients": rand(9, 4), "vectors": V},
     "tcav_test": lambda: {"scores": rand(9), "random_scores": rand(9)},
 }
-ANY_RANK = {  # the model or the head decides
-    *((name, "x") for name in ("activations", "freeze_up_to", "layer_gradients", "pgd_shift", "predict", "tcav")),
-    ("predict_from", "activation"),
-}
+ELSEWHERE = {"check_layer": "vectors belong anywhere"}
+ANY_RANK = {(name, "x") for name in ("activations", "layer_gradients", "pgd_shift", "tcav")}  # the model decides
 ANY_NUMBER = {("orthogonalise", "V")}  # rows with NaN stay out
-FEWER = {  # one row or one number for all, one concept, tokens in place of maps
-    *(("fit_directions", "Y"), ("multi_pattern", "Y"), ("layer_gradients", "target"), ("move_to", "level")),
-    *(("pool", "activation"), ("span_projector", "V"), ("stack", "directions")),
+FEWER = {  # one concept, one direction, one class for all
+    *(
+        ("fit_directions", "Y"),
+        ("multi_pattern", "Y"),
+        ("layer_gradients", "target"),
+        ("stack_directions", "directions"),
+    ),
 }

@@ -21,30 +21,30 @@ def looped(peer, H, Y):
 
 
 PEERS = {
-    "ridge": (lambda: probes.RidgeProbe(3.0), lambda: Ridge(3.0), 1e-10),
+    "ridge": (lambda: probes.RidgeProbe(alpha=3.0), lambda: Ridge(3.0), 1e-10),
     "lda": (probes.LDAProbe, lambda: LinearDiscriminantAnalysis(solver="lsqr"), 1e-9),
     "lda, shrunk": (
-        lambda: probes.LDAProbe(0.3),
+        lambda: probes.LDAProbe(shrinkage=0.3),
         lambda: LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.3),
         1e-9,
     ),
     "logistic": (
-        lambda: probes.LogisticProbe(0.5, tol=1e-10),
+        lambda: probes.LogisticProbe(C=0.5, tol=1e-10),
         lambda: LogisticRegression(C=0.5, solver="newton-cholesky", tol=1e-10),
         1e-6,
     ),
     "logistic, balanced": (
-        lambda: probes.LogisticProbe(10, "balanced", tol=1e-10),
+        lambda: probes.LogisticProbe(C=10, class_weight="balanced", tol=1e-10),
         lambda: LogisticRegression(C=10, class_weight="balanced", solver="newton-cholesky", tol=1e-10),
         1e-6,
     ),
     "svm": (
-        lambda: probes.SVMProbe(0.1, tol=1e-10),
+        lambda: probes.SVMProbe(C=0.1, tol=1e-10),
         lambda: LinearSVC(C=0.1, dual=False, tol=1e-10, max_iter=100_000),
         1e-6,
     ),
     "svm, balanced": (
-        lambda: probes.SVMProbe(1.0, "balanced", tol=1e-10),
+        lambda: probes.SVMProbe(C=1.0, class_weight="balanced", tol=1e-10),
         lambda: LinearSVC(C=1.0, class_weight="balanced", dual=False, tol=1e-10, max_iter=100_000),
         1e-6,
     ),
@@ -91,10 +91,10 @@ def test_sums_of_means_from_their_definition(data):
 def test_ridge_goes_from_lda_to_pattern(data):
     H, Y = data
     n, p = len(H), Y.double().mean(0)[:, None]
-    strong = probes.RidgeProbe(1e12).fit(H, Y).coef_ * 1e12
+    strong = probes.RidgeProbe(alpha=1e12).fit(H, Y).coef_ * 1e12
     pattern = probes.PatternCAV().fit(H, Y).coef_
     assert torch.allclose(strong, n * p * (1 - p) * pattern, rtol=1e-6)
-    weak, lda = probes.RidgeProbe(0.0).fit(H, Y).coef_, probes.LDAProbe().fit(H, Y).coef_
+    weak, lda = probes.RidgeProbe(alpha=0.0).fit(H, Y).coef_, probes.LDAProbe().fit(H, Y).coef_
     assert torch.allclose(probes.cosine(weak, lda).diagonal(), torch.ones(5).double(), atol=1e-12)
 
 
@@ -102,27 +102,27 @@ def test_a_shared_factor_changes_nothing(data):
     H, Y = data
     factor = probes.SharedFactor(H)
     for method in FILTERS[:3]:
-        estimator = probes.METHODS[method]()
+        estimator = probes.PROBE_METHODS[method]()
         first = estimator.fit(H, Y).coef_
         assert torch.allclose(first, estimator.fit(H, Y, factor=factor).coef_, atol=1e-12)
     with pytest.raises(ValueError, match="factor"):
         probes.RidgeProbe().fit(H[:50], Y[:50], factor=factor)
 
 
-@pytest.mark.parametrize("method", probes.METHODS)
+@pytest.mark.parametrize("method", probes.PROBE_METHODS)
 def test_all_at_once_equals_one_by_one(method, data):
     H, Y = data
-    together = probes.METHODS[method]().fit(H, Y)
+    together = probes.PROBE_METHODS[method]().fit(H, Y)
     for k in range(Y.shape[1]):
-        alone = probes.METHODS[method]().fit(H, Y[:, k])
+        alone = probes.PROBE_METHODS[method]().fit(H, Y[:, k])
         assert torch.allclose(alone.coef_[0], together.coef_[k], atol=1e-5 * float(together.coef_.abs().max()))
         assert torch.equal(alone.predict(H), together.predict(H)[:, k])
 
 
-@pytest.mark.parametrize("method", probes.METHODS)
+@pytest.mark.parametrize("method", probes.PROBE_METHODS)
 def test_flipped_labels_flip_the_direction(method, data):
     H, Y = data
-    a, b = (probes.fit_direction(H, y, method) for y in (Y[:, 0], 1 - Y[:, 0]))
+    a, b = (probes.fit_direction(H, y, method=method) for y in (Y[:, 0], 1 - Y[:, 0]))
     assert torch.allclose(a.vector, -b.vector, atol=1e-4)
 
 
@@ -131,8 +131,8 @@ def test_rotation_rotates_the_direction(method, data):
     H, Y = data
     Q = torch.linalg.qr(torch.randn(12, 12, generator=torch.Generator().manual_seed(3)).double()).Q
     options = {"tol": 1e-10} if method in ("logistic", "svm") else {}
-    plain = probes.METHODS[method](**options).fit(H, Y).coef_
-    turned = probes.METHODS[method](**options).fit(H @ Q, Y).coef_
+    plain = probes.PROBE_METHODS[method](**options).fit(H, Y).coef_
+    turned = probes.PROBE_METHODS[method](**options).fit(H @ Q, Y).coef_
     assert torch.allclose(turned, plain @ Q, atol=1e-6 * float(plain.abs().max()))
 
 
@@ -146,8 +146,8 @@ def test_scaling_an_axis_leaves_lda_decisions(data):
 def test_standardised_direction_is_mapped_back(data):
     H, Y = data
     scaled = H * torch.logspace(-2, 2, 12).double()
-    a = probes.fit_direction(H, Y[:, 0], "ridge", standardise=True)
-    b = probes.fit_direction(scaled, Y[:, 0], "ridge", standardise=True)
+    a = probes.fit_direction(H, Y[:, 0], method="ridge", standardise=True)
+    b = probes.fit_direction(scaled, Y[:, 0], method="ridge", standardise=True)
     assert torch.allclose(a.decision(H), b.decision(scaled), atol=1e-4)
 
 
@@ -172,7 +172,7 @@ def test_is_a_scikit_learn_estimator(data):
 
 def test_a_direction_keeps_what_its_use_needs(data):
     maps = data[0].reshape(150, 3, 2, 2)
-    d = probes.fit_direction(maps, data[1][:, 0], pool="max", layer="conv", name="striped")
+    d = probes.fit_direction(maps, data[1][:, 0], pool="max", channel_axis=1, layer="conv", name="striped")
     assert d.vector.norm() == pytest.approx(1)
     assert (d.layer, d.pool, d.name, sum(d.n)) == ("conv", "max", "striped", 150)
     assert torch.allclose(d.project(maps), maps.amax((2, 3)) @ d.vector.double(), atol=1e-6)
@@ -190,12 +190,12 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("method", probes.METHODS)
+@pytest.mark.parametrize("method", probes.PROBE_METHODS)
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input(case, method, data):
     change, error, message = BAD[case]
     with pytest.raises(error, match=message):
-        probes.METHODS[method]().fit(*change(*data))
+        probes.PROBE_METHODS[method]().fit(*change(*data))
 
 
 def test_lda_without_enough_samples_says_shrinkage(wide):
@@ -209,11 +209,11 @@ def test_bad_use_of_a_fitted_probe(data):
     with pytest.raises(ValueError, match="fitted on 12"):
         probe.predict(H[:, :5])
     with pytest.raises(ValueError, match="did you mean 'pattern'"):
-        probes.fit_direction(H, Y[:, 0], "patern")
+        probes.fit_direction(H, Y[:, 0], method="patern")
     with pytest.raises(ValueError, match="alpha"):
-        probes.RidgeProbe(-1).fit(H, Y)
+        probes.RidgeProbe(alpha=-1).fit(H, Y)
     with pytest.raises(ValueError, match="different layers"):
-        probes.stack([probes.fit_direction(H, Y[:, 0], layer=name) for name in "ab"])
+        probes.stack_directions([probes.fit_direction(H, Y[:, 0], layer=name) for name in "ab"])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.int64, torch.bool])

@@ -29,7 +29,7 @@ def gaussian_draws(m_c, S_c, n_c, m_n, S_n, n_n, draws, seed=1):
 
 
 def fits(method, H, y, **options):
-    return torch.stack([probes.METHODS[method](**options).fit(h, y).coef_[0] for h in H])
+    return torch.stack([probes.PROBE_METHODS[method](**options).fit(h, y).coef_[0] for h in H])
 
 
 @pytest.mark.parametrize("method", ["mean", "pattern", "fastcav"])

@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 from torch import nn
 
-from shared import probes
+from shared import hooks, probes
 
 
 def test_gradients_from_finite_differences(net):
@@ -14,9 +14,9 @@ def test_gradients_from_finite_differences(net):
     model, x = model.double(), x.double()
     gradient = probes.layer_gradients(model, "3", x, 2, reduce="sum")
     v = torch.randn(6, generator=torch.Generator().manual_seed(0)).double()
-    with probes.add(model, "3", v, 1e-4):
+    with hooks.steer(model, {"3": v}, alpha=1e-4):
         up = model(x)[:, 2]
-    with probes.add(model, "3", v, -1e-4):
+    with hooks.steer(model, {"3": v}, alpha=-1e-4):
         down = model(x)[:, 2]
     assert torch.allclose((up - down) / 2e-4, gradient @ v, atol=1e-6)
     full = probes.layer_gradients(model, "3", x, 2, reduce="none")
@@ -79,7 +79,7 @@ def test_agrees_with_captum(net, tmp_path, monkeypatch):
     peer = captum_tcav.TCAV(model, layers=["3"], classifier=Pattern(), save_path=str(tmp_path / "cav"))
     theirs = peer.interpret(x, [concepts], target=1)["0-1"]["3"]
 
-    H = [probes.activations(model, "3", images, pooling="mean") for images in sets]
+    H = [probes.activations(model, "3", images, pool="mean") for images in sets]
     maps = [model[:4](images).detach().flatten(1) for images in sets]
     v = (maps[0].mean(0) - maps[1].mean(0)).reshape(6, 8, 8)
     G = probes.layer_gradients(model, "3", x, 1, reduce="none")
@@ -103,10 +103,9 @@ def test_significance():
 
 def test_activations_in_batches(net):
     model, x = net
-    several = probes.activations(model, ["0", "3"], x, pooling="max", batch_size=4)
+    several = probes.activations(model, ["0", "3"], x, pool="max", batch_size=4)
     assert torch.allclose(several["3"], model[:4](x).amax((2, 3)))
-    assert torch.allclose(probes.activations(model, "7", x, pooling="none"), model(x))
-    assert torch.equal(probes.pool(torch.arange(12.0).reshape(1, 3, 4), "last"), torch.tensor([[8.0, 9, 10, 11]]))
+    assert torch.allclose(probes.activations(model, "7", x, pool="none"), model(x))
 
 
 def test_bad_input(net):
@@ -121,5 +120,5 @@ def test_bad_input(net):
     with pytest.raises(ValueError, match="at least two"):
         probes.tcav_test(torch.ones(1), torch.ones(5))
     with pytest.raises(ValueError, match="can't be pooled by 'cls'"):
-        probes.activations(model, "3", x, pooling="cls")
+        probes.activations(model, "3", x, pool="cls")
     assert not any(m._forward_hooks for m in model.modules())

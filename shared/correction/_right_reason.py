@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from shared import hooks
 from shared._checks import check_array, check_choice, check_finite, check_shape
-from shared.probes._direction import Direction, stack
-from shared.probes._inputs import channel_axis
+from shared.probes import Direction, stack_directions
 
 TARGETS = ("all_logits_random", "max_logit", "target_logit", "all_logits", "logprobs")
 NORMS = ("l2", "l1", "cosine")
@@ -21,11 +20,17 @@ class RRClArCLoss(nn.Module):
     """Right-reason penalty on sensitivity to artifact directions (Dreyer et al. 2024, arXiv 2308.09437).
 
     `forward(logits, activation, y=None)` gives the mean over samples and directions of `(v·g)²`, g the gradient of a
-    scalar of the logits by the activation, averaged over positions; "l1" takes `|v·g|`, "cosine" `cos(v, g)²`. Add it,
-    times a strength, to the task loss, with the activation captured by `hooks.capture(..., detach=False)`.
+    scalar of the logits by the activation, averaged over positions. Add it, times a strength, to the task loss, with
+    the activation captured by `hooks.capture(..., detach=False)`.
 
-    target : "all_logits_random", the logits weighted by random signs drawn anew per call; "max_logit";
-    "target_logit" (needs y); "all_logits", their sum; "logprobs", the log-probability of y.
+    Parameters
+    ----------
+    directions : of the artifacts, at the layer of the activation, or vectors (k, d).
+    target : "all_logits_random", the logits weighted by random signs drawn anew per call; "max_logit"; "target_logit"
+        (needs y); "all_logits", their sum; "logprobs", the log-probability of y.
+    norm : "l2", `(v·g)²`; "l1", `|v·g|`; "cosine", `cos(v, g)²`.
+    channel_axis : of maps and tokens (1, -1); the directions' own unless given.
+    generator : of the random signs.
     """
 
     def __init__(
@@ -34,18 +39,24 @@ class RRClArCLoss(nn.Module):
         *,
         target: str = "all_logits_random",
         norm: str = "l2",
+        channel_axis: int | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         check_choice("target", target, TARGETS)
         check_choice("norm", norm, NORMS)
         several = [directions] if isinstance(directions, Direction) else directions
-        self.register_buffer("V", torch.nn.functional.normalize(stack(several), dim=1))
-        self.target, self.norm, self.generator = target, norm, generator
+        own = None if isinstance(several, Tensor) else several[0].channel_axis
+        self.register_buffer("V", torch.nn.functional.normalize(stack_directions(several), dim=1))
+        self.target = target
+        self.norm = norm
+        self.channel_axis = own if channel_axis is None else channel_axis
+        self.generator = generator
 
     def forward(self, logits: Tensor, activation: Tensor, y: Tensor | None = None) -> Tensor:
         (gradient,) = torch.autograd.grad(self._scalar(logits, y).sum(), activation, create_graph=True)
-        axes = [a for a in range(1, gradient.ndim) if a != channel_axis(gradient)]
+        axis = hooks.resolve_axis(gradient, None if gradient.ndim == 2 else self.channel_axis)
+        axes = [a for a in range(1, gradient.ndim) if a != axis]
         gradient = gradient.mean(axes) if axes else gradient
         check_shape("directions", self.V, ("k", gradient.shape[1]))
         along = gradient @ self.V.to(gradient).T
@@ -67,15 +78,23 @@ class RRClArCLoss(nn.Module):
         return scores.gather(1, y[:, None])[:, 0]
 
 
-def rrr_loss(logits: Tensor, x: Tensor, mask: Tensor, form: str = "l2") -> Tensor:
-    """Right-for-the-right-reasons penalty (Ross et al. 2017) on input gradients inside the artifact's mask.
+def rrr_loss(logits: Tensor, x: Tensor, mask: Tensor, *, form: str = "l2") -> Tensor:
+    """Right-for-the-right-reasons penalty on input gradients inside the artifact's mask (Ross et al. 2017).
 
-    logits : (n, classes), computed from x (n, C, H, W) that requires gradients; mask : (n, H, W).
-    "l2": mean over samples of `Σ (mask · ∂ Σ log p / ∂x)²`; "cosine": cosine between the absolute gradient of the
-    largest logit, summed over channels, and the mask.
+    Parameters
+    ----------
+    logits : (n, classes), computed from x.
+    x : images (n, C, H, W) that require gradients.
+    mask : (n, H, W).
+    form : "l2", mean over samples of `Σ (mask · ∂ Σ log p / ∂x)²`; "cosine", cosine between the absolute gradient of
+        the largest logit, summed over channels, and the mask.
+
+    Returns
+    -------
+    A number with gradients.
     """
     check_choice("form", form, ("l2", "cosine"))
-    check_finite("x", x)
+    check_array("x", x, ("n", "C", "H", "W"))
     check_array("logits", logits, (len(x), "classes"))
     check_array("mask", mask, (len(x), *x.shape[2:]))
     scalar = logits.log_softmax(1).sum() if form == "l2" else logits.amax(1).sum()
@@ -90,11 +109,21 @@ def rrr_loss(logits: Tensor, x: Tensor, mask: Tensor, form: str = "l2") -> Tenso
 def freeze_up_to(model: nn.Module, layer: str, x: Tensor) -> Iterator[list[nn.Parameter]]:
     """Within the context, modules that run up to and including `layer` are in eval mode and their parameters fixed.
 
-    x : an input that shows the order in which modules run. Yields the parameters that remain to be trained; on exit
-    everything is as before.
+    Parameters
+    ----------
+    model : any torch module that isn't compiled.
+    layer : name of the last module to fix.
+    x : an input (n, …) that shows the order in which modules run.
+
+    Yields
+    ------
+    The parameters that remain to be trained; on exit everything is as before.
     """
     check_finite("x", x)
-    last, order, reached = hooks.find_module(model, layer), [], []
+    hooks.refuse_compiled(model)
+    last = hooks.find_module(model, layer)
+    order: list[nn.Module] = []
+    reached: list[bool] = []
 
     def note(module: nn.Module, *_: object) -> None:
         if not reached:
