@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from shared._checks import check_choice
-from shared.attribution._alti_models import Layout, LinearNorm, Record, layout_of, matrix, record, wide
-from shared.hooks import find_module
+from shared.attribution._alti_models import TRANSFORM, LinearNorm, Record, matrix, names_of, record, value_bias, wide
+from shared.hooks import TransformerParts, find_module
 from shared.lrp.engine import Part, check_ready, frozen, parts_of, weights_of
 
 NORMS = (1, 2)
@@ -113,14 +113,14 @@ def alti_logit(
     """
     check_choice("norm", norm, NORMS)
     check_ready(model)
-    layout = layout_of(model)
+    names = names_of(model)
 
     def logits(part: Part) -> Tensor:
-        return record(model, layout, part.x, part.position).logits
+        return record(model, names, part.x, part.position).logits
 
     with frozen(model), torch.no_grad():
         parts = [
-            _decompose(model, layout, record(model, layout, part.x, part.position), part.target, linear, norm)
+            _decompose(model, names, record(model, names, part.x, part.position), part.target, linear, norm)
             for part in parts_of(model, x, target, batch_size=batch_size, position=position, logits=logits)
         ]
     if len(parts) == 1:
@@ -134,16 +134,16 @@ class _Functional:
     It starts at the unembedding and is pulled down through the blocks.
     """
 
-    def __init__(self, model: Any, layout: Layout, run: Record, weights: Tensor) -> None:
+    def __init__(self, model: Any, names: TransformerParts, run: Record, weights: Tensor) -> None:
         self.at = run.at
         head = model.get_output_embeddings()
         self.g = wide(weights @ head.weight.to(weights))  # (B, D)
         bias = getattr(head, "bias", None)
         self.constant = torch.zeros_like(self.g[:, 0]) if bias is None else wide(weights @ bias.to(weights))
-        if layout.final is not None:
-            self.through(LinearNorm(find_module(model, layout.final), run.states[-1], layout.final))
-        if layout.transform is not None:
-            self._through_transform(find_module(model, layout.transform), run.states[-1][self.at], layout.transform)
+        if names.final_norm is not None:
+            self.through(LinearNorm(find_module(model, names.final_norm), run.states[-1], names.final_norm))
+        if transform := TRANSFORM.get(type(model).__name__):
+            self._through_transform(find_module(model, transform), run.states[-1][self.at], transform)
 
     def __call__(self, x: Tensor) -> Tensor:
         """What `x` (B, S, D) contributes at the explained position `(B,)`."""
@@ -169,28 +169,28 @@ class _Functional:
         self.g = self.g @ matrix(transform.dense, self.g).T
 
 
-def _decompose(model: Any, layout: Layout, run: Record, target: Any, linear: bool, norm: int) -> AltiLogit:
+def _decompose(model: Any, names: TransformerParts, run: Record, target: Any, linear: bool, norm: int) -> AltiLogit:
     weights = weights_of(target, run.logits)
-    functional = _Functional(model, layout, run, weights)
+    functional = _Functional(model, names, run, weights)
     parts: list[tuple[Tensor, ...]] = []
     flow: Tensor | None = None
     for n in reversed(range(len(run.attended))):
-        block = find_module(model, f"{layout.blocks}.{n}")
-        projection = find_module(block, layout.projection)
+        block = find_module(model, names.layer("block", n))
+        projection = find_module(block, names.output)
         middle, first = run.states[n] + run.attended[n], None
-        if layout.norms is None:
+        if not names.post_norm:
             mlp = functional(run.mlps[n])
         else:
-            first = LinearNorm(find_module(block, layout.norms[0]), middle, layout.norms[0])
+            first = LinearNorm(find_module(block, names.attention_norm), middle, names.attention_norm)
             middle = first(middle) + first.bias
-            functional.through(LinearNorm(find_module(block, layout.norms[1]), middle + run.mlps[n], layout.norms[1]))
+            functional.through(LinearNorm(find_module(block, names.mlp_norm), middle + run.mlps[n], names.mlp_norm))
             mlp = functional(run.mlps[n])
             functional.through(first)
         functional.set_apart(projection.bias)
         vectors = source_vectors(run.patterns[n], run.values[n], projection)  # (B, S, S, D)
         update = torch.einsum("bsd,bd->bs", vectors[run.at], functional.g)
         if linear:
-            constant = _constant_part(layout, block, projection, run, n, functional.g)
+            constant = _constant_part(names, block, projection, run, n, functional.g)
             update, functional.constant = update - constant, functional.constant + constant.sum(1)
         error = _miss(vectors, projection.bias, run.attended[n])
         mixing = mix(vectors, run.states[n], middle, run.patterns[n], first, norm)
@@ -232,9 +232,9 @@ def mix(
     return torch.where(total > 0, near / torch.where(total > 0, total, 1.0), eye)
 
 
-def _constant_part(layout: Layout, block: Any, projection: Any, run: Record, n: int, g: Tensor) -> Tensor:
+def _constant_part(names: TransformerParts, block: Any, projection: Any, run: Record, n: int, g: Tensor) -> Tensor:
     """Effect on the logit of the values' constant part, by source position `(B, S)`."""
-    bias, values = layout.value_bias(block), run.values[n]
+    bias, values = value_bias(names, block), run.values[n]
     if bias is None:
         return torch.zeros_like(values[:, 0, :, 0])
     heads = bias.to(values).unflatten(0, (-1, values.shape[3]))

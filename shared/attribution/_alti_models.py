@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from shared.hooks import capture, find_module
+from shared.hooks import TransformerParts, capture, find_module, transformer_parts
 from shared.lrp.engine import (
     EMBEDS,
     RMS_NORMS,
@@ -21,62 +20,33 @@ from shared.lrp.engine import (
     unsupported,
 )
 
-
-@dataclass(frozen=True)
-class Layout:
-    """Names of a model family's parts; those of a block are relative to it.
-
-    Pre-norm families (`final` is given) normalise what enters attention and MLP and leave the residual stream alone;
-    post-norm families (`norms` are given) normalise the stream after each sum.
-    """
-
-    blocks: str
-    attention: str
-    projection: str
-    mlp: str  # whose output is added to the stream
-    value_bias: Callable[[Any], Tensor | None]  # block -> the values' constant part (Hkv * d,)
-    final: str | None = None
-    norms: tuple[str, str] | None = None
-    transform: str | None = None  # what stands between the last block and the unembedding
-
-
-def _llama_value_bias(block: Any) -> Tensor | None:
-    return block.self_attn.v_proj.bias
-
-
-def _gpt2_value_bias(block: Any) -> Tensor:
-    weight, bias = (p[..., -block.attn.embed_dim :] for p in (block.attn.c_attn.weight, block.attn.c_attn.bias))
-    return block.ln_1.bias @ weight + bias
-
-
-def _bert_value_bias(block: Any) -> Tensor | None:
-    return block.attention.self.value.bias
-
-
-_LLAMA = Layout("model.layers", "self_attn", "self_attn.o_proj", "mlp", _llama_value_bias, final="model.norm")
-_GPT2 = Layout("transformer.h", "attn", "attn.c_proj", "mlp", _gpt2_value_bias, final="transformer.ln_f")
-_BERT = Layout(
-    "bert.encoder.layer",
-    "attention.self",
-    "attention.output.dense",
-    "output.dense",
-    _bert_value_bias,
-    norms=("attention.output.LayerNorm", "output.LayerNorm"),
-    transform="cls.predictions.transform",
+FAMILIES = (  # whose norms and values the decomposition knows
+    "LlamaForCausalLM",
+    "MistralForCausalLM",
+    "Qwen2ForCausalLM",
+    "Qwen3ForCausalLM",
+    "GPT2LMHeadModel",
+    "BertForMaskedLM",
 )
-LAYOUTS = {
-    **dict.fromkeys(("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"), _LLAMA),
-    "GPT2LMHeadModel": _GPT2,
-    "BertForMaskedLM": _BERT,
-}
+TRANSFORM = {"BertForMaskedLM": "cls.predictions.transform"}  # between the last block and the unembedding
 
 
-def layout_of(model: nn.Module) -> Layout:
-    """The layout of the model's family; `UnsupportedModule` for others."""
+def names_of(model: nn.Module) -> TransformerParts:
+    """The names of the model's parts; `UnsupportedModule` for families that the decomposition doesn't know."""
     name = type(model).__name__
-    if name not in LAYOUTS:
-        raise unsupported("ALTI-Logit", None, name, LAYOUTS)
-    return LAYOUTS[name]
+    if name not in FAMILIES:
+        raise unsupported("ALTI-Logit", None, name, FAMILIES)
+    return transformer_parts(model)
+
+
+def value_bias(names: TransformerParts, block: Any) -> Tensor | None:
+    """The constant part of a block's values (Hkv * d,), or None."""
+    value = find_module(block, names.value)
+    if names.value != names.query:
+        return value.bias
+    width = value.weight.shape[0]  # GPT-2: queries, keys and values side by side, behind a norm with a bias
+    norm = find_module(block, names.attention_norm)
+    return norm.bias @ value.weight[:, -width:] + value.bias[-width:]
 
 
 class LinearNorm:
@@ -122,12 +92,14 @@ class Record:
 
 
 @torch.no_grad()
-def record(model: nn.Module, layout: Layout, x: Any, position: int | Tensor | None) -> Record:
+def record(model: nn.Module, names: TransformerParts, x: Any, position: int | Tensor | None) -> Record:
     """Run the model once and keep what ALTI-Logit needs."""
     inputs = Inputs(model, x)
     kwargs = {inputs.key or (TOKENS if inputs.tokens else EMBEDS): inputs.value, **inputs.kwargs}
-    blocks = [f"{layout.blocks}.{n}" for n in range(len(find_module(model, layout.blocks)))]
-    attended, mlps = ([f"{block}.{part}" for block in blocks] for part in (layout.projection, layout.mlp))
+    numbers = range(len(find_module(model, names.blocks)))
+    blocks, attended, mlps, attentions = (
+        [names.layer(part, n) for n in numbers] for part in ("block", "attention_write", "mlp_write", "attention")
+    )
     last_only = position is None and "logits_to_keep" in inputs.accepts
     last_only = last_only and (inputs.mask is None or bool(inputs.mask[:, -1].all()))
     tap = AttentionTap()
@@ -140,7 +112,7 @@ def record(model: nn.Module, layout: Layout, x: Any, position: int | Tensor | No
     logits = output_tensor(outputs, None)
     positions = last_positions(entering[blocks[0]], inputs.mask, position)
     rows = torch.arange(len(positions), device=positions.device)
-    modules = [find_module(model, f"{block}.{layout.attention}") for block in blocks]
+    modules = [find_module(model, name) for name in attentions]
     return Record(
         states=[*(wide(entering[b]) for b in blocks), wide(leaving[blocks[-1]])],
         attended=[wide(leaving[name]) for name in attended],

@@ -248,7 +248,7 @@ def unit_vector(argument: str, direction: Tensor) -> Tensor:
 
 def check_level(level: float | Tensor, share: float, pool: str) -> Tensor:
     """The level as a finite tensor, () or (B,); share and pool as they must be."""
-    level = torch.as_tensor(level)
+    level = level if isinstance(level, Tensor) else torch.tensor(level, dtype=torch.float64)
     check_finite("level", level)
     check_finite("share", torch.as_tensor(float(share)))
     check_choice("pool", pool, POOLS)

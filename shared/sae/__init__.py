@@ -24,7 +24,7 @@ from shared.sae.architectures import ARCHITECTURES
 from shared.sae.architectures._base import TrainOut
 from shared.sae.files._others import load_dictionary_learning, load_prisma, load_sparsify
 from shared.sae.files._saelens import load, save
-from shared.sae.steering._edits import ablate_direction, add_direction, scale_feature, set_feature, suppress
+from shared.sae.steering._edits import scale_feature, set_feature, suppress
 from shared.sae.steering._steerability import Steerability, coverage, is_steerable, steerability
 from shared.sae.steering._suppression import code_contrast, match_mass, rank_by_contrast
 from shared.sae.steering._units import Units, feature_units, neuron_units, random_units, steer_units, step_size
@@ -47,8 +47,6 @@ __all__ = [
     "TensorStream",
     "TrainOut",
     "Units",
-    "ablate_direction",
-    "add_direction",
     "code_contrast",
     "coverage",
     "default_lr",

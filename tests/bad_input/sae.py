@@ -10,8 +10,6 @@ UNITS = Units(rand(3, 4), rand(2, 5, 3))
 FOUND = Steerability(torch.tensor([0, 1, 1]), rand(3), rand(3), rand(3))
 ATTRIBUTE = torch.tensor([True, False, True])
 GOOD: Calls = {
-    "ablate_direction": lambda: {"direction": rand(4)},
-    "add_direction": lambda: {"direction": rand(4)},
     "code_contrast": lambda: {"codes": rand(3, 8), "attribute": ATTRIBUTE},
     "coverage": lambda: {"found": FOUND, "steerable": ATTRIBUTE},
     "edit_codes": lambda: {"sae": SAE, "activation": rand(3, 4), "edit": lambda codes: codes * 2},

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from shared import probes
+from shared import hooks, probes
 
 
 def run(quick: bool = False) -> list[dict]:
@@ -45,10 +45,10 @@ def _fits(quick: bool) -> list[dict]:
     H, Y = _data(n, d, k)
     X = H.double().numpy()
     cases = [
-        ("ridge", probes.RidgeProbe(10.0), lambda: Ridge(10.0), 0.1, 1e-8),
+        ("ridge", probes.RidgeProbe(alpha=10.0), lambda: Ridge(10.0), 0.1, 1e-8),
         ("LDA", probes.LDAProbe(), lambda: LinearDiscriminantAnalysis(solver="lsqr"), 0.1, 1e-6),
-        ("logistic", probes.LogisticProbe(0.1, tol=1e-6), lambda: LogisticRegression(C=0.1, tol=1e-5), 0.1, 1e-2),
-        ("SVM", probes.SVMProbe(0.01, tol=1e-6), lambda: LinearSVC(C=0.01, dual=False, tol=1e-5), None, 1e-2),
+        ("logistic", probes.LogisticProbe(C=0.1, tol=1e-6), lambda: LogisticRegression(C=0.1, tol=1e-5), 0.1, 1e-2),
+        ("SVM", probes.SVMProbe(C=0.01, tol=1e-6), lambda: LinearSVC(C=0.01, dual=False, tol=1e-5), None, 1e-2),
     ]  # fmt: skip
     rows = []
     for name, ours, peer, aim, tolerance in cases:
@@ -61,7 +61,7 @@ def _fits(quick: bool) -> list[dict]:
         rows.append(_row(f"fit {name}", seconds, f"scikit-learn, {k} fits", theirs, aim, note))
         if error > tolerance:
             rows[-1]["note"] += f" (above {tolerance:.0e}: not the same coefficients)"
-    seconds = min(_seconds(lambda: probes.RidgeProbe(10.0).fit(H, Y))[0] for _ in range(5))
+    seconds = min(_seconds(lambda: probes.RidgeProbe(alpha=10.0).fit(H, Y))[0] for _ in range(5))
     theirs = min(_seconds(lambda: Ridge(10.0).fit(X, Y.numpy()))[0] for _ in range(5))
     rows.append(
         _row("fit ridge", seconds, "scikit-learn, one multi-output fit", theirs, 1.0, "not a loop: for fairness")
@@ -84,7 +84,7 @@ def _hook(quick: bool) -> dict:
     with torch.no_grad():
         for _ in range(repeats):
             for name in times:
-                context = probes.add(net, "7", v, 0.1) if name == "hooked" else nullcontext()
+                context = hooks.steer(net, {"7": v}, alpha=0.1) if name == "hooked" else nullcontext()
                 with context:
                     times[name].append(_seconds(lambda: net(x))[0])
     plain, hooked = (float(np.median(times[name])) for name in ("plain", "hooked"))

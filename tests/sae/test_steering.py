@@ -61,7 +61,6 @@ def make(mode="none"):
 
 def test_edits_change_what_they_say():
     codes = torch.randn(3, 2, 6, generator=rng()).abs()
-    x, d = torch.randn(3, 2, 6, generator=rng(1)), torch.randn(6, generator=rng(2))
     for found, changed in (
         (room.set_feature(2, 1.5)(codes), {2: torch.full((3, 2), 1.5)}),
         (room.set_feature([2, 4], [1.5, -1])(codes), {2: torch.full((3, 2), 1.5), 4: torch.full((3, 2), -1.0)}),
@@ -70,11 +69,6 @@ def test_edits_change_what_they_say():
     ):
         for j in range(6):
             assert torch.equal(found[..., j], changed.get(j, codes[..., j]))
-    assert torch.allclose(room.add_direction(d, alpha=-2)(x), x - 2 * d)
-    ablated = room.ablate_direction(d)(x)
-    assert torch.allclose(ablated @ d, torch.zeros(3, 2), atol=1e-5)
-    assert torch.allclose(ablated, x - (x @ d)[..., None] * d / d.square().sum(), atol=1e-5)
-    assert torch.allclose(room.ablate_direction(d)(ablated), ablated, atol=1e-6)
 
 
 def test_nothing_suppressed_is_the_identity(tower):
@@ -310,11 +304,6 @@ def test_bad_edits():
         (lambda: room.set_feature([1, 2], [1.0, 2.0, 3.0]), "strength has 3 numbers; feature has 2"),
         (lambda: room.suppress([-1]), "features holds -1"),
         (lambda: room.suppress([1.5]), r"features holds 1\.5"),
-        (lambda: room.add_direction(torch.ones(3), alpha=nan), "alpha has 1 NaN"),
-        (lambda: room.add_direction(torch.tensor([1.0, nan])), "direction has 1 NaN"),
-        (lambda: room.ablate_direction(torch.zeros(3)), "direction is zero"),
-        (lambda: room.ablate_direction(torch.ones(2, 3)), r"direction has shape \(2, 3\)"),
-        (lambda: room.ablate_direction(torch.ones(3))(torch.ones(2, 4)), r"direction has 3 entries.*\(2, 4\) need 4"),
         (lambda: room.suppress([4])(torch.ones(2, 4)), "feature 4 is out of range; there are 4, from 0 to 3"),
     ):
         with pytest.raises(ValueError, match=message):

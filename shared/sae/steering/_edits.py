@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
-from shared._checks import check_array, check_finite
+from shared._checks import check_finite
 from shared.sae.steering._index import as_index, within
 
 Edit = Callable[[Tensor], Tensor]
@@ -86,54 +86,3 @@ def suppress(features: int | Iterable[int]) -> Edit:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) or (isinstance(value, Tensor) and value.ndim == 0)
-
-
-def add_direction(direction: Tensor, *, alpha: float = 1.0) -> Edit:
-    """Edit for `hooks.edit`: activations `(…, D)` plus a direction, not normalised.
-
-    Parameters
-    ----------
-    direction : Tensor
-        `(D,)`.
-    alpha : float
-        Its factor.
-
-    Returns
-    -------
-    callable
-        From `(…, D)` to the same shape.
-    """
-    check_array("direction", direction, ("D",))
-    check_finite("alpha", torch.as_tensor(float(alpha)))
-    return lambda x: x + alpha * _as_wide(direction, x)
-
-
-def ablate_direction(direction: Tensor) -> Edit:
-    """Edit for `hooks.edit`: x - (x · d) d with d of length one, for activations x `(…, D)`.
-
-    Parameters
-    ----------
-    direction : Tensor
-        `(D,)`, of any length but zero.
-
-    Returns
-    -------
-    callable
-        From `(…, D)` to the same shape.
-    """
-    check_array("direction", direction, ("D",))
-    norm = float(direction.norm())
-    if norm == 0:
-        raise ValueError("direction is zero; a direction has a length")
-
-    def change(x: Tensor) -> Tensor:
-        unit = _as_wide(direction / norm, x)
-        return x - (x @ unit)[..., None] * unit
-
-    return change
-
-
-def _as_wide(direction: Tensor, x: Tensor) -> Tensor:
-    if x.shape[-1] != len(direction):
-        raise ValueError(f"direction has {len(direction)} entries; the activations {tuple(x.shape)} need {x.shape[-1]}")
-    return direction.to(x)
