@@ -60,7 +60,7 @@ def explain_pairs(
     x : Tensor
         Test input `(C, H, W)`.
     indices : Tensor
-        Numbers of the training points `(M,)`.
+        Numbers of the training points `(M,)`, or one.
     target : int, optional
         Class; by default the network's prediction.
     composite : Composite, optional
@@ -81,6 +81,7 @@ def explain_pairs(
     net = _explainable(method)
     check_array("x", x, tuple(net.x.shape[1:]))
     indices = torch.as_tensor(indices, device=net.y.device)
+    indices = indices[None] if indices.ndim == 0 else indices
     check_array("indices", indices, ("M",))
     features = net.features(x[None])
     c = int(net.logits(features).argmax(1)) if target is None else int(target)

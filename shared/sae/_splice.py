@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from shared._checks import check_choice
+from shared.hooks import AxisFinder
 from shared.hooks import edit as edit_activation
-from shared.hooks import find_channel_axis
 from shared.sae._model import SparseDict
 from shared.sae._normalise import RowStats
 
@@ -68,11 +68,12 @@ def splice(
     """
     _check_mode(sae, error)
     index = _token_index(tokens)
+    axis_of = AxisFinder(model, layer, channel_axis=channel_axis)
     seen: dict[str, Tensor] = {}
 
     def through(activation: Tensor) -> Tensor:
         if index is None:
-            axis = find_channel_axis(model, layer, activation, channel_axis=channel_axis)
+            axis = axis_of(activation)
             return _replaced(activation.movedim(axis, -1), sae, error, edit, seen).movedim(-1, axis)
         if activation.ndim != 3:
             raise ValueError(f"tokens={tokens!r} needs activations of shape (B, T, D); got {tuple(activation.shape)}")

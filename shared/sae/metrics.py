@@ -14,8 +14,8 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from shared._checks import check_array, check_choice, check_finite, check_shape
+from shared.hooks import AxisFinder
 from shared.hooks import edit as edit_activation
-from shared.hooks import find_channel_axis
 from shared.sae._model import SparseDict
 from shared.sae._sparse import SparseCodes
 from shared.sae._splice import splice
@@ -242,6 +242,7 @@ def downstream_loss(
         "clean", "spliced", "ablated" and "recovered" (`loss_recovered`).
     """
     check_choice("ablation", ablation, ("zero", "mean"))
+    axis_of = AxisFinder(model, layer, channel_axis=channel_axis)
     clean = float(loss(model))
     with splice(model, layer, sae, channel_axis=channel_axis, error="drop"):
         spliced = float(loss(model))
@@ -249,7 +250,7 @@ def downstream_loss(
     def ablate(activation: Tensor) -> Tensor:
         if ablation == "zero":
             return torch.zeros_like(activation)
-        axis = find_channel_axis(model, layer, activation, channel_axis=channel_axis)
+        axis = axis_of(activation)
         last = activation.movedim(axis, -1)
         return last.flatten(0, -2).mean(0).expand_as(last).movedim(-1, axis).clone()
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from shared._checks import check_choice, check_finite, check_range
-from shared.hooks import capture, find_channel_axis
+from shared.hooks import AxisFinder, capture
 
 Batch = Tensor | tuple[Tensor, Tensor]
 Tokens = str | Callable[[Tensor], Tensor]
@@ -137,7 +137,9 @@ class ActivationStream:
         self.model, self.layer, self.target_layer = model, layer, target_layer
         self.loader = loader
         self.batch_size, self.buffer_batches = batch_size, buffer_batches
-        self.tokens, self.channel_axis = tokens, channel_axis
+        self.tokens = tokens
+        layers = [layer] if target_layer is None else [layer, target_layer]
+        self._axes = {name: AxisFinder(model, name, channel_axis=channel_axis) for name in layers}
         self.max_norm_multiple = max_norm_multiple
         self.forward = forward or run_model
         self.generator = generator or torch.Generator().manual_seed(0)
@@ -199,8 +201,7 @@ class ActivationStream:
     def _rows(self, layer: str, activation: Tensor) -> Tensor:
         """Rows `(n, d)` of the module's activation."""
         if self.tokens == "all":
-            axis = find_channel_axis(self.model, layer, activation, channel_axis=self.channel_axis)
-            activation = activation.movedim(axis, -1)
+            activation = activation.movedim(self._axes[layer](activation), -1)
         return select_tokens(activation, tokens=self.tokens).flatten(0, -2)
 
     def state_dict(self) -> dict[str, Any]:
