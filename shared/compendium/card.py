@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,7 @@ class ClaimCard:
     check : what the mean must satisfy.
     null, rival : the null version and the rivals, in words.
     gates : names of the gates that must pass first.
+    notebook : the further notebook (`more_topic`) that measures it; empty for the main one.
     post_hoc : what changed after the number was seen, and why.
     only_at_paper_scale : why there is no test at small scale.
     """
@@ -71,6 +72,7 @@ class ClaimCard:
     null: str
     rival: str = ""
     gates: tuple[str, ...] = ()
+    notebook: str = ""
     post_hoc: str = ""
     only_at_paper_scale: str = ""
 
@@ -148,7 +150,7 @@ def parse_card(raw: Any, *, where: str, slug: str | None = None) -> Card:
     if slug is not None and raw["slug"] != slug:
         raise CardError(f"{where}: slug: {raw['slug']!r} differs from its folder's name {slug!r}")
     gates = {gate["id"]: _gate(gate, where) for gate in raw.get("gates", [])}
-    claims = {claim["id"]: _claim(claim, gates, where) for claim in raw["claims"]}
+    claims = {claim["id"]: _claim(claim, gates, raw.get("more", {}), where) for claim in raw["claims"]}
     for kind in ("gates", "claims"):
         ids = [entry["id"] for entry in raw.get(kind, [])]
         if twice := sorted({id for id in ids if ids.count(id) > 1}):
@@ -163,7 +165,7 @@ def _gate(gate: dict[str, Any], where: str) -> GateCard:
     return GateCard(gate["id"], gate["statement"], gate["measures"], check)
 
 
-def _claim(claim: dict[str, Any], gates: Mapping[str, GateCard], where: str) -> ClaimCard:
+def _claim(claim: dict[str, Any], gates: Mapping[str, GateCard], listed: Iterable[str], where: str) -> ClaimCard:
     at = f"{where}: claims.{claim['id']}"
     check = _check(claim["check"], f"{at}.check")
     if check.against_rival and "rival" not in claim:
@@ -172,6 +174,9 @@ def _claim(claim: dict[str, Any], gates: Mapping[str, GateCard], where: str) -> 
     named = (named,) if isinstance(named, str) else tuple(named)
     if unknown := [gate for gate in named if gate not in gates]:
         raise CardError(f"{at}.gate: {unknown[0]!r} is no gate of the card; known: {', '.join(gates) or 'none'}")
+    more = claim.get("notebook")
+    if more and more not in listed:
+        raise CardError(f"{at}.notebook: {more!r} is not listed under `more`; listed: {', '.join(listed) or 'none'}")
     reported = claim.get("reported", {"value": "–", "source": "–"})
     return ClaimCard(
         id=claim["id"],
@@ -185,6 +190,7 @@ def _claim(claim: dict[str, Any], gates: Mapping[str, GateCard], where: str) -> 
         null=claim["null_version"],  # `null` alone is no key in YAML
         rival=claim.get("rival", ""),
         gates=named,
+        notebook=claim.get("notebook", ""),
         post_hoc=claim.get("post_hoc", ""),
         only_at_paper_scale=claim.get("only_at_paper_scale", ""),
     )

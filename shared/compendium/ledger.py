@@ -14,7 +14,7 @@ from typing import Any
 from shared.compendium.card import THEMES, Card, load_card
 from shared.compendium.claims import ANSWERS, NO_TEST
 from shared.compendium.parameters import notebook_path
-from shared.compendium.paths import ROOT, known_papers, run_dir
+from shared.compendium.paths import ROOT, known_notebooks, known_papers, run_dir
 from shared.compendium.report import read_report
 
 KINDS = {"paper": "the papers'", "own": "our own"}
@@ -24,23 +24,27 @@ _MARKED = r"(?<=<!-- {name} -->\n).*?(?=<!-- end of {name} -->)"
 
 
 def stored_rows(slug: str) -> list[dict[str, str]]:
-    """The claims of a paper as its stored notebook printed them: `id`, `kind` and the cells of the report by head."""
-    cells = json.loads(notebook_path(slug).read_text(encoding="utf-8"))["cells"]
-    outputs = [c["outputs"] for c in cells if c["cell_type"] == "code" and _COMPARED in "".join(c["source"])]
-    texts = ["".join(out["text"]) for out in (outputs[0] if outputs else []) if out.get("name") == "stdout"]
-    return read_report("".join(texts)) if texts else []
+    """The claims of a paper as its stored notebooks printed them: `id`, `kind` and the cells of the report by head."""
+    found = []
+    for notebook in known_notebooks(slug):
+        cells = json.loads(notebook_path(notebook).read_text(encoding="utf-8"))["cells"]
+        outputs = [c["outputs"] for c in cells if c["cell_type"] == "code" and _COMPARED in "".join(c["source"])]
+        texts = ["".join(out["text"]) for out in (outputs[0] if outputs else []) if out.get("name") == "stdout"]
+        found += read_report("".join(texts)) if texts else []
+    return found
 
 
-def fresh_results(slug: str) -> dict[str, Any]:
-    """results.json of the official run on this machine, or an empty mapping."""
-    path = run_dir(slug) / "results.json"
+def fresh_results(notebook: str) -> dict[str, Any]:
+    """results.json of a notebook's official run on this machine, or an empty mapping."""
+    path = run_dir(notebook) / "results.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def rows(slug: str) -> list[dict[str, str]]:
-    """The claims of a fresh official run where there is one, else of the stored run; empty before the first."""
-    printed = [claim["printed"] for claim in fresh_results(slug).get("claims", [])]
-    return printed or stored_rows(slug)
+    """Each claim as a fresh official run printed it, else the stored run; empty before the first."""
+    fresh = [claim for notebook in known_notebooks(slug) for claim in fresh_results(notebook).get("claims", [])]
+    printed = {claim["id"]: claim["printed"] for claim in fresh}
+    return list({**{row["id"]: row for row in stored_rows(slug)}, **printed}.values())
 
 
 def verdict(row: Mapping[str, str]) -> str:

@@ -179,9 +179,11 @@ class Paper:
         Raises
         ------
         ClaimError
-            for a claim made twice, or before its gate was measured.
+            for a claim made twice, before its gate was measured, or in another notebook than its card says.
         """
         card = self.card.claims[check_choice("claim", id, self.card.claims)]
+        if card.notebook != self.notebook.partition("/")[2]:
+            raise ClaimError(f"claim {id!r} belongs to {card.notebook or 'the main notebook'}, says its card")
         if id in self._claims:
             raise ClaimError(f"claim {id!r} was already made in this run")
         if early := [gate for gate in card.gates if gate not in self._gates]:
@@ -198,10 +200,10 @@ class Paper:
         ------
         ClaimError
             for a claim of the card that was due and not made, and (after writing and printing) for a claim whose null
-            satisfies its check. In a further notebook (`more_*`) only the claims made there are reported.
+            satisfies its check. A claim is due in the notebook that its card names.
         """
-        main = "/" not in self.notebook
-        due = self.card.claims if main else self._claims
+        here = self.notebook.partition("/")[2]
+        due = [id for id, claim in self.card.claims.items() if claim.notebook == here]
         measurements = [self._claims.get(id) or self._not_made(id) for id in due]
         text = report(list(self._gates.values()), measurements)
         self._write(measurements, text)

@@ -63,6 +63,7 @@ def test_a_claim_names_its_gates():
         (changed(claim_kind="theirs"), "claims.high.kind", "'theirs' is not one of"),
         (changed(claim_reported=None), "claims.high", "'reported' is a required property"),
         (changed(claim_check="> rival"), "claims.high.check", "'> rival' needs `rival`"),
+        (changed(claim_notebook="more_x"), "claims.high.notebook", "'more_x' is not listed under `more`; listed: none"),
         (changed(claim_gate="works"), "claims.high.gate", "'works' is no gate of the card; known: none"),
         (changed(gates=[{**GATE, "check": "> rival"}]), "gates.works.check", "a gate has no rival"),
         (changed(gates=[GATE, GATE]), "gates", "the id 'works' stands there twice"),

@@ -182,16 +182,22 @@ def test_a_run_by_hand_has_a_folder_of_its_own(make, tmp_path, monkeypatch):
     assert results(paper)["key"] == "abc"
 
 
-def test_a_further_notebook_reports_its_own_claims(make):
-    paper = make("tiny/more_sizes")
-    paper.claim("high", HIGH, null=0.1)
-    paper.report()
-    assert [claim["id"] for claim in results(paper)["claims"]] == ["high"]
-    assert results(paper)["notebook"] == "tiny/more_sizes"
+def test_a_claim_is_due_in_the_notebook_that_its_card_names(folder):
+    write(folder, {**CARD["claims"][0], "id": "there", "notebook": "more_sizes"}, more={"more_sizes": "other sizes"})
+    further, main = Paper("tiny/more_sizes", PARAMETERS), Paper("tiny", PARAMETERS)
+    with pytest.raises(ClaimError, match="claim 'there' belongs to more_sizes, says its card"):
+        main.claim("there", HIGH, null=0.1)
+    with pytest.raises(ClaimError, match="claim 'high' belongs to the main notebook"):
+        further.claim("high", HIGH, null=0.1)
+    for paper, id in ((further, "there"), (main, "high")):
+        paper.claim(id, HIGH, null=0.1)
+        paper.report()
+        assert [claim["id"] for claim in results(paper)["claims"]] == [id]
+        assert results(paper)["notebook"] == paper.notebook
     with pytest.raises(
         UnknownNameError, match=r"'tiny/more_nothing' is no file of papers/tiny; known: more_sizes, tiny"
     ):
-        make("tiny/more_nothing")
+        Paper("tiny/more_nothing", PARAMETERS)
 
 
 def test_what_the_parameters_cell_names_is_recorded_and_nothing_else(make):
