@@ -77,7 +77,9 @@ def herd_to_point(candidates: Tensor, point: Tensor, n: int) -> Tensor:
     if len(candidates) < 2 * n:
         raise ValueError(f"candidates has {len(candidates)} samples; at least 2 n = {2 * n} are needed for a choice")
     H = candidates.double() - point.double().to(candidates.device)
-    total, free, size = torch.zeros_like(H[0]), torch.ones(len(H), dtype=torch.bool, device=H.device), H.square().sum(1)
+    size = H.square().sum(1)
+    free = torch.ones(len(H), dtype=torch.bool, device=H.device)
+    total = torch.zeros_like(H[0])
     chosen = []
     for _ in range(n):
         cost = (size + 2 * (H @ total)).masked_fill(~free, torch.inf)  # |total + h|² without its constant

@@ -16,6 +16,7 @@ from shared._checks import check_array, check_choice, check_finite, check_range,
 from shared.probes._inputs import as_activations, as_labels
 from shared.probes._metrics import auroc_cosine, orthogonality, welch_bound
 
+Labelled = tuple[Tensor, Tensor]  # activations (n, d), labels (n, k)
 HOWS = ("penalty", "loewdin", "gram_schmidt")
 
 
@@ -214,7 +215,8 @@ def finetune(
     held = (H, Y)
     if validation is not None:
         held = as_activations(validation[0]).float(), torch.as_tensor(validation[1]).to(H)[:, enough]
-    best, history = _train(H, Y, W, b, A, held, epochs, lr, batch_size, early_exit, evaluate_every, generator)
+    training = _Training(epochs, lr, batch_size, early_exit, evaluate_every, generator)
+    best, history = training.run((H, Y), W, b, A, held)
     result = torch.full((k, d), torch.nan, device=H.device)
     result[kept] = torch.nn.functional.normalize(best, dim=1)
     return result, history
@@ -234,43 +236,48 @@ def _start(H: Tensor, Y: Tensor, start: Tensor | str, enough: Tensor, generator:
     return torch.nn.functional.normalize(centred.T @ (H - H.mean(0)), dim=1)
 
 
-def _train(
-    H: Tensor,
-    Y: Tensor,
-    W: Tensor,
-    b: Tensor,
-    A: Tensor,
-    held: tuple[Tensor, Tensor],
-    epochs: int,
-    lr: float,
-    batch_size: int,
-    early_exit: str | None,
-    every: int,
-    generator: torch.Generator | None,
-) -> tuple[Tensor, FinetuneHistory]:
-    W, b = W.clone().requires_grad_(), b.clone().requires_grad_()
-    optimiser = torch.optim.Adam([W, b], lr=lr)
-    history, best, top = FinetuneHistory(), W.detach().clone(), -float("inf")
-    n, k, d = len(H), *W.shape
-    fit = penalty = torch.zeros(())
-    for epoch in range(epochs + 1):
-        if epoch % every == 0 or epoch == epochs:
-            now = _evaluate(W.detach(), *held)
-            history.add(epoch, *now, float(fit), float(penalty))
-            score = {"orthogonality": now[0], "auroc": now[1], None: float(epoch)}[early_exit]
-            if score >= top + (0.01 if early_exit == "orthogonality" else 0):
-                best, top, history.kept = W.detach().clone(), score, epoch
-        if epoch == epochs:
-            return best, history
-        for rows in torch.randperm(n, generator=generator).to(H.device).split(batch_size):
-            h, y = H[rows], Y[rows]
-            reconstruction = _reconstruction(h, y, W, b) / (len(rows) * k * d)
+@dataclass(frozen=True)
+class _Training:
+    """How `finetune` trains; the fields are its arguments."""
+
+    epochs: int
+    lr: float
+    batch_size: int
+    early_exit: str | None
+    evaluate_every: int
+    generator: torch.Generator | None
+
+    def run(self, data: Labelled, W: Tensor, b: Tensor, A: Tensor, held: Labelled) -> tuple[Tensor, FinetuneHistory]:
+        """Best W by the evaluations on `held`, from the start W, b with penalty weights A."""
+        W, b = W.clone().requires_grad_(), b.clone().requires_grad_()
+        optimiser = torch.optim.Adam([W, b], lr=self.lr)
+        history = FinetuneHistory()
+        best, top = W.detach().clone(), -float("inf")
+        fit = penalty = torch.zeros(())
+        for epoch in range(self.epochs + 1):
+            if epoch % self.evaluate_every == 0 or epoch == self.epochs:
+                now = _evaluate(W.detach(), *held)
+                history.add(epoch, *now, float(fit), float(penalty))
+                score = {"orthogonality": now[0], "auroc": now[1], None: float(epoch)}[self.early_exit]
+                if score >= top + (0.01 if self.early_exit == "orthogonality" else 0):
+                    best, top = W.detach().clone(), score
+                    history.kept = epoch
+            if epoch < self.epochs:
+                fit, penalty = self._epoch(optimiser, *data, W, b, A)
+        return best, history
+
+    def _epoch(
+        self, optimiser: torch.optim.Optimizer, H: Tensor, Y: Tensor, W: Tensor, b: Tensor, A: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """One pass over the data; the last batch's parts of the loss."""
+        k, d = W.shape
+        for rows in torch.randperm(len(H), generator=self.generator).to(H.device).split(self.batch_size):
+            reconstruction = _reconstruction(H[rows], Y[rows], W, b) / (len(rows) * k * d)
             overlap = frobenius(A * (W @ W.T - torch.eye(k, device=H.device)))
             optimiser.zero_grad()
             (reconstruction + overlap).backward()
             optimiser.step()
-            fit, penalty = reconstruction.detach(), overlap.detach()
-    raise AssertionError("unreachable")
+        return reconstruction.detach(), overlap.detach()
 
 
 def _reconstruction(h: Tensor, y: Tensor, W: Tensor, b: Tensor) -> Tensor:

@@ -195,7 +195,8 @@ class LDAProbe(Probe):
 
     def _solve(self, H: Tensor, Y: Tensor, factor: SharedFactor | None) -> tuple[Tensor, Tensor]:
         check_range("shrinkage", self.shrinkage, 0, 1)
-        factor, n, d = factor or SharedFactor(H), *H.shape
+        factor = factor or SharedFactor(H)
+        n, d = H.shape
         concept, other, p = class_means(H, Y)
         delta = concept - other
         weight = n * p * (1 - p)  # the total scatter is n S_W + weight δδᵀ

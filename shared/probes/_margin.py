@@ -36,7 +36,9 @@ class _State:
 
     def keep(self, mask: Tensor) -> None:
         self.at, self.value = self.at[mask], self.value[mask]
-        self.U, self.F, self.G = self.U[:, mask], self.F[:, mask], self.G[:, mask]
+        self.U = self.U[:, mask]
+        self.F = self.F[:, mask]
+        self.G = self.G[:, mask]
         self.steps = [(s[:, mask], y[:, mask], r[mask]) for s, y, r in self.steps]
 
 
@@ -104,7 +106,9 @@ def _step(state: _State, X: Tensor, sign: Tensor, weight: Tensor | None, penalty
         data, slopes = _evaluate(state.F + t * FD, sign, weight, loss)
         value = data + base + t * tilt + t * t * bend
     moved = t * D
-    state.U, state.F, state.value = state.U + moved, state.F + t * FD, value
+    state.U = state.U + moved
+    state.F = state.F + t * FD
+    state.value = value
     gradient = X.T @ slopes + penalty[:, None] * state.U
     change, state.G = gradient - state.G, gradient
     _remember(state, moved, change)

@@ -284,7 +284,9 @@ def cav_from_population(
     for name, H, n in (("H_c", H_c, n_c), ("H_n", H_n, n_n)):
         check_range(f"size drawn from {name}", n, 1, None if replace else len(H))
     H_c, H_n = H_c.double(), H_n.double()
-    n, p, delta = n_c + n_n, n_c / (n_c + n_n), H_c.mean(0) - H_n.mean(0)
+    n = n_c + n_n
+    p = n_c / n
+    delta = H_c.mean(0) - H_n.mean(0)
     shrink = [1.0 if replace else (len(H) - k) / max(len(H) - 1, 1) for H, k in ((H_c, n_c), (H_n, n_n))]
     if method != "ridge":
         factor = 1 - p if method == "fastcav" else 1.0

@@ -32,7 +32,7 @@ from shared.sae.training._fit import fit
 from shared.sae.training._run import SAEHistory
 from shared.sae.training._settings import default_lr
 from shared.sae.training._store import open_activations, write_activations
-from shared.sae.training._streams import ActivationStream, TensorStream, run_model, select_tokens
+from shared.sae.training._streams import ActivationStream, TensorStream, select_tokens
 
 __all__ = [
     "ARCHITECTURES",
@@ -65,7 +65,6 @@ __all__ = [
     "open_activations",
     "random_units",
     "rank_by_contrast",
-    "run_model",
     "save",
     "scale_feature",
     "select_tokens",

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from shared._checks import check_choice, check_finite, check_range
-from shared.hooks import AxisFinder, capture
+from shared.hooks import AxisFinder, capture, run_model
 
 Batch = Tensor | tuple[Tensor, Tensor]
 Tokens = str | Callable[[Tensor], Tensor]
@@ -110,7 +110,7 @@ class ActivationStream:
     max_norm_multiple : float, optional
         Drop rows whose norm exceeds this multiple of the block's median (attention sinks).
     forward : callable, optional
-        How to run the model on a batch, `forward(model, batch)`; by default `run_model`.
+        How to run the model on a batch, `forward(model, batch)`; by default `hooks.run_model`.
     generator : torch.Generator, optional
         Of the order, on the CPU; by default seeded with 0.
     """
@@ -224,27 +224,6 @@ class ActivationStream:
         self._block = None
         if self._given:
             self._block = self._fill()
-
-
-def run_model(model: nn.Module, inputs: Any) -> Any:
-    """`model(inputs)`; of tuples and lists the first element, mappings as keyword arguments; on the model's device.
-
-    Parameters
-    ----------
-    model : Module
-        Any torch module.
-    inputs : Tensor, tuple, list or mapping
-        What a loader gives.
-
-    Returns
-    -------
-    Any
-        The model's output.
-    """
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    if isinstance(inputs, Mapping):
-        return model(**{k: v.to(device) if isinstance(v, Tensor) else v for k, v in inputs.items()})
-    return model((inputs[0] if isinstance(inputs, tuple | list) else inputs).to(device))
 
 
 def select_tokens(x: Tensor, *, tokens: Tokens = "all") -> Tensor:
