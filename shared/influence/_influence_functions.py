@@ -80,7 +80,9 @@ class InfluenceFunctions(Attributor):
         check_range("rank", rank, 1, steps)
         self.damping = damping
         self.tol, self.max_iterations = tol, max_iterations
-        self.depth, self.points_per_step, self.scale = depth, points_per_step, scale
+        self.depth = depth
+        self.points_per_step = points_per_step
+        self.scale = scale
         self.steps, self.rank = steps, rank
         self.generator = generator
         self.name = f"influence, {solver}" + (", all layers" if layers == "all" else "")

@@ -162,14 +162,18 @@ class CrammerSingerSVM:
         full = (X != 0).any(1)  # a row of zeros has no say: it stays at α = 0
         step = 1 / float(torch.linalg.matrix_norm(X, 2) ** 2)
         P = self.C * onehot
-        Q, t, worst = P, 1.0, float("inf")
+        Q = P  # the extrapolated point
+        t = 1.0  # momentum
+        worst = float("inf")
         for epoch in range(1, self.max_epochs + 1):
             G = X @ ((self.C * onehot - Q).T @ X).T + 1 - onehot  # ascent direction of p: the margin violations
             new = project_simplex(Q + step * G, self.C)
             if float(((Q - new) * (new - P)).sum()) > 0:
                 t = 1.0
             faster = (1 + (1 + 4 * t * t) ** 0.5) / 2
-            Q, P, t = new + (t - 1) / faster * (new - P), new, faster
+            Q = new + (t - 1) / faster * (new - P)
+            P = new
+            t = faster
             if epoch % 20 == 0 or epoch == self.max_epochs:
                 G = X @ ((self.C * onehot - P).T @ X).T + 1 - onehot
                 used = torch.where(P > 0, G, torch.inf).min(1).values

@@ -19,7 +19,9 @@ def descend(F, y, squares, C, tol, max_epochs, seed):
     W = np.zeros((K, D))
     G, d, p = np.empty(K), np.empty(K), np.empty(K)
     order = np.arange(N)
-    active, epoch, worst = N, 0, np.inf
+    active = N
+    epoch = 0
+    worst = np.inf
     state = np.uint64(seed) * np.uint64(2) + np.uint64(1)
     while epoch < max_epochs:
         epoch += 1

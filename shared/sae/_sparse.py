@@ -24,7 +24,9 @@ class Pattern:
     """Which latents are active where: `columns` `(nnz,)`, grouped by row; row i has `offsets[i]:offsets[i + 1]`."""
 
     def __init__(self, columns: Tensor, offsets: Tensor, width: int) -> None:
-        self.columns, self.offsets, self.width = columns, offsets, width
+        self.columns = columns
+        self.offsets = offsets
+        self.width = width
 
     @cached_property
     def rows(self) -> Tensor:

@@ -32,3 +32,4 @@ GOOD: Calls = {
     "sparsity_curve": lambda: {"tau": rand(2, 4)},
     "topk_cardinality": lambda: {"tau": rand(2, 4)},
 }
+FEWER = {("explain_pairs", "indices")}  # one number is one pair

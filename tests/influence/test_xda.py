@@ -84,3 +84,11 @@ def test_bad_input(conv):
         explain_pairs(DualDA(C=0.1).fit(flat), flat.x[0], [0])
     with pytest.raises(RuntimeError, match="fit"):
         explain_pairs(DualDA(C=0.1), conv.x[0], [0])
+
+
+def test_maps_of_pairs_do_not_depend_on_the_batch_size(conv):
+    method = DualDA(C=0.1).fit(conv)
+    rows = torch.arange(9)
+    whole, parts = (explain_pairs(method, conv.x[0], rows, batch_size=size) for size in (None, 2))
+    torch.testing.assert_close(whole.train, parts.train)
+    torch.testing.assert_close(whole.test, parts.test)

@@ -229,9 +229,10 @@ def _log(run: Run, out: TrainOut, dead: Tensor) -> None:
     loss = float(out.loss.detach())
     if not math.isfinite(loss):
         raise ValueError(f"the loss is {loss} at step {run.step}: lower lr={run.settings.lr:g}")
-    history, codes, sae = run.history, out.codes, run.sae
+    history = run.history
+    codes = out.codes
     l0 = codes.l0() if isinstance(codes, SparseCodes) else (codes.detach() > 0).sum(1).float().mean()
-    threshold = sae.threshold.detach().double().mean() if hasattr(sae, "threshold") else math.nan
+    threshold = run.sae.threshold.detach().double().mean() if hasattr(run.sae, "threshold") else math.nan
     history.step.append(run.step)
     history.loss.append(loss)
     history.reconstruction.append(float(out.parts["reconstruction"]))

@@ -134,7 +134,9 @@ class ActivationStream:
         check_range("buffer_batches", buffer_batches, 1)
         if not callable(tokens):
             check_choice("tokens", tokens, TOKENS)
-        self.model, self.layer, self.target_layer = model, layer, target_layer
+        self.model = model
+        self.layer = layer
+        self.target_layer = target_layer
         self.loader = loader
         self.batch_size, self.buffer_batches = batch_size, buffer_batches
         self.tokens = tokens

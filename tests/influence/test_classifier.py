@@ -1,0 +1,54 @@
+"""The network that methods are fitted to: what it refuses, its randomised copy."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from shared.influence import InfluenceFunctions, TracIn, TrainedClassifier
+
+
+def test_classifier_refuses(conv):
+    x, y = conv.x, conv.y
+    for (model, inputs, labels, head), error, message in [
+        ((conv.model, x, y, "body.0"), TypeError, "linear layers: head"),
+        ((conv.model, x, y[:-1], "head"), ValueError, "y has shape"),
+        ((conv.model, x, y + 1, "head"), ValueError, "3 classes"),
+        ((conv.model, x, y.double(), "head"), ValueError, "integer"),
+        ((conv.model, x * torch.inf, y, "head"), ValueError, "x has .* NaN or infinite"),
+        ((conv.model, x[:0], y[:0], "head"), ValueError, "x is empty"),
+        ((conv.model, {"pixel_values": x}, y, "head"), TypeError, "x must be one tensor of inputs; got dict"),
+        ((copy.deepcopy(conv.model).train(), x, y, "head"), RuntimeError, "eval"),
+    ]:
+        with pytest.raises(error, match=message):
+            TrainedClassifier(model, inputs, labels, head=head)
+
+
+def test_a_model_without_gradients_by_sample_is_refused_by_name(conv):
+    model = copy.deepcopy(conv.model).requires_grad_(False)
+    with pytest.raises(ValueError, match="no trainable parameter"):
+        TracIn(layers="all").fit(TrainedClassifier(model, conv.x, conv.y, head="head"))
+
+    class Recurrent(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.cell = nn.LSTM(4, 5, batch_first=True)
+            self.out = nn.Linear(5, 2)
+
+        def forward(self, x):
+            return self.out(self.cell(x)[0][:, -1])
+
+    net = TrainedClassifier(Recurrent().eval(), torch.rand(6, 3, 4), torch.arange(6) % 2, head="out")
+    with pytest.raises(ValueError, match=r"gradients of 'cell' \(recurrent\)"):
+        InfluenceFunctions(layers="all").fit(net)
+    assert TracIn().fit(net).attribute(net.x[:2]).shape == (2, 6)
+
+
+def test_randomised_keeps_the_values_and_not_their_places(conv):
+    other = conv.randomised(torch.Generator().manual_seed(0))
+    for p, q in zip(conv.model.parameters(), other.model.parameters()):
+        assert torch.equal(p.flatten().sort().values, q.flatten().sort().values)
+    assert not torch.equal(conv.train_features, other.train_features)
