@@ -31,7 +31,7 @@ INSTEAD = {
     "pooling": "pool",
 }
 ORDER = (("model", "network"), ("layer", "layers"), ("target", "targets"))
-POSITIONAL = {"target", "targets", "y", "stream"}  # may have a default and yet be given by position
+POSITIONAL = {"target", "targets", "y", "stream", "input_features"}  # may have a default and yet be given by position
 SEEDING = {"seed_everything"}  # the one function that takes a seed
 # tqdm, torch and scikit-learn decide what these look like
 FOREIGN_METHODS = {"forward", "backward", "extra_repr", "get_params", "set_params", "setup_context"}

@@ -1,4 +1,13 @@
-"""Pattern mining by minimum description length: bit-packed data, codes, Premise, text collections, DiffNaps."""
+"""Pattern mining by minimum description length: bit-packed data, codes, Premise, text collections, DiffNaps.
+
+All names are exported here; the files of DiffNaps lie in `shared.patterns.diffnaps`.
+
+>>> rows = [["how", "many"]] * 24 + [["what"]] * 32 + [["is"]] * 8
+>>> labels = ["wrong"] * 24 + ["wrong"] * 8 + ["right"] * 32
+>>> model = Premise(positive="right").fit(rows, labels)
+>>> model.get_feature_names_out().tolist()
+['how ∧ many', 'what']
+"""
 
 from shared.patterns._baselines import (
     Itemset,
@@ -9,41 +18,18 @@ from shared.patterns._baselines import (
     subgroups,
     tree_paths,
 )
-from shared.patterns._codes import binomial_regret, code_length, gain, log2_binomial, universal_code_length
+from shared.patterns._codes import (
+    binomial_regret,
+    code_length,
+    code_length_change,
+    log2_binomial,
+    universal_code_length,
+)
 from shared.patterns._data import TransactionSet
-from shared.patterns._diffnaps import DiffNaps
-from shared.patterns._diffnaps_baselines import (
-    TooManyPatternsError,
-    premise_patterns,
-    significant_patterns,
-    tree_patterns,
-)
-from shared.patterns._diffnaps_net import (
-    DiffNapsNet,
-    DiffNapsOutput,
-    binary_linear,
-    binary_linear_transposed,
-    diffnaps_loss,
-    gated_step,
-    logical_or,
-    pattern_length,
-    w_shaped,
-    weighted_xor,
-)
-from shared.patterns._diffnaps_scores import (
-    CoverageCurve,
-    SoftF1,
-    coverage_curve,
-    holds,
-    mean_log_odds,
-    pattern_table,
-    soft_f1_by_class,
-)
-from shared.patterns._diffnaps_step import diffnaps_gradients
 from shared.patterns._draw import draw_patterns
 from shared.patterns._fisher import log_fisher
 from shared.patterns._metrics import (
-    Score,
+    PrecisionRecall,
     clause_accuracy,
     exact_hits,
     jaccard,
@@ -56,16 +42,43 @@ from shared.patterns._patterns import Pattern, pattern_text
 from shared.patterns._premise import Premise
 from shared.patterns._spotlight import Spotlight
 from shared.patterns._text import tokenize_words
+from shared.patterns.diffnaps import (
+    CoverageCurve,
+    DiffNaps,
+    DiffNapsLoss,
+    DiffNapsNet,
+    DiffNapsOutput,
+    SoftF1,
+    TooManyPatternsError,
+    binary_linear,
+    binary_linear_transposed,
+    conjunction_matrix,
+    coverage_curve,
+    diffnaps_gradients,
+    diffnaps_loss,
+    gated_step,
+    length_penalty,
+    logical_or,
+    mean_log_odds,
+    pattern_table,
+    premise_patterns,
+    significant_patterns,
+    soft_f1_by_class,
+    tree_patterns,
+    w_shaped_penalty,
+    weighted_xor,
+)
 
 __all__ = [
     "CoverageCurve",
     "DiffNaps",
+    "DiffNapsLoss",
     "DiffNapsNet",
     "DiffNapsOutput",
     "Itemset",
     "Pattern",
+    "PrecisionRecall",
     "Premise",
-    "Score",
     "SoftF1",
     "Spotlight",
     "TooManyPatternsError",
@@ -75,6 +88,8 @@ __all__ = [
     "binomial_regret",
     "clause_accuracy",
     "code_length",
+    "code_length_change",
+    "conjunction_matrix",
     "coverage_curve",
     "ctfidf",
     "diffnaps_gradients",
@@ -82,10 +97,9 @@ __all__ = [
     "draw_patterns",
     "exact_hits",
     "frequent_itemsets",
-    "gain",
     "gated_step",
-    "holds",
     "jaccard",
+    "length_penalty",
     "log2_binomial",
     "log_fisher",
     "log_odds",
@@ -93,7 +107,6 @@ __all__ = [
     "matching_prf",
     "mean_log_odds",
     "nearest_items",
-    "pattern_length",
     "pattern_table",
     "pattern_text",
     "premise_patterns",
@@ -107,6 +120,6 @@ __all__ = [
     "tree_paths",
     "tree_patterns",
     "universal_code_length",
-    "w_shaped",
+    "w_shaped_penalty",
     "weighted_xor",
 ]

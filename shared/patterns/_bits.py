@@ -36,15 +36,16 @@ def count(words: np.ndarray) -> np.ndarray:
     return np.bitwise_count(words).sum(axis=-1, dtype=np.int64)
 
 
-def count_and(many: np.ndarray, one: np.ndarray) -> np.ndarray:
-    """|a ∩ b| for every row a of `many` (K, W) with b = `one` (W,) or (K, W)."""
-    return count(many & one)
-
-
 def exactly_one(columns: np.ndarray) -> np.ndarray:
     """Bits set in exactly one of the columns: (..., k, W) to (..., W)."""
-    once, twice = columns[..., 0, :].copy(), np.zeros_like(columns[..., 0, :])
+    once = columns[..., 0, :].copy()
+    twice = np.zeros_like(once)
     for k in range(1, columns.shape[-2]):
         twice |= once & columns[..., k, :]
         once |= columns[..., k, :]
     return once & ~twice
+
+
+def columns_or_empty(columns: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """The packed columns (K, W) of items (K,); no row for item -1, which stands for "none"."""
+    return np.where(items[:, None] >= 0, columns[np.maximum(items, 0)], np.uint64(0))

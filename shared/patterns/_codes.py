@@ -15,11 +15,29 @@ from shared.patterns._data import TransactionSet
 Clauses = tuple[tuple[int, ...], ...]
 
 
+@lru_cache(maxsize=4096)
 def universal_code_length(z: int) -> float:
-    """Rissanen's universal code for the integer z >= 1: log2 2.865064 + log2 z + log2 log2 z + … (positive terms)."""
+    """Rissanen's universal code of an integer: log2 2.865064 + log2 z + log2 log2 z + … (positive terms).
+
+    Parameters
+    ----------
+    z : int
+        At least 1.
+
+    Returns
+    -------
+    float
+        Its code length in bits.
+
+    Raises
+    ------
+    ValueError
+        For z below 1.
+    """
     if z < 1:
         raise ValueError(f"z={z!r} is out of range; the universal code covers integers >= 1")
-    bits, term = float(np.log2(2.865064)), float(np.log2(z))
+    bits = float(np.log2(2.865064))
+    term = float(np.log2(z))
     while term > 0:
         bits += term
         term = float(np.log2(term))
@@ -28,10 +46,25 @@ def universal_code_length(z: int) -> float:
 
 @lru_cache(maxsize=4096)
 def binomial_regret(n: int) -> float:
-    """Regret r(n) in bits of the NML code for the number of successes in n trials.
+    """Regret of the NML code for the number of successes in n trials.
 
     r(n) = log2 Σ_k C(n,k) (k/n)^k ((n-k)/n)^(n-k), summed in its fast form log2 Σ_k Π_{j<k} (n-j)/n, of which the first
     2 + √(64 n log2 10) terms reach float precision (Mononen and Myllymäki 2008).
+
+    Parameters
+    ----------
+    n : int
+        Number of trials, at least 0.
+
+    Returns
+    -------
+    float
+        r(n) in bits.
+
+    Raises
+    ------
+    ValueError
+        For negative n.
     """
     if n < 0:
         raise ValueError(f"n={n!r} is out of range; accepted: >= 0")
@@ -42,8 +75,22 @@ def binomial_regret(n: int) -> float:
 
 
 def log2_binomial(n: np.ndarray | int, k: np.ndarray | int) -> np.ndarray:
-    """log2 of n choose k, element by element."""
-    n, k = np.asarray(n, dtype=float), np.asarray(k, dtype=float)
+    """log2 of n choose k, element by element.
+
+    Parameters
+    ----------
+    n : int or array of any shape
+        Sizes.
+    k : int or array of n's shape
+        How many are chosen, 0 to n.
+
+    Returns
+    -------
+    array of n's shape
+        log2 C(n, k), float64.
+    """
+    n = np.asarray(n, dtype=float)
+    k = np.asarray(k, dtype=float)
     check_finite("n", n)
     check_finite("k", k)
     if n.ndim and k.ndim:
@@ -55,19 +102,23 @@ class Codes:
     """The score's code lengths for N rows, M items and labels (n_0, n_1), from one table of log-factorials."""
 
     def __init__(self, n_rows: int, n_items: int, n_label: tuple[int, int]) -> None:
-        self.n_rows, self.n_items, self.n_label = n_rows, n_items, n_label
+        self.n_rows = n_rows
+        self.n_items = n_items
+        self.n_label = n_label
         self._log_factorial = np.r_[0.0, np.cumsum(np.log2(np.arange(1, max(n_rows, n_items) + 1)))]
         self.regret_rows = binomial_regret(n_rows)
         self.regret_labels = sum(binomial_regret(n) for n in n_label)
+        sizes = np.arange(n_rows + 1)
+        self._singles = np.where(sizes > 0, self.choose(n_rows, sizes) + self.regret_rows, 0.0)
 
     def choose(self, n: np.ndarray | int, k: np.ndarray | int) -> np.ndarray:
-        """log2 of n choose k for integer arrays."""
+        """log2 of n choose k for integers or integer arrays."""
         table = self._log_factorial
-        return table[n] - table[k] - table[np.subtract(n, k)]
+        return table[n] - table[k] - table[n - k]
 
     def singles(self, residual: np.ndarray | int) -> np.ndarray:
         """Bits for the rows of an item that no pattern explains: log2 C(N, |R|) + r(N), nothing if R is empty."""
-        return np.where(np.asarray(residual) > 0, self.choose(self.n_rows, residual) + self.regret_rows, 0.0)
+        return self._singles[residual]
 
     def placing(self, n0: np.ndarray | int, n1: np.ndarray | int) -> np.ndarray:
         """Bits for where a pattern holds, label by label: Σ_l log2 C(n_l, n_X^l) + r(n_l)."""
@@ -117,11 +168,28 @@ def pattern_bits(codes: Codes, data: TransactionSet, clauses: Clauses) -> float:
 
 
 def code_length(data: TransactionSet, patterns: Sequence[Clauses]) -> float:
-    """The Premise score L(D, S) in bits: the features' code given the labels, with a set of patterns.
+    """The Premise score L(D, S): the features' code given the labels, with a set of patterns.
 
     L = Σ_{R_i ≠ ∅} [log2 C(N, |R_i|) + r(N)] + [S ≠ ∅] L_N(|S|) + Σ_X [model + placing + naming], where the residual
     R_i = T_i minus the supports of the patterns that hold item i (Hedderich et al., ICML 2022, Sec. 3; constants as in
-    the authors' program). patterns : each a tuple of clauses, a clause being a tuple of item numbers.
+    the authors' program).
+
+    Parameters
+    ----------
+    data : TransactionSet
+        Rows and labels.
+    patterns : sequence of tuples of clauses
+        A clause is a tuple of item numbers; `((3,), (7,))` is the conjunction of items 3 and 7.
+
+    Returns
+    -------
+    float
+        The length in bits.
+
+    Raises
+    ------
+    ValueError
+        If a pattern has an empty clause, an item twice, or one that isn't in the data.
     """
     codes = Codes(data.n_rows, data.n_items, data.n_label)
     residual = data.item_counts.sum(0).copy()
@@ -138,8 +206,25 @@ def code_length(data: TransactionSet, patterns: Sequence[Clauses]) -> float:
     return bits + float(codes.singles(residual).sum())
 
 
-def gain(data: TransactionSet, patterns: Sequence[Clauses], add: Sequence[Clauses], remove: Sequence[Clauses]) -> float:
-    """The change of `code_length` in bits when `remove` leaves the pattern set and `add` joins; negative is good."""
+def code_length_change(
+    data: TransactionSet, patterns: Sequence[Clauses], add: Sequence[Clauses], remove: Sequence[Clauses]
+) -> float:
+    """The change of `code_length` when patterns leave and join the set.
+
+    Parameters
+    ----------
+    data : TransactionSet
+        Rows and labels.
+    patterns : sequence of tuples of clauses
+        The set before.
+    add, remove : sequences of tuples of clauses
+        What joins, and what leaves.
+
+    Returns
+    -------
+    float
+        Length after minus length before, in bits; negative is good.
+    """
     after = [p for p in patterns if p not in remove] + list(add)
     return code_length(data, after) - code_length(data, patterns)
 

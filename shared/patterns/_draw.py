@@ -26,9 +26,25 @@ def draw_patterns(
 ) -> None:
     """One bar per pattern: the share of label 0 among its rows, coloured by direction, with its counts beside it.
 
-    supports : rows per label; the dashed line is the share of label 0 in all rows. With `by_rate=True` the share is of
-    the two rates n_X^l / n_l instead, so that 0.5 is the line whatever the sizes of the groups (for comparing two
-    collections). `options` go to `barh`.
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+        Drawn into; its x axis goes from 0 to 1.
+    texts : sequence of str
+        A line per pattern, wrapped.
+    supports : sequence of (int, int)
+        Rows per label of each pattern.
+    n_label : (int, int)
+        All rows per label; the dashed line is the share of label 0 among them.
+    groups : (str, str)
+        Names of the labels, over the counts.
+    by_rate : bool
+        Draw the share of the two rates n_X^l / n_l instead, so that 0.5 is the line whatever the sizes of the groups
+        (for comparing two collections).
+    width : int
+        Characters a line of text.
+    **options
+        For `barh`.
     """
     if len(texts) != len(supports):
         raise ValueError(f"texts has {len(texts)} entries for {len(supports)} supports; expected one per pattern")

@@ -10,7 +10,8 @@ from shared._checks import check_array, check_finite
 
 def direction(n0: np.ndarray, n1: np.ndarray, n_label: tuple[int, int]) -> np.ndarray:
     """The label with the larger odds n_X^l / (n_l - n_X^l); equal odds count as label 1, as in the authors' program."""
-    n0, n1 = np.asarray(n0, dtype=float), np.asarray(n1, dtype=float)
+    n0 = np.asarray(n0, dtype=float)
+    n1 = np.asarray(n1, dtype=float)
     # odds0 > odds1 without dividing by zero: cross-multiplied; both infinite (pattern in every row) is a tie
     return np.where(n0 * (n_label[1] - n1) > n1 * (n_label[0] - n0), 0, 1)
 
@@ -18,16 +19,29 @@ def direction(n0: np.ndarray, n1: np.ndarray, n_label: tuple[int, int]) -> np.nd
 def log_fisher(n0: np.ndarray, n1: np.ndarray, n_label: tuple[int, int]) -> np.ndarray:
     """Natural log of the one-sided p-value: P(at least n_X^d rows of label d among n_X drawn), d the direction.
 
-    n0, n1 : rows with the pattern per label, any equal shape. Kept as a log, so that it never underflows.
+    Kept as a log, so that it never underflows.
+
+    Parameters
+    ----------
+    n0, n1 : int arrays of one shape
+        Rows with the pattern under label 0 and under label 1.
+    n_label : (int, int)
+        Rows of each label.
+
+    Returns
+    -------
+    array of n0's shape
+        ln p, at most 0.
     """
-    n0, n1 = np.asarray(n0), np.asarray(n1)
+    n0 = np.asarray(n0)
+    n1 = np.asarray(n1)
     check_finite("n0", n0)
     check_array("n1", n1, n0.shape)
     return log_fisher_of(n0, n1, n_label)
 
 
 def log_fisher_of(n0: np.ndarray, n1: np.ndarray, n_label: tuple[int, int]) -> np.ndarray:
-    """`log_fisher` without checks: for the search, which calls it by the thousand, and for no pattern at all."""
+    """`log_fisher` without checks: for the search, and for no pattern at all."""
     n0, n1 = np.broadcast_arrays(np.asarray(n0, dtype=np.int64), np.asarray(n1, dtype=np.int64))
     shape = n0.shape
     n0, n1 = n0.ravel(), n1.ravel()
@@ -42,7 +56,9 @@ def log_fisher_of(n0: np.ndarray, n1: np.ndarray, n_label: tuple[int, int]) -> n
 
     first = choose(good, hits) + choose(total - good, drawn - hits) - choose(total, drawn)
     # The other terms of the tail as products of ratios, largest first; they shrink, since hits is above its mean.
-    tail, term, k = np.ones_like(first), np.ones_like(first), hits.copy()
+    tail = np.ones_like(first)
+    term = np.ones_like(first)
+    k = hits.copy()
     active = np.flatnonzero(k < np.minimum(good, drawn))
     while len(active):
         j = k[active]

@@ -10,17 +10,25 @@ from shared.patterns._codes import Clauses
 from shared.patterns._patterns import Pattern
 
 
-class Score(NamedTuple):
-    """Precision, recall and their harmonic mean, each in [0, 1]."""
+class PrecisionRecall(NamedTuple):
+    """How much of what was found is true, and how much of what is true was found.
+
+    Attributes
+    ----------
+    precision, recall : float
+        In [0, 1].
+    f1 : float
+        Their harmonic mean, 0 where both are 0.
+    """
 
     precision: float
     recall: float
     f1: float
 
 
-def _score(precision: float, recall: float) -> Score:
+def _with_f1(precision: float, recall: float) -> PrecisionRecall:
     total = precision + recall
-    return Score(precision, recall, 2 * precision * recall / total if total else 0.0)
+    return PrecisionRecall(precision, recall, 2 * precision * recall / total if total else 0.0)
 
 
 def item_set(pattern: Any) -> frozenset:
@@ -33,47 +41,120 @@ def item_set(pattern: Any) -> frozenset:
 
 
 def jaccard(a: frozenset, b: frozenset) -> float:
-    """|a ∩ b| / |a ∪ b|, 0 for two empty sets."""
+    """Jaccard similarity of two sets, |a ∩ b| / |a ∪ b|.
+
+    Parameters
+    ----------
+    a, b : frozenset
+        Items.
+
+    Returns
+    -------
+    float
+        In [0, 1]; 0 for two empty sets.
+    """
     return len(a & b) / len(a | b) if a | b else 0.0
 
 
-def soft_f1(found: Iterable[Any], truth: Iterable[Any]) -> Score:
+def soft_f1(found: Iterable[Any], truth: Iterable[Any]) -> PrecisionRecall:
     """Soft precision (mean best Jaccard of each found pattern with a true one), soft recall (the reverse) and F1.
 
-    Patterns count as item sets. Nothing found scores 0, unless nothing was to be found (1).
+    Parameters
+    ----------
+    found, truth : iterables of patterns
+        Each a `Pattern`, a tuple of clauses or a collection of items; they count as item sets.
+
+    Returns
+    -------
+    PrecisionRecall
+        All 0 where nothing was found, unless nothing was to be found (all 1).
     """
-    found, truth = [item_set(p) for p in found], [item_set(p) for p in truth]
+    found = [item_set(p) for p in found]
+    truth = [item_set(p) for p in truth]
     if not found or not truth:
-        return _score(float(not found and not truth), float(not found and not truth))
+        both_empty = float(not found and not truth)
+        return _with_f1(both_empty, both_empty)
     precision = sum(max(jaccard(f, t) for t in truth) for f in found) / len(found)
     recall = sum(max(jaccard(f, t) for f in found) for t in truth) / len(truth)
-    return _score(precision, recall)
+    return _with_f1(precision, recall)
 
 
-def exact_hits(found: Sequence[Pattern], truth: Sequence[Clauses], directions: Sequence[int] | None = None) -> float:
-    """Share of the true patterns that were found with exactly their items (and direction, where given)."""
+def exact_hits(found: Sequence[Pattern], truth: Sequence[Clauses], *, directions: Sequence[int] | None = None) -> float:
+    """Share of the true patterns that were found with exactly their items.
+
+    Parameters
+    ----------
+    found : sequence of Pattern
+        What a search returned.
+    truth : sequence of tuples of clauses
+        What was planted.
+    directions : sequence of int, optional
+        The label each true pattern goes with; given, it must be found too.
+
+    Returns
+    -------
+    float
+        In [0, 1]; 1 where nothing was to be found.
+    """
     got = {(frozenset(p.items), p.direction if directions is not None else None) for p in found}
     want = [(item_set(t), None if directions is None else directions[k]) for k, t in enumerate(truth)]
     return sum(w in got for w in want) / len(want) if want else 1.0
 
 
 def clause_accuracy(found: Sequence[Pattern], truth: Sequence[Clauses]) -> float:
-    """Share of the true clauses that were found as one clause with no item missing or foreign."""
+    """Share of the true clauses that were found as one clause with no item missing or foreign.
+
+    Parameters
+    ----------
+    found : sequence of Pattern
+        What a search returned.
+    truth : sequence of tuples of clauses
+        What was planted.
+
+    Returns
+    -------
+    float
+        In [0, 1]; 1 where nothing was to be found.
+    """
     got = {frozenset(c) for p in found for c in p.clauses}
     want = [frozenset(c) for t in truth for c in t]
     return sum(w in got for w in want) / len(want) if want else 1.0
 
 
 def trap_violations(found: Sequence[Pattern], traps: Sequence[Sequence[int]]) -> int:
-    """How many found clauses put two items of one trap together."""
+    """How many found clauses put two items of one trap together.
+
+    Parameters
+    ----------
+    found : sequence of Pattern
+        What a search returned.
+    traps : sequence of sequences of int
+        Groups of items of which no two belong in one clause.
+
+    Returns
+    -------
+    int
+        Pairs of clause and trap that are at fault.
+    """
     return sum(len(set(c) & set(t)) > 1 for p in found for c in p.clauses for t in traps)
 
 
-def matching_prf(predicted: Sequence[Any], gold: Sequence[Any], mode: str = "strict") -> Score:
+def matching_prf(predicted: Sequence[Any], gold: Sequence[Any], *, mode: str = "strict") -> PrecisionRecall:
     """Spotlight's scores: each prediction, in order, takes the first gold pattern left that it matches.
 
-    mode : "strict" (equal token sets) or "soft" (at least one token in common). Precision = matched / predicted,
-    recall = matched / gold (Hedderich et al., ACL 2025). The order matters: an early match uses a gold pattern up.
+    The order matters: an early match uses a gold pattern up. Source: Hedderich et al., ACL 2025.
+
+    Parameters
+    ----------
+    predicted, gold : sequences of patterns
+        Each a `Pattern`, a tuple of clauses or a collection of tokens.
+    mode : "strict" or "soft"
+        Match equal token sets, or those with at least one token in common.
+
+    Returns
+    -------
+    PrecisionRecall
+        Precision = matched / predicted, recall = matched / gold.
     """
     check_choice("mode", mode, ("strict", "soft"))
     left = [item_set(g) for g in gold]
@@ -83,4 +164,4 @@ def matching_prf(predicted: Sequence[Any], gold: Sequence[Any], mode: str = "str
         if hit is not None:
             matched += 1
             left.pop(hit)
-    return _score(matched / len(predicted) if predicted else 0.0, matched / len(gold) if gold else 0.0)
+    return _with_f1(matched / len(predicted) if predicted else 0.0, matched / len(gold) if gold else 0.0)

@@ -8,22 +8,39 @@ import numpy as np
 
 from shared._checks import check_finite, check_shape
 from shared.patterns._bits import count
-from shared.patterns._data import TransactionSet
 
 _BLOCK = 512
 
 
-def nearest_items(vectors: np.ndarray, k: int, names: Sequence[str] | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """The k most similar other items of each item by cosine: numbers and similarities, both (M, k), nearest first.
+def nearest_items(vectors: np.ndarray, k: int, *, names: Sequence[str] | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """The k most similar other items of each item by cosine.
 
-    vectors : (M, d). A row of NaN stands for "no vector": such an item has no neighbours (number -1, similarity -inf)
-    and is nobody's neighbour. A zero vector has no direction and is a `ValueError`.
+    Parameters
+    ----------
+    vectors : (M, d) array
+        One row per item. A row of NaN stands for "no vector": such an item has no neighbours and is nobody's neighbour.
+    k : int
+        How many neighbours.
+    names : M strings, optional
+        The items' names, for the error message.
+
+    Returns
+    -------
+    numbers : (M, k) int64
+        Neighbours, nearest first; -1 where there is none.
+    similarity : (M, k) float64
+        Their cosines; -inf where there is none.
+
+    Raises
+    ------
+    ValueError
+        For a zero vector, which has no direction.
     """
     return nearest_as("vectors", vectors, k, names)
 
 
 def nearest_as(
-    argument: str, vectors: np.ndarray, k: int, names: Sequence[str] | None = None
+    argument: str, vectors: np.ndarray, k: int, names: Sequence[str] | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """`nearest_items` of what the caller calls `argument`."""
     vectors = np.asarray(vectors, dtype=float)
@@ -58,9 +75,7 @@ def upper_quartile(values: np.ndarray) -> float:
     return float(np.median(ordered[len(ordered) // 2 :]))
 
 
-def clause_depth(
-    data: TransactionSet, numbers: np.ndarray, similarity: np.ndarray, max_overlap: float, columns: np.ndarray
-) -> np.ndarray:
+def clause_depth(numbers: np.ndarray, similarity: np.ndarray, max_overlap: float, columns: np.ndarray) -> np.ndarray:
     """How many neighbours each item's clause may take, (M,).
 
     Cut before the first neighbour that (a) makes the rows held twice exceed `max_overlap` of the clause's rows, or
@@ -68,7 +83,8 @@ def clause_depth(
     """
     m, k_max = numbers.shape
     depth = np.full(m, k_max)
-    union, twice = columns.copy(), np.zeros_like(columns)
+    union = columns.copy()
+    twice = np.zeros_like(columns)
     for k in range(k_max):
         here = numbers[:, k]
         other = columns[np.maximum(here, 0)]

@@ -1,19 +1,33 @@
-"""What the search returns: patterns with their counts, and how they read."""
+"""What the searches return: patterns with their counts, and how they read."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import NamedTuple
 
 from shared.patterns._codes import Clauses
+
+Items = tuple[int, ...]  # a plain conjunction: its item numbers, ascending
+ClassPatterns = Mapping[Hashable, Sequence[Items]]  # the conjunctions of each class
 
 
 class Pattern(NamedTuple):
     """A conjunction of clauses, each of which holds where exactly one of its items is present.
 
-    clauses : item numbers. support : rows that hold it, per label. direction : the label with the larger odds.
-    log_p : natural log of Fisher's one-sided p. gain : bits by which it changed the code length when it was accepted.
-    origin : "single", "pair", "extension" or "merge".
+    Attributes
+    ----------
+    clauses : tuple of tuples of int
+        Item numbers.
+    support : (int, int)
+        Rows that hold it, per label.
+    direction : int
+        The label with the larger odds.
+    log_p : float
+        Natural log of Fisher's one-sided p.
+    gain : float
+        Bits by which it changed the code length when it was accepted.
+    origin : str
+        "single", "pair", "extension" or "merge".
     """
 
     clauses: Clauses
@@ -24,7 +38,7 @@ class Pattern(NamedTuple):
     origin: str
 
     @property
-    def items(self) -> tuple[int, ...]:
+    def items(self) -> Items:
         """All its items, in clause order."""
         return tuple(i for clause in self.clauses for i in clause)
 
@@ -36,7 +50,20 @@ class Pattern(NamedTuple):
 
 
 def pattern_text(clauses: Sequence[Sequence[int]], names: Sequence[str]) -> str:
-    """A pattern as text: items joined by ∧, a clause of several in braces with | for "exactly one of"."""
+    """A pattern as text, such as `how ∧ {many | much}`.
+
+    Parameters
+    ----------
+    clauses : sequence of sequences of int
+        Item numbers; a clause of several stands for "exactly one of".
+    names : sequence of str
+        The items' names.
+
+    Returns
+    -------
+    str
+        Clauses joined by ∧, those of several items in braces.
+    """
     parts = []
     for clause in clauses:
         words = [names[i] for i in clause]

@@ -14,19 +14,14 @@ from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
 from shared._checks import check_choice, check_range
-from shared.patterns._candidates import (
-    grow_pairs,
-    pairs_of_items,
-    pairs_to_explore,
-    table_of_clauses,
-    table_of_items,
-)
-from shared.patterns._codes import Codes
-from shared.patterns._data import TransactionSet, as_binary_csr, encode_labels, frame_to_csr, tokens_to_csr
+from shared.patterns._codes import Clauses, Codes
+from shared.patterns._convert import as_binary_csr, encode_labels, frame_to_csr, tokens_to_csr
+from shared.patterns._data import TransactionSet
 from shared.patterns._fisher import direction, least_support, log_fisher_of
-from shared.patterns._neighbours import clause_depth, nearest_as
+from shared.patterns._neighbours import nearest_as
 from shared.patterns._patterns import Pattern, pattern_text
 from shared.patterns._search import Member, Search
+from shared.patterns._space import SearchSpace, clause_space, conjunction_space
 
 CORRECTIONS = ("none", "bonferroni", "bh")
 
@@ -40,26 +35,49 @@ class Premise(TransformerMixin, BaseEstimator):
 
     Parameters
     ----------
-    alpha : largest p-value of Fisher's one-sided test. correction : "none" (as the authors' program), "bonferroni" or
-        "bh" (Benjamini–Hochberg) over the single clauses and pairs that were tested.
-    min_overlap : what share of the rows two clauses must have in common to be joined.
-    n_neighbors : how many neighbours (by `item_vectors`) a clause may take; 0 for plain conjunctions.
-    clause_max_overlap : what share of a clause's rows may hold two of its items.
-    max_patterns : stop at so many patterns. positive : the label that becomes 1, if labels are not 0 and 1.
-    retire : leave an item alone for good once its single clause did not pay (as the authors' program).
-    max_memory_gb : largest packed table; a larger one is a `ValueError` with the estimate.
-    verbose : show a progress bar. An interrupted `fit` keeps the patterns found so far and warns.
+    alpha : float
+        Largest p-value of Fisher's one-sided test.
+    min_overlap : float
+        What share of the rows two clauses must have in common to be joined.
+    n_neighbors : int
+        How many neighbours (by `item_vectors`) a clause may take; 0 for plain conjunctions.
+    clause_max_overlap : float
+        What share of a clause's rows may hold two of its items.
+    correction : "none", "bonferroni" or "bh"
+        None, as the authors' program, or Bonferroni's or Benjamini–Hochberg's over the single clauses and pairs tested.
+    max_patterns : int, optional
+        Stop at so many patterns.
+    positive : hashable, optional
+        The label that becomes 1, if labels are not 0 and 1.
+    retire : bool
+        Leave an item alone for good once its single clause did not pay (as the authors' program).
+    max_memory_gb : float
+        Largest packed table; a larger one is a `ValueError` with the estimate.
+    progress : bool
+        Show a progress bar.
 
     Attributes
     ----------
-    patterns_ : list of `Pattern`. names_ : item names. classes_ : the labels behind 0 and 1.
-    baseline_code_length_, code_length_ : bits without and with patterns. trace_ : one dict per accepted step.
+    patterns_ : list of Pattern
+        What was found; an interrupted `fit` keeps the patterns found so far and warns.
+    names_ : list of str
+        Item names.
+    classes_ : tuple
+        The labels behind 0 and 1.
+    baseline_code_length_, code_length_ : float
+        Bits without and with patterns.
+    n_candidates_ : int
+        Single clauses and pairs that were looked at.
+    trace_ : list of dict
+        One per accepted step.
+    interrupted_ : bool
+        Whether `fit` was stopped by KeyboardInterrupt.
     """
 
     def __init__(
         self,
-        alpha: float = 0.01,
         *,
+        alpha: float = 0.01,
         min_overlap: float = 0.3,
         n_neighbors: int = 0,
         clause_max_overlap: float = 0.05,
@@ -68,7 +86,7 @@ class Premise(TransformerMixin, BaseEstimator):
         positive: Hashable | None = None,
         retire: bool = True,
         max_memory_gb: float = 4.0,
-        verbose: bool = False,
+        progress: bool = False,
     ) -> None:
         self.alpha = alpha
         self.min_overlap = min_overlap
@@ -79,21 +97,42 @@ class Premise(TransformerMixin, BaseEstimator):
         self.positive = positive
         self.retire = retire
         self.max_memory_gb = max_memory_gb
-        self.verbose = verbose
+        self.progress = progress
 
     # --- fit -------------------------------------------------------------------------------------------------------
-    def fit(self, X: Any, y: Any = None, item_vectors: np.ndarray | None = None, *, weights: Any = None) -> Premise:
+    def fit(self, X: Any, y: Any = None, *, item_vectors: np.ndarray | None = None, weights: Any = None) -> Premise:
         """Find the patterns of rows X with labels y.
 
-        X : `TransactionSet` (then without y), sparse or dense matrix (N, M), data frame, or list of token lists.
-        item_vectors : (M, d), one row per item, for `n_neighbors` > 0; NaN rows stand for items without a vector.
-        weights : (N,) whole numbers, how often each row counts.
+        Parameters
+        ----------
+        X : TransactionSet (then without y), sparse or dense matrix (N, M), data frame, or list of token lists
+            The rows.
+        y : (N,) labels of two kinds
+            0 and 1, or any two of which `positive` names one.
+        item_vectors : (M, d) array, optional
+            One row per item, for `n_neighbors` > 0; NaN rows stand for items without a vector.
+        weights : (N,) whole numbers, optional
+            How often each row counts.
+
+        Returns
+        -------
+        Premise
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            For labels of one kind only, shapes that don't fit, options out of range, or a table over `max_memory_gb`.
         """
         self._check_parameters(item_vectors)
         data = self._data(X, y, weights)
         self.names_ = data.names
         self.n_features_in_ = data.n_items
-        search, codes, constant = self._prepare(data, item_vectors)
+        codes = Codes(data.n_rows, data.n_items, data.n_label)
+        kept = self._items_that_can_pass(data)
+        self._check_memory(data, len(kept))
+        space = self._space(codes, data.with_items(kept), item_vectors)
+        search = self._search(space, codes, untested=data.n_items - len(kept))
         self.baseline_code_length_ = float(codes.singles(data.item_counts.sum(0)).sum())
         self.code_length_ = self.baseline_code_length_
         self.trace_ = []
@@ -103,7 +142,7 @@ class Premise(TransformerMixin, BaseEstimator):
         except KeyboardInterrupt:
             self.interrupted_ = True
             warnings.warn(f"interrupted; keeping the {len(search.members)} patterns found so far", stacklevel=2)
-        self.patterns_ = [self._pattern(m, constant, data.n_label) for m in search.members]
+        self.patterns_ = [self._pattern(search, member, kept) for member in search.members]
         return self
 
     def _check_parameters(self, item_vectors: np.ndarray | None) -> None:
@@ -131,51 +170,38 @@ class Premise(TransformerMixin, BaseEstimator):
                 return TransactionSet.from_token_lists(X, y, weights=weights, positive=self.positive)
         return TransactionSet.from_csr(X, y, weights=weights, positive=self.positive)
 
-    def _prepare(self, data: TransactionSet, vectors: np.ndarray | None) -> tuple[Search, Codes, np.ndarray]:
-        """The tables of candidates, on the items that can take part at all."""
-        codes = Codes(data.n_rows, data.n_items, data.n_label)
+    def _items_that_can_pass(self, data: TransactionSet) -> np.ndarray:
+        """Numbers of the items that take part.
+
+        An item too rare to pass the test can't be in a conjunction: dropping it changes nothing. With 10 rows of each
+        label and alpha = 0.01 that is any item in fewer than six rows, since C(10, 5) / C(20, 5) = 0.016 and
+        C(10, 6) / C(20, 6) = 0.005. As one of a clause's items it may still count, so all stay when clauses grow.
+        """
+        if self.n_neighbors:
+            return np.arange(data.n_items)
         total = data.item_counts.sum(0)
-        if self.n_neighbors:
-            kept = np.arange(data.n_items)
-        else:  # an item too rare to pass the test can't be in a pattern: dropping it changes nothing
-            kept = np.flatnonzero(total >= least_support(self.alpha, data.n_label))
-        self._check_memory(data, len(kept))
-        small = TransactionSet(data.rows[:, kept], data.labels, [data.names[i] for i in kept])
-        columns = small.words(np.arange(len(kept)))
-        if self.n_neighbors:
-            vectors = np.asarray(vectors, dtype=float)
-            if len(vectors) != data.n_items:
-                raise ValueError(
-                    f"item_vectors has {len(vectors)} rows for {data.n_items} items; expected one per item"
-                )
-            numbers, similarity = nearest_as("item_vectors", vectors, self.n_neighbors, data.names)
-            depth = clause_depth(small, numbers, similarity, self.clause_max_overlap, columns)
-            chains = [((i, *numbers[i, :k].tolist()),) for i in range(len(kept)) for k in range(depth[i] + 1)]
-            singles = table_of_clauses(codes, small, chains, columns)
-            pairs = grow_pairs(pairs_to_explore(small, numbers, columns, self.min_overlap), numbers, depth)
-            pairs = table_of_clauses(codes, small, pairs, columns)
-        else:
-            numbers, depth = np.zeros((len(kept), 0), dtype=np.int64), np.zeros(len(kept), dtype=np.int64)
-            singles = table_of_items(codes, small, np.arange(len(kept))[:, None], small.item_counts.T)
-            pairs = table_of_items(codes, small, *pairs_of_items(small, np.arange(len(kept)), self.min_overlap))
-        log_p = log_fisher_of(pairs.counts[:, 0], pairs.counts[:, 1], data.n_label)
-        log_alpha = self._log_alpha(
-            np.r_[log_fisher_of(*singles.counts.T, data.n_label), log_p], data.n_items - len(kept)
+        return np.flatnonzero(total >= least_support(self.alpha, data.n_label))
+
+    def _space(self, codes: Codes, data: TransactionSet, vectors: np.ndarray | None) -> SearchSpace:
+        if not self.n_neighbors:
+            return conjunction_space(codes, data, self.min_overlap)
+        vectors = np.asarray(vectors, dtype=float)
+        if len(vectors) != data.n_items:
+            raise ValueError(f"item_vectors has {len(vectors)} rows for {data.n_items} items; expected one per item")
+        neighbours, similarity = nearest_as("item_vectors", vectors, self.n_neighbors, data.names)
+        return clause_space(
+            codes, data, neighbours, similarity, min_overlap=self.min_overlap, max_overlap=self.clause_max_overlap
         )
-        self.n_candidates_ = len(singles) + len(pairs)
-        search = Search(
-            small,
-            codes,
-            columns,
-            singles,
-            pairs.take(np.flatnonzero(log_p <= log_alpha)),
-            numbers,
-            depth,
-            log_alpha=log_alpha,
-            min_overlap=self.min_overlap,
-            retire=self.retire,
-        )
-        return search, codes, kept
+
+    def _search(self, space: SearchSpace, codes: Codes, untested: int) -> Search:
+        """The search over what passes Fisher's test; `untested` items were dropped since they could not."""
+        n_label = space.data.n_label
+        log_p_pairs = log_fisher_of(*space.pairs.counts.T, n_label)
+        log_p = np.r_[log_fisher_of(*space.singles.counts.T, n_label), log_p_pairs]
+        log_alpha = self._log_alpha(log_p, untested)
+        self.n_candidates_ = len(log_p)
+        passing = space.with_pairs(np.flatnonzero(log_p_pairs <= log_alpha))
+        return Search(passing, codes, log_alpha=log_alpha, min_overlap=self.min_overlap, retire=self.retire)
 
     def _check_memory(self, data: TransactionSet, kept: int) -> None:
         copies = 2 + 2 * self.n_neighbors
@@ -188,9 +214,11 @@ class Premise(TransformerMixin, BaseEstimator):
             )
 
     def _log_alpha(self, log_p: np.ndarray, untested: int) -> float:
+        """The level after correction, for the tests made and those of `untested` items, which none can pass."""
         if self.alpha == 0:
             return -np.inf
-        log_alpha, tests = float(np.log(self.alpha)), len(log_p) + untested
+        log_alpha = float(np.log(self.alpha))
+        tests = len(log_p) + untested
         if self.correction == "bonferroni":
             return log_alpha - float(np.log(tests))
         if self.correction == "bh":
@@ -200,7 +228,7 @@ class Premise(TransformerMixin, BaseEstimator):
         return log_alpha
 
     def _run(self, search: Search) -> None:
-        with tqdm(disable=not self.verbose, desc="Premise", unit=" steps") as bar:
+        with tqdm(disable=not self.progress, desc="Premise", unit=" steps") as bar:
             while self.max_patterns is None or len(search.members) < self.max_patterns:
                 change = search.step()
                 if change is None:
@@ -219,19 +247,31 @@ class Premise(TransformerMixin, BaseEstimator):
                 )
                 bar.update()
 
-    def _pattern(self, member: Member, kept: np.ndarray, n_label: tuple[int, int]) -> Pattern:
+    def _pattern(self, search: Search, member: Member, kept: np.ndarray) -> Pattern:
         clauses = tuple(tuple(int(kept[i]) for i in clause) for clause in member.clauses)
         n0, n1 = (int(c) for c in member.counts)
-        return Pattern(clauses, (n0, n1), int(direction(n0, n1, n_label)), member.log_p, member.gain, member.origin)
+        towards = int(direction(n0, n1, search.data.n_label))
+        return Pattern(clauses, (n0, n1), towards, search.log_p(member), member.gain, member.origin)
 
     # --- use -------------------------------------------------------------------------------------------------------
     def transform(self, X: Any) -> sp.csr_matrix:
-        """Which rows hold which pattern: (N, number of patterns) CSR of 0 and 1. Rows as in `fit`, without labels."""
+        """Which rows hold which pattern.
+
+        Parameters
+        ----------
+        X : as in `fit`
+            Rows, without labels.
+
+        Returns
+        -------
+        (N, number of patterns) CSR of 0 and 1
+            In the order of `patterns_`.
+        """
         check_is_fitted(self, "patterns_")
         X = self._rows(X)
         if X.shape[1] != self.n_features_in_:
             raise ValueError(f"X has {X.shape[1]} items; fit saw {self.n_features_in_}")
-        held = [_holds(X, p.clauses) for p in self.patterns_]
+        held = [_rows_with(X, p.clauses) for p in self.patterns_]
         return sp.csr_matrix(np.stack(held, axis=1)) if held else sp.csr_matrix((X.shape[0], 0), dtype=np.int8)
 
     def _rows(self, X: Any) -> sp.csr_matrix:
@@ -246,11 +286,22 @@ class Premise(TransformerMixin, BaseEstimator):
             return X
         if isinstance(X, list | tuple) and not _numeric(X):
             known = set(self.names_)
-            return tokens_to_csr([[t for t in row if t in known] for row in X], self.names_, 1, None)[0]
+            return tokens_to_csr([[t for t in row if t in known] for row in X], self.names_, 1)[0]
         return as_binary_csr(X)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
-        """The patterns as text, in the order of `transform`'s columns."""
+        """The patterns as text, in the order of `transform`'s columns.
+
+        Parameters
+        ----------
+        input_features : ignored
+            For scikit-learn's pipelines.
+
+        Returns
+        -------
+        array of str
+            One per pattern.
+        """
         check_is_fitted(self, "patterns_")
         return np.array([pattern_text(p.clauses, self.names_) for p in self.patterns_], dtype=object)
 
@@ -273,7 +324,7 @@ class Premise(TransformerMixin, BaseEstimator):
         return pd.DataFrame(rows, columns=columns).sort_values("gain", ignore_index=True, kind="stable")
 
 
-def _holds(X: sp.csr_matrix, clauses: tuple[tuple[int, ...], ...]) -> np.ndarray:
+def _rows_with(X: sp.csr_matrix, clauses: Clauses) -> np.ndarray:
     """Rows with exactly one item of each clause, int8 (N,)."""
     held = [np.asarray(X[:, list(clause)].sum(axis=1)).ravel() == 1 for clause in clauses]
     return np.logical_and.reduce(held).astype(np.int8)

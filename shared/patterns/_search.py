@@ -10,12 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+import scipy.sparse as sp
 
 from shared.patterns._bits import count, exactly_one, unpack
-from shared.patterns._candidates import Table, blocks, support_of
+from shared.patterns._candidates import Candidates, blocks, support_of
 from shared.patterns._codes import Clauses, Codes, label_counts
-from shared.patterns._data import TransactionSet
 from shared.patterns._fisher import log_fisher_of
+from shared.patterns._space import SearchSpace
 
 EPSILON = 1e-4  # bits; what the authors' search asks a candidate to gain at least
 
@@ -28,7 +29,6 @@ class Member:
     support: np.ndarray  # packed rows (W,)
     counts: np.ndarray  # (2,)
     bits: float  # what sending it costs
-    log_p: float
     gain: float
     origin: str
     extensions: list[list[Change]] = field(default_factory=list)
@@ -55,40 +55,44 @@ class Change:
 class Search:
     """The state of one search; `step()` applies the best candidate and says which.
 
-    singles : table of single clauses, a chain per item (its clause grown neighbour by neighbour), chains together.
-    pairs : table of the pairs of clauses that pass the test. columns : packed columns of all items (M, W).
-    numbers, depth : neighbour lists (M, K) and how far clauses may grow (M,).
+    space : candidates and neighbour lists. codes : code lengths of the whole data. log_alpha : natural log of the level
+    of Fisher's test. min_overlap : share of rows that two clauses must have in common to be joined. retire : leave an
+    item alone for good once its single clause did not pay.
     """
 
     def __init__(
-        self,
-        data: TransactionSet,
-        codes: Codes,
-        columns: np.ndarray,
-        singles: Table,
-        pairs: Table,
-        numbers: np.ndarray,
-        depth: np.ndarray,
-        *,
-        log_alpha: float,
-        min_overlap: float,
-        retire: bool = True,
+        self, space: SearchSpace, codes: Codes, *, log_alpha: float, min_overlap: float, retire: bool = True
     ) -> None:
-        self.data, self.codes, self.columns = data, codes, columns
-        self.singles, self.pairs = singles, pairs
-        self.numbers, self.depth = numbers, depth
-        self.log_alpha, self.min_overlap, self.retire = log_alpha, min_overlap, retire
+        self.data = space.data
+        self.columns = space.columns
+        self.singles = space.singles
+        self.pairs = space.pairs
+        self.neighbours = space.neighbours
+        self.depth = space.depth
+        self.codes = codes
+        self.log_alpha = log_alpha
+        self.min_overlap = min_overlap
+        self.retire = retire
+
         self.members: list[Member] = []
         self.merges: list[Change] = []
-        self.residual = data.item_counts.sum(0).copy()  # |R_i|
+        self.residual = self.data.item_counts.sum(0).copy()  # |R_i|
         self._rest: dict[int, np.ndarray] = {}  # packed R_i where it is not the whole column
-        self._stamp = np.zeros(data.n_items, dtype=np.int64)  # step of the last change of an item
+        self._stamp = [0] * self.data.n_items  # step of the last change of an item
         self._steps = 0
-        self._first = _chain_starts(singles, depth)
-        self._center = singles.items[self._first][np.cumsum(self._first) - 1, 0] if len(singles) else np.zeros(0, int)
-        self._passes = log_fisher_of(singles.counts[:, 0], singles.counts[:, 1], data.n_label) <= log_alpha
-        self._retired = np.zeros(data.n_items, dtype=bool)
-        self._where = [_rows_by_item(table, data.n_items) for table in (singles, pairs)]
+        self._retired = np.zeros(self.data.n_items, dtype=bool)
+        self._log_p: dict[tuple[int, int], float] = {}  # Fisher's test of counts it was asked for
+        self._passes = log_fisher_of(*self.singles.counts.T, self.data.n_label) <= log_alpha
+        self._first = _chain_starts(self.singles, self.depth)
+        self._center = _chain_centers(self.singles, self._first)
+        self._where = [_rows_by_item(table, self.data.n_items) for table in (self.singles, self.pairs)]
+
+    def log_p(self, member: Member) -> float:
+        """Natural log of Fisher's p of a pattern; computed when it is asked for, since few candidates get there."""
+        counts = (int(member.counts[0]), int(member.counts[1]))
+        if counts not in self._log_p:
+            self._log_p[counts] = float(log_fisher_of(*counts, self.data.n_label))
+        return self._log_p[counts]
 
     # --- the loop --------------------------------------------------------------------------------------------------
     def step(self) -> Change | None:
@@ -109,9 +113,9 @@ class Search:
         self.merges = [c for c in self.merges if not set(c.replaces) & set(change.replaces)]
         touched = sorted({i for m in (change.pattern, *change.replaces) for i in m.items})
         for item in touched:
-            rest = self._rest_of(item, self.members)
-            self._rest[item], self.residual[item] = rest, count(rest)
-        self._stamp[touched] = self._steps
+            self._rest[item] = self._rest_of(item, self.members)
+            self.residual[item] = count(self._rest[item])
+            self._stamp[item] = self._steps
         for table, where in zip((self.singles, self.pairs), self._where):
             self._renew_table(table, np.unique(np.concatenate([where[i] for i in touched])), touched)
         self._connect(change.pattern)
@@ -125,7 +129,7 @@ class Search:
         return rest
 
     # --- fixed tables ----------------------------------------------------------------------------------------------
-    def _renew_table(self, table: Table, rows: np.ndarray, touched: list[int]) -> None:
+    def _renew_table(self, table: Candidates, rows: np.ndarray, touched: list[int]) -> None:
         """Recount, for the candidates that hold a touched item, the rows of it that they would leave over."""
         for block in blocks(len(rows), self.columns.shape[1] * 3):
             here = rows[block]
@@ -135,7 +139,7 @@ class Search:
                 at, slot = np.nonzero(items == item)
                 table.left[here[at], slot] = self.residual[item] - count(support[at] & self._rest[item])
 
-    def _gains(self, table: Table) -> tuple[np.ndarray, np.ndarray]:
+    def _gains(self, table: Candidates) -> tuple[np.ndarray, np.ndarray]:
         """Exact gains (C,) of a table's candidates, and whether each of their clauses has something left to explain."""
         real = table.items >= 0
         rest = np.where(real, self.residual[np.maximum(table.items, 0)], 0)
@@ -166,14 +170,13 @@ class Search:
         gains, useful = self._gains(self.pairs)
         return self._best_of(self.pairs, gains, useful & (gains <= -EPSILON), "pair")
 
-    def _best_of(self, table: Table, gains: np.ndarray, offered: np.ndarray, origin: str) -> Change | None:
+    def _best_of(self, table: Candidates, gains: np.ndarray, offered: np.ndarray, origin: str) -> Change | None:
         if not offered.any():
             return None
         row = int(np.argmin(np.where(offered, gains, np.inf)))
         support = support_of(table.items[row : row + 1], table.clause[row : row + 1], self.columns)[0]
-        log_p = float(log_fisher_of(*table.counts[row], self.data.n_label))
-        counts, bits = table.counts[row], float(table.fixed[row])
-        return Change(Member(table.clauses(row), support, counts, bits, log_p, float(gains[row]), origin))
+        bits = float(table.fixed[row])
+        return Change(Member(table.clauses(row), support, table.counts[row], bits, float(gains[row]), origin))
 
     # --- changes of patterns in the set ----------------------------------------------------------------------------
     def _connect(self, new: Member) -> None:
@@ -199,7 +202,7 @@ class Search:
         for center in np.flatnonzero(enough):
             clause: tuple[int, ...] = ()
             chain = []
-            for item in [int(center), *self.numbers[center, : self.depth[center]].tolist()]:
+            for item in [int(center), *self.neighbours[center, : self.depth[center]].tolist()]:
                 if not enough[item]:
                     break
                 clause = (*clause, item)
@@ -218,20 +221,20 @@ class Search:
         for clause in clauses:
             if len(clause) > 1:
                 bits += self.codes.naming(counts, label_counts(self.columns[list(clause)] & support, self.data.split))
-        log_p = float(log_fisher_of(*counts, self.data.n_label))
-        return Change(Member(clauses, support, counts, bits, log_p, 0.0, origin), replaces)
+        return Change(Member(clauses, support, counts, bits, 0.0, origin), replaces)
 
     def _renew(self, change: Change) -> float:
         """The change's gain, recounted only if an item of its patterns changed since; exact in either case."""
         items = change.pattern.items
-        stamp = int(self._stamp[list(items)].max())
+        stamp = max([self._stamp[item] for item in items])
         if stamp != change.stamp:
             after = [m for m in self.members if m not in change.replaces] + [change.pattern]
             delta = change.pattern.bits - sum(m.bits for m in change.replaces)
             for item in items:
                 left = count(self._rest_of(item, after))
                 delta += float(self.codes.singles(left) - self.codes.singles(self.residual[item]))
-            change.delta, change.stamp = delta, stamp
+            change.delta = delta
+            change.stamp = stamp
         change.pattern.gain = change.delta + self._size_change(1 - len(change.replaces))
         return change.pattern.gain
 
@@ -247,7 +250,7 @@ class Search:
                 if gain > least:  # a deeper clause must not gain less than the ones before
                     continue
                 least = gain
-                if change.pattern.log_p <= self.log_alpha and (best is None or gain < best.gain):
+                if (best is None or gain < best.gain) and self.log_p(change.pattern) <= self.log_alpha:
                     best = change
         return best
 
@@ -255,17 +258,26 @@ class Search:
         best = None
         for change in self.merges:
             gain = self._renew(change)
-            if gain <= -EPSILON and change.pattern.log_p <= self.log_alpha and (best is None or gain < best.gain):
+            if gain > -EPSILON or (best is not None and gain >= best.gain):
+                continue
+            if self.log_p(change.pattern) <= self.log_alpha:
                 best = change
         return best
 
 
-def _chain_starts(singles: Table, depth: np.ndarray) -> np.ndarray:
+def _chain_starts(singles: Candidates, depth: np.ndarray) -> np.ndarray:
     """Which rows of the singles' table begin a chain: chains have depth + 1 rows each."""
     first = np.zeros(len(singles), dtype=bool)
     if len(singles):
         first[np.r_[0, np.cumsum(depth + 1)[:-1]]] = True
     return first
+
+
+def _chain_centers(singles: Candidates, first: np.ndarray) -> np.ndarray:
+    """The item (C,) around which each of the singles was grown: that of its chain's start."""
+    if not len(singles):
+        return np.zeros(0, dtype=int)
+    return singles.items[first][np.cumsum(first) - 1, 0]
 
 
 def _and_along(ok: np.ndarray, first: np.ndarray) -> np.ndarray:
@@ -275,7 +287,7 @@ def _and_along(ok: np.ndarray, first: np.ndarray) -> np.ndarray:
     return broken - broken[start] + ~ok[start] == 0
 
 
-def _rows_by_item(table: Table, n_items: int) -> list[np.ndarray]:
+def _rows_by_item(table: Candidates, n_items: int) -> list[np.ndarray]:
     """For every item the table's rows that hold it."""
     row, slot = np.nonzero(table.items >= 0)
     items = table.items[row, slot]
@@ -283,6 +295,6 @@ def _rows_by_item(table: Table, n_items: int) -> list[np.ndarray]:
     return np.split(row[order], np.cumsum(np.bincount(items, minlength=n_items))[:-1])
 
 
-def _item_counts(rows, numbers: np.ndarray) -> np.ndarray:
+def _item_counts(rows: sp.csr_matrix, numbers: np.ndarray) -> np.ndarray:
     """In how many of the given rows each item occurs."""
     return np.asarray(rows[numbers].sum(axis=0)).ravel()

@@ -28,24 +28,39 @@ class Spotlight(BaseEstimator):
 
     Parameters
     ----------
-    names : of the two collections, for tables.
-    tokenizer : text to list of tokens (default `tokenize_words`, case kept).
-    alpha, correction, min_overlap : as in `Premise`. min_count : least number of texts a token must occur in.
+    names : (str, str)
+        Of the two collections, for tables.
+    tokenizer : callable, optional
+        Text to list of tokens; `tokenize_words`, case kept, unless told.
+    alpha, correction, min_overlap
+        As in `Premise`.
+    min_count : int
+        Least number of texts a token must occur in.
+    progress : bool
+        Show a progress bar.
 
     Attributes
     ----------
-    patterns_ : list of `Pattern`, direction 0 for the first collection. data_ : the `TransactionSet`.
+    patterns_ : list of Pattern
+        Direction 0 stands for the first collection.
+    data_ : TransactionSet
+        The texts' tokens.
+    texts_ : list of str
+        The texts, the first collection's before the second's.
+    saved_bits_ : float
+        By how much the patterns shorten the code.
     """
 
     def __init__(
         self,
-        names: tuple[str, str] = ("first", "second"),
         *,
+        names: tuple[str, str] = ("first", "second"),
         tokenizer: Callable[[str], list[str]] | None = None,
         alpha: float = 0.01,
         correction: str = "none",
         min_overlap: float = 0.3,
         min_count: int = 1,
+        progress: bool = False,
     ) -> None:
         self.names = names
         self.tokenizer = tokenizer
@@ -53,25 +68,37 @@ class Spotlight(BaseEstimator):
         self.correction = correction
         self.min_overlap = min_overlap
         self.min_count = min_count
+        self.progress = progress
 
     def fit(self, first: Sequence[str], second: Sequence[str]) -> Spotlight:
-        """Compare two collections of texts. Warns when one has fewer than five: next to nothing is significant then."""
-        texts = []
-        for name, group in zip(("first", "second"), (first, second)):
-            group = list(group)
-            if not group:
-                raise ValueError(f"{name} is empty; both collections need texts")
-            if wrong := [type(t).__name__ for t in group if not isinstance(t, str)]:
-                raise TypeError(f"{name} holds {wrong[0]}; expected strings")
-            if len(group) < FEW:
-                warnings.warn(f"{name} has only {len(group)} texts; hardly anything can be significant", stacklevel=2)
-            texts.append(group)
+        """Compare two collections of texts; warns when one has fewer than five: next to nothing is significant then.
+
+        Parameters
+        ----------
+        first, second : sequences of str
+            The texts.
+
+        Returns
+        -------
+        Spotlight
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            For an empty collection.
+        TypeError
+            For what is no string.
+        """
+        groups = [_checked_texts(name, texts) for name, texts in (("first", first), ("second", second))]
         tokenize = self.tokenizer or tokenize_words
-        labels = np.repeat([0, 1], [len(g) for g in texts])
-        self.texts_ = [t for group in texts for t in group]
+        labels = np.repeat([0, 1], [len(g) for g in groups])
+        self.texts_ = [t for group in groups for t in group]
         lists = [tokenize(t) for t in self.texts_]
         self.data_ = TransactionSet.from_token_lists(lists, labels, min_count=self.min_count)
-        model = Premise(self.alpha, correction=self.correction, min_overlap=self.min_overlap).fit(self.data_)
+        model = Premise(
+            alpha=self.alpha, correction=self.correction, min_overlap=self.min_overlap, progress=self.progress
+        ).fit(self.data_)
         self.patterns_ = model.patterns_
         self.saved_bits_ = model.baseline_code_length_ - model.code_length_
         self._frame = model.to_frame()
@@ -89,9 +116,33 @@ class Spotlight(BaseEstimator):
         frame["towards"] = [self.names[int(d)] for d in frame["towards"]]
         return frame.drop(columns="origin")
 
-    def examples(self, index: int, count: int = 2) -> list[str]:
-        """Texts that hold pattern `index`, from the collection it points to."""
+    def examples(self, index: int, *, count: int = 2) -> list[str]:
+        """Texts that hold a pattern, from the collection it points to.
+
+        Parameters
+        ----------
+        index : int
+            Into `patterns_`.
+        count : int
+            At most so many.
+
+        Returns
+        -------
+        list of str
+            The first of them.
+        """
         check_is_fitted(self, "patterns_")
         pattern = self.patterns_[index]
         rows = self.data_.row_numbers(unpack(support_words(self.data_, pattern.clauses)))
         return [self.texts_[r] for r in rows if self.data_.labels[r] == pattern.direction][:count]
+
+
+def _checked_texts(name: str, texts: Sequence[str]) -> list[str]:
+    texts = list(texts)
+    if not texts:
+        raise ValueError(f"{name} is empty; both collections need texts")
+    if wrong := [type(t).__name__ for t in texts if not isinstance(t, str)]:
+        raise TypeError(f"{name} holds {wrong[0]}; expected strings")
+    if len(texts) < FEW:
+        warnings.warn(f"{name} has only {len(texts)} texts; hardly anything can be significant", stacklevel=3)
+    return texts

@@ -12,8 +12,26 @@ _WORD = r"\w+(?:['’]\w+)*"
 _TOKEN = re.compile(f"{_FLAG}|{_EMOJI}|{_EMOTICON}|{_WORD}|[^\\w\\s]")
 
 
-def tokenize_words(text: str, lowercase: bool = False) -> list[str]:
-    """Words (with inner apostrophes), emoticons, emoji (a joined one is one token) and punctuation marks, in order."""
+def tokenize_words(text: str, *, lowercase: bool = False) -> list[str]:
+    """Words (with inner apostrophes), emoticons, emoji (a joined one is one token) and punctuation marks, in order.
+
+    Parameters
+    ----------
+    text : str
+        Any text.
+    lowercase : bool
+        Bring it to lower case first.
+
+    Returns
+    -------
+    list of str
+        The tokens, repetitions included.
+
+    Raises
+    ------
+    TypeError
+        If `text` is no string.
+    """
     if not isinstance(text, str):
         raise TypeError(f"text is {type(text).__name__}; expected a string")
     return _TOKEN.findall(text.lower() if lowercase else text)

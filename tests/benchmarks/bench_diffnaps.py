@@ -49,7 +49,7 @@ def step(d: int, h: int, batch: int, device: str = "cpu") -> tuple[Callable[[], 
     z, weight = torch.rand(batch, h, device=device), torch.rand(h, d, device=device)
 
     def ours() -> None:
-        diffnaps_gradients(net, x, y, net.sample(noise), density=0.03)
+        diffnaps_gradients(net, x, y, net.sample(generator=noise), density=0.03)
         for optimizer in optimizers:
             optimizer.step()
         net.clamp_()
@@ -114,7 +114,7 @@ def run_rows(quick: bool) -> list[Row]:
     per_epoch = -(-1800 // 32)
     options = dict(epochs=-(-steps // per_epoch), batch_size=32, milestones=(2000 / per_epoch, 2500 / per_epoch))
     start = time.process_time()
-    model = DiffNaps(300, **options, weight_decay=2.0, random_state=0).fit(X, y)
+    model = DiffNaps(n_hidden=300, **options, weight_decay=2.0, random_state=0).fit(X, y)
     mine = time.process_time() - start
     start = time.process_time()
     mined = premise_patterns(X, y)
@@ -163,7 +163,7 @@ def recovery(d: int = 100_000, h: int = 250, steps: int = 1500) -> Row:
     per_epoch = -(-1800 // 128)
     options = dict(epochs=-(-steps // per_epoch), batch_size=128, milestones=(0.7 * steps / per_epoch,))
     start = time.process_time()
-    model = DiffNaps(h, **options, weight_decay=8.0, lambda_c=30.0, random_state=0, verbose=True).fit(X, y)
+    model = DiffNaps(n_hidden=h, **options, weight_decay=8.0, lambda_c=30.0, random_state=0, progress=True).fit(X, y)
     note = f"soft F1 {soft_f1_by_class(model.patterns_, truth).f1:.2f}; {model.n_steps_} steps"
     return row(f"DiffNaps run, {d:,} features, {h} neurons", time.process_time() - start, "", None, None, note)
 

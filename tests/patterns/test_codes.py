@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from shared.patterns import TransactionSet, binomial_regret, code_length, gain, log2_binomial, log_fisher
+from shared.patterns import (
+    TransactionSet,
+    binomial_regret,
+    code_length,
+    code_length_change,
+    log2_binomial,
+    log_fisher,
+)
 from shared.patterns import universal_code_length as universal
 from shared.patterns._codes import Codes
 from shared.patterns._fisher import least_support
@@ -85,12 +92,12 @@ def test_code_length_is_the_definition(seed):
         assert code_length(data, chosen) == pytest.approx(slow_length(X, y, chosen), rel=1e-12)
 
 
-def test_gain_is_a_difference_of_lengths():
+def test_the_change_is_a_difference_of_lengths():
     rng = np.random.default_rng(1)
     X, y = rng.random((80, 6)) < 0.3, rng.integers(0, 2, 80)
     data = TransactionSet.from_csr(X, y)
     before, after = [((0,), (1,)), ((2,),)], [((2,),), ((0,), (1,), (3,))]
-    change = gain(data, before, add=[((0,), (1,), (3,))], remove=[((0,), (1,))])
+    change = code_length_change(data, before, add=[((0,), (1,), (3,))], remove=[((0,), (1,))])
     assert change == pytest.approx(slow_length(X, y, after) - slow_length(X, y, before), abs=1e-9)
 
 

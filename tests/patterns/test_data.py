@@ -81,9 +81,10 @@ def test_labels_by_name():
         (lambda: TransactionSet.from_csr(np.eye(2), ["a", "b"], positive="c"), "positive='c' is not in y"),
         (lambda: TransactionSet.from_csr(np.eye(3), [0, 1]), "y has 2 labels for 3 rows"),
         (lambda: TransactionSet.from_csr(np.eye(2), [[0, 1]]), r"y has shape \(1, 2\)"),
-        (lambda: TransactionSet.from_csr(np.eye(2), [0, 1], ["a", "a"]), "'a' occurs more than once"),
-        (lambda: TransactionSet.from_csr(np.eye(2), [0, 1], ["a"]), "names has 1 entries for 2 items"),
+        (lambda: TransactionSet.from_csr(np.eye(2), [0, 1], names=["a", "a"]), "'a' occurs more than once"),
+        (lambda: TransactionSet.from_csr(np.eye(2), [0, 1], names=["a"]), "names has 1 entries for 2 items"),
         (lambda: TransactionSet.from_csr(np.array([[np.nan, 1], [0, 1]]), [0, 1]), "NaN"),
+        (lambda: TransactionSet.from_csr(sp.csr_matrix([[np.inf, 1], [0, 1]]), [0, 1]), "NaN or infinite"),
         (lambda: TransactionSet.from_csr(np.zeros(3), [0, 1, 1]), r"X has shape \(3,\)"),
         (lambda: TransactionSet.from_csr(np.eye(2), [0, 1], weights=[1, 0.5]), "weights must be whole numbers"),
         (lambda: TransactionSet.from_csr(np.eye(2), [0, 1], weights=[1, 0]), "y holds 1 distinct"),
@@ -135,6 +136,6 @@ def test_files_of_the_authors_program(tmp_path):
     (tmp_path / "x").write_text("0 2\n\n2 1\n")
     (tmp_path / "y").write_text("0\n1\n1\n")
     (tmp_path / "v").write_text('{"how": 0, "many": 1, "?": 2}')
-    data = TransactionSet.from_dat(tmp_path / "x", tmp_path / "y", tmp_path / "v")
+    data = TransactionSet.from_dat(tmp_path / "x", tmp_path / "y", vocabulary=tmp_path / "v")
     assert data.names == ["how", "many", "?"]
     np.testing.assert_array_equal(data.rows.toarray(), [[1, 0, 1], [0, 0, 0], [0, 1, 1]])

@@ -12,8 +12,9 @@ from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 from sklearn.tree import DecisionTreeClassifier
 
-from shared.patterns import DiffNaps, _diffnaps, soft_f1_by_class
-from shared.patterns._diffnaps import _Batches
+from shared.patterns import DiffNaps, DiffNapsNet, soft_f1_by_class
+from shared.patterns.diffnaps import _estimator
+from shared.patterns.diffnaps._rows import Batches
 
 
 def _disjoint(seed=0, n=1500, d=60, length=6):
@@ -33,7 +34,7 @@ def _disjoint(seed=0, n=1500, d=60, length=6):
 def fitted():
     X, y, truth = _disjoint()
     options = dict(epochs=40, batch_size=32, milestones=(30, 36), w_reg=(5.0, 5.0))
-    model = DiffNaps(40, **options, random_state=0).fit(X, y)
+    model = DiffNaps(n_hidden=40, **options, random_state=0).fit(X, y)
     return model, X, y, truth
 
 
@@ -147,9 +148,9 @@ def test_same_seed_same_patterns_and_input_forms_agree():
 
 def test_batches_from_sparse_rows_are_those_from_the_dense_copy(monkeypatch):
     X, y, _ = _disjoint(n=50)
-    dense = _Batches(sparse.csr_matrix(X, dtype=np.float32), y, torch.device("cpu"))
-    monkeypatch.setattr(_Batches, "DENSE_CELLS", 0)
-    rows = _Batches(sparse.csr_matrix(X, dtype=np.float32), y, torch.device("cpu"))
+    dense = Batches(sparse.csr_matrix(X, dtype=np.float32), y, torch.device("cpu"))
+    monkeypatch.setattr(Batches, "DENSE_CELLS", 0)
+    rows = Batches(sparse.csr_matrix(X, dtype=np.float32), y, torch.device("cpu"))
     for a, b in zip(dense[np.array([3, 1])], rows[np.array([3, 1])]):
         assert torch.equal(a, b)
 
@@ -160,7 +161,7 @@ def test_double_precision_trains_the_same_network():
     assert model.net_.weight.dtype == torch.float64
     assert model.net_.decoder.data_ptr() == model.net_.weight.data_ptr()
     assert model.predict(X).shape == (200,)
-    start = _diffnaps.DiffNapsNet(60, 8, 2, generator=torch.Generator().manual_seed(_first_seed(0)))
+    start = DiffNapsNet(60, 8, 2, generator=torch.Generator().manual_seed(_first_seed(0)))
     assert not torch.equal(model.net_.weight, start.weight.double())
     frozen = _quick(dtype=torch.float64, epochs=1, lr=1e-12, lambda_c=0.0).fit(X, y)  # the same start as in float32
     torch.testing.assert_close(frozen.net_.weight.float(), start.weight.detach(), atol=1e-6, rtol=0)
@@ -183,7 +184,7 @@ def test_names_of_a_data_frame_and_a_pipeline():
     X, y, _ = _disjoint(n=300)
     frame = pd.DataFrame(X, columns=[f"gene{i}" for i in range(X.shape[1])])
     labels = np.where(y == 0, "healthy", "tumour")
-    model = DiffNaps(30, epochs=20, batch_size=16, random_state=0, milestones=(18,)).fit(frame, labels)
+    model = DiffNaps(n_hidden=30, epochs=20, batch_size=16, random_state=0, milestones=(18,)).fit(frame, labels)
     assert list(model.patterns_) == ["healthy", "tumour"]
     assert model.all_patterns_
     assert all(name.startswith("gene") for name in model.get_feature_names_out())
@@ -208,9 +209,9 @@ def test_learning_rate_falls_at_the_milestones(monkeypatch):
 
 def test_regularisers_grow_each_epoch(monkeypatch):
     seen = []
-    step = _diffnaps.diffnaps_gradients
+    step = _estimator.diffnaps_gradients
     monkeypatch.setattr(
-        _diffnaps, "diffnaps_gradients", lambda *a, **k: seen.append((k["w_reg"], k["head_reg"])) or step(*a, **k)
+        _estimator, "diffnaps_gradients", lambda *a, **k: seen.append((k["w_reg"], k["head_reg"])) or step(*a, **k)
     )
     X, y, _ = _disjoint(n=40)
     _quick(epochs=3, batch_size=64, w_reg=(1.0, 2.0), head_reg=(0.5, 0.0), reg_growth=1.1).fit(X, y)

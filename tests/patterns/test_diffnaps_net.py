@@ -14,9 +14,9 @@ from shared.patterns import (
     diffnaps_gradients,
     diffnaps_loss,
     gated_step,
+    length_penalty,
     logical_or,
-    pattern_length,
-    w_shaped,
+    w_shaped_penalty,
     weighted_xor,
 )
 
@@ -193,8 +193,8 @@ def test_loss_and_its_gradient_from_the_equations(seed, two_moments):
 def test_regularisers_by_finite_differences(seed):
     rng = _rng(seed)
     weight = (2 * _real(rng, 4, 6)).requires_grad_()
-    assert torch.autograd.gradcheck(pattern_length, (weight,))
-    assert torch.autograd.gradcheck(lambda u: w_shaped(u, 0.7, 0.3), (weight,))
+    assert torch.autograd.gradcheck(length_penalty, (weight,))
+    assert torch.autograd.gradcheck(lambda u: w_shaped_penalty(u, 0.7, 0.3), (weight,))
 
 
 def test_right_cells_get_no_gradient():
@@ -208,7 +208,7 @@ def test_right_cells_get_no_gradient():
 
 
 def test_w_shape_is_lowest_at_zero_and_one():
-    at = {u: float(w_shaped(torch.tensor([u]), 1.0, 1.0)) for u in (-0.5, 0.0, 0.25, 0.5, 1.0, 1.5)}
+    at = {u: float(w_shaped_penalty(torch.tensor([u]), 1.0, 1.0)) for u in (-0.5, 0.0, 0.25, 0.5, 1.0, 1.5)}
     assert at[0.0] == at[1.0] == 0
     assert at[0.25] == pytest.approx(0.3125)
     assert at[0.5] == max(at[u] for u in (0.0, 0.25, 0.5, 1.0))
@@ -311,8 +311,8 @@ def test_samples_follow_the_weights():
     with torch.no_grad():
         net.weight.copy_(torch.linspace(0.02, 1, 50).expand(40, 50))
     generator = torch.Generator().manual_seed(0)
-    mean = torch.stack([net.sample(generator) for _ in range(200)]).mean((0, 1))
-    assert set(net.sample(generator).unique().tolist()) == {0, 1}
+    mean = torch.stack([net.sample(generator=generator) for _ in range(200)]).mean((0, 1))
+    assert set(net.sample(generator=generator).unique().tolist()) == {0, 1}
     torch.testing.assert_close(mean, torch.linspace(0.02, 1, 50), atol=0.025, rtol=0)  # 4.5 standard errors
     assert torch.equal(net.threshold(0.5), (net.weight > 0.5).float())
 

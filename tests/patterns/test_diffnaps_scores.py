@@ -11,8 +11,8 @@ from scipy.stats import fisher_exact
 
 from shared.patterns import (
     TooManyPatternsError,
+    conjunction_matrix,
     coverage_curve,
-    holds,
     mean_log_odds,
     pattern_table,
     premise_patterns,
@@ -20,7 +20,7 @@ from shared.patterns import (
     soft_f1_by_class,
     tree_patterns,
 )
-from shared.patterns._diffnaps_baselines import frequent_sets, supports
+from shared.patterns.diffnaps._baselines import frequent_sets, supports
 from shared.worlds import plant_class_patterns
 
 
@@ -29,17 +29,17 @@ def _rng(seed=0):
 
 
 # --- scores ---------------------------------------------------------------------------------------------------
-def test_holds_against_loops():
+def test_conjunctions_against_loops():
     rng = _rng()
     X = (rng.random((40, 12)) < 0.6).astype(int)
     patterns = [(0, 1), (2,), (), (3, 4, 5, 11), (7, 9)]
-    held = holds(X, patterns).toarray()
+    held = conjunction_matrix(X, patterns).toarray()
     for row in range(40):
         assert held[row].tolist() == [int(all(X[row, i] for i in p)) for p in patterns]
-    assert (holds(sparse.csc_matrix(X), patterns).toarray() == held).all()
-    assert holds(X, []).shape == (40, 0)
+    assert (conjunction_matrix(sparse.csc_matrix(X), patterns).toarray() == held).all()
+    assert conjunction_matrix(X, []).shape == (40, 0)
     with pytest.raises(ValueError, match="item 12"):
-        holds(X, [(0, 12)])
+        conjunction_matrix(X, [(0, 12)])
 
 
 def test_soft_f1_by_hand():
@@ -61,7 +61,7 @@ def _labelled():
 
 def test_pattern_table_by_hand():
     X, y = _labelled()
-    table = pattern_table({"a": [(0,), (0, 1)], "b": [(2,)]}, X, y, ["p", "q", "r"])
+    table = pattern_table({"a": [(0,), (0, 1)], "b": [(2,)]}, X, y, names=["p", "q", "r"])
     rows = table.set_index("pattern")
     assert rows.loc["p & q", ["support_in", "support_out", "p_class"]].tolist() == pytest.approx([2 / 4, 1 / 4, 2 / 3])
     assert rows.loc["p", "log_odds"] == pytest.approx(math.log(3))

@@ -46,7 +46,7 @@ def test_equals_the_authors_program(case):
     want, arrays = PROGRAM[case], np.load(GOLDEN / "premise_program.npz", allow_pickle=False)
     X = np.unpackbits(arrays[f"{case}/x"], axis=1, count=want["items"])
     vectors = arrays[f"{case}/v"] if f"{case}/v" in arrays else None
-    model = Premise(n_neighbors=want["neighbours"]).fit(X, arrays[f"{case}/y"], vectors)
+    model = Premise(n_neighbors=want["neighbours"]).fit(X, arrays[f"{case}/y"], item_vectors=vectors)
     assert model.code_length_ == pytest.approx(want["code_length"], rel=1e-9)
     ours = {tuple(sorted(tuple(sorted(c)) for c in p.clauses)): p for p in model.patterns_}
     theirs = {tuple(sorted(map(tuple, clauses))): rest for clauses, *rest in want["patterns"]}
@@ -69,7 +69,10 @@ def test_recovers_planted_conjunctions(minority):
 
 
 def test_finds_patterns_with_the_right_direction(planted):
-    assert exact_hits(Premise().fit(planted.X, planted.y).patterns_, planted.patterns, planted.directions) >= 0.9
+    assert (
+        exact_hits(Premise().fit(planted.X, planted.y).patterns_, planted.patterns, directions=planted.directions)
+        >= 0.9
+    )
 
 
 def test_without_the_test_label_neutral_patterns_come_back(planted):
@@ -90,7 +93,7 @@ def test_shuffled_labels_give_next_to_nothing(planted):
 def test_planted_clauses_need_neighbours():
     p = plant_clauses(generator=np.random.default_rng(0), background=0.005)
     plain = Premise().fit(p.X, p.y)
-    grown = Premise(n_neighbors=4).fit(p.X, p.y, p.vectors)
+    grown = Premise(n_neighbors=4).fit(p.X, p.y, item_vectors=p.vectors)
     assert soft_f1(grown.patterns_, p.patterns).f1 > soft_f1(plain.patterns_, p.patterns).f1 + 0.2
     assert clause_accuracy(grown.patterns_, p.patterns) > clause_accuracy(plain.patterns_, p.patterns)
     assert trap_violations(grown.patterns_, p.traps) == 0
@@ -99,7 +102,7 @@ def test_planted_clauses_need_neighbours():
 def test_supports_of_clauses_recounted_over_raw_rows():
     p = plant_clauses(generator=np.random.default_rng(3), n_rows=1500, n_items=200)
     X = p.X.toarray().astype(bool)
-    patterns = Premise(n_neighbors=4).fit(p.X, p.y, p.vectors).patterns_
+    patterns = Premise(n_neighbors=4).fit(p.X, p.y, item_vectors=p.vectors).patterns_
     assert any(len(c) > 1 for q in patterns for c in q.clauses)
     for q in patterns:
         holds = [all(sum(row[i] for i in c) == 1 for c in q.clauses) for row in X]
@@ -186,7 +189,7 @@ def test_dropping_items_too_rare_for_the_test_changes_nothing(planted, monkeypat
 
 def test_no_neighbours_is_the_conjunction_search(planted):
     vectors = np.full((planted.X.shape[1], 3), np.nan)  # nobody has a vector, so nobody has a neighbour
-    a = Premise(n_neighbors=2).fit(planted.X, planted.y, vectors)
+    a = Premise(n_neighbors=2).fit(planted.X, planted.y, item_vectors=vectors)
     assert found(a) == found(Premise().fit(planted.X, planted.y))
 
 
@@ -222,7 +225,7 @@ def test_interrupted_search_keeps_what_it_has(planted, monkeypatch):
 
 def test_transform_says_which_rows_hold_which_pattern():
     p = plant_clauses(generator=np.random.default_rng(5), n_rows=1500, n_items=200)
-    model = Premise(n_neighbors=3).fit(p.X, p.y, p.vectors)
+    model = Premise(n_neighbors=3).fit(p.X, p.y, item_vectors=p.vectors)
     held = model.transform(p.X)
     assert held.shape == (1500, len(model.patterns_))
     for column, pattern in zip(held.toarray().T, model.patterns_):
@@ -279,7 +282,7 @@ def test_nothing_to_find_is_no_error():
 )
 def test_bad_input(options, arguments, message):
     with pytest.raises(ValueError, match=message):
-        Premise(**options).fit(*arguments)
+        Premise(**options).fit(arguments[0], arguments[1], item_vectors=arguments[2] if arguments[2:] else None)
 
 
 def test_a_million_tokens_name_the_memory_they_need():

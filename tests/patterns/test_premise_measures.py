@@ -48,22 +48,26 @@ def test_clause_accuracy_by_hand():
 
 def test_matching_by_hand():
     gold = [{"he"}, {"his"}, {"she", "her"}]
-    assert matching_prf([{"he", "his"}], gold, "soft") == (1.0, pytest.approx(1 / 3), pytest.approx(0.5))
-    assert matching_prf([{"he", "his"}, {"his"}], gold, "soft").recall == pytest.approx(2 / 3)
-    assert matching_prf([{"he", "his"}, {"his"}], gold, "strict") == (0.5, pytest.approx(1 / 3), pytest.approx(0.4))
+    assert matching_prf([{"he", "his"}], gold, mode="soft") == (1.0, pytest.approx(1 / 3), pytest.approx(0.5))
+    assert matching_prf([{"he", "his"}, {"his"}], gold, mode="soft").recall == pytest.approx(2 / 3)
+    assert matching_prf([{"he", "his"}, {"his"}], gold, mode="strict") == (
+        0.5,
+        pytest.approx(1 / 3),
+        pytest.approx(0.4),
+    )
     assert matching_prf([], gold).f1 == 0
 
 
 def test_matching_depends_on_the_order():
     """{a, b} first takes {a}, then {a} finds it used up; the other way round both match."""
     gold = [{"a"}, {"b"}]
-    assert matching_prf([{"a", "b"}, {"a"}], gold, "soft").precision == 0.5
-    assert matching_prf([{"a"}, {"a", "b"}], gold, "soft").precision == 1.0
+    assert matching_prf([{"a", "b"}, {"a"}], gold, mode="soft").precision == 0.5
+    assert matching_prf([{"a"}, {"a", "b"}], gold, mode="soft").precision == 1.0
 
 
 def test_matching_mode():
     with pytest.raises(ValueError, match="mode='loose' is unknown"):
-        matching_prf([], [], "loose")
+        matching_prf([], [], mode="loose")
 
 
 def test_pattern_text():
@@ -71,7 +75,7 @@ def test_pattern_text():
 
 
 def test_frequent_itemsets_are_all_of_them(data):
-    sets, counts = frequent_itemsets(data, 12, 3)
+    sets, counts = frequent_itemsets(data, 12, max_length=3)
     X = data.rows.toarray().astype(bool)
     want = {}
     for length in (1, 2, 3):

@@ -18,7 +18,7 @@ def groups():
 
 
 def test_finds_what_was_added_to_each_group(groups):
-    model = Spotlight(("pirate", "butler")).fit(*groups)
+    model = Spotlight(names=("pirate", "butler")).fit(*groups)
     towards = {t: p.direction for t, p in zip(model.token_sets(), model.patterns_)}
     assert towards[frozenset({"Ahoy", "matey"})] == 0
     assert towards[frozenset({"Good", "evening"})] == 1
