@@ -57,7 +57,7 @@ def figure(*shape: int, height: float = 2.8, width: float = WIDTH, **options) ->
     Parameters
     ----------
     *shape : int
-        Rows and columns of axes; one axes if left out.
+        Rows and columns of axes; 1 for what is left out.
     height : float
         Inches per row.
     width : float
@@ -73,11 +73,11 @@ def figure(*shape: int, height: float = 2.8, width: float = WIDTH, **options) ->
     Raises
     ------
     ValueError
-        Unless shape is two numbers or none.
+        For more than two numbers, or one below 1.
     """
-    if len(shape) not in (0, 2) or any(size < 1 for size in shape):
-        raise ValueError(f"shape={shape} must be rows and columns of axes, or nothing for one")
-    rows, columns = shape or (1, 1)
+    if len(shape) > 2 or any(size < 1 for size in shape):
+        raise ValueError(f"shape={shape} must be at most two numbers, rows and columns of axes")
+    rows, columns = (*shape, 1, 1)[:2]
     fig, axes = plt.subplots(rows, columns, figsize=(width, height * rows), squeeze=False, **options)
     plt.close(fig)
     return fig, axes.ravel()

@@ -114,6 +114,7 @@ def test_no_other_room_repeats_the_palette():
 
 def test_a_figure_has_the_axes_asked_for():
     assert len(figure()[1]) == 1
+    assert len(figure(4)[1]) == 4
     fig, axes = figure(2, 3, height=1.5, width=6)
     assert len(axes) == 6
     assert tuple(fig.get_size_inches()) == (6, 3)
@@ -136,7 +137,7 @@ def test_whiskers_stand_in_for_dots():
         (lambda ax: bars(ax, {}), "groups is empty"),
         (lambda ax: bars(ax, {"a": []}), "groups has no number for a"),
         (lambda ax: bars(ax, {"a": [1.0], "b": [2.0]}, errors={"a": 0.1}), "errors has nothing for b"),
-        (lambda ax: figure(3), "rows and columns"),
+        (lambda ax: figure(3, 1, 2), "rows and columns"),
         (lambda ax: figure(0, 2), "rows and columns"),
         (lambda ax: palette(0), "count=0"),
     ],
