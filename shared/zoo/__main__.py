@@ -65,7 +65,11 @@ def _make(names: list[str], into: Path | None) -> int:
     for name in [check_choice("name", name, recipe_names()) for name in names] or recipe_names():
         start = time.perf_counter()
         pinned = all_cards()[name].sha256 if name in all_cards() else {}
-        folder = make(name, into=into)
+        try:
+            folder = make(name, into=into)
+        except AssetError as error:
+            print(f"{name}: {error}", file=sys.stderr)
+            return 1
         print(f"{name}: made in {time.perf_counter() - start:.0f} s", flush=True)
         for file in asset_files(folder):
             digest = sha256(folder / file)
