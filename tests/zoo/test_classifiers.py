@@ -102,6 +102,30 @@ def test_a_shipped_checkpoint_loads_and_has_a_card(tmp_path, monkeypatch):
         assert all(torch.equal(again.state_dict()[key], value) for key, value in model.state_dict().items())
 
 
+def test_a_killed_recipe_finds_what_it_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("REPRISE_CACHE", str(tmp_path / "cache"))
+    seen = []
+
+    def train(kept):
+        seen.append((kept / "step").is_file())
+        (kept / "step").touch()
+        if len(seen) == 1:
+            raise KeyboardInterrupt
+        return BY_NAME["resnet-shapes"].build()
+
+    def run():
+        options = {"write": BY_NAME["resnet-shapes"].write, "measure": lambda folder: {"one": 1.0}}
+        about = {"title": "one", "task": "image-classification", "source": "here"}
+        ship(tmp_path / "one", train=train, **options, **about)
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert not (tmp_path / "one").exists()
+    run()
+    run()
+    assert seen == [False, True, False]
+
+
 def test_random_state_is_restored():
     torch.manual_seed(1)
     before = torch.get_rng_state()
