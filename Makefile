@@ -52,6 +52,10 @@ store: assets  ## execute P=<slug> in a fresh kernel and store it with its outpu
 readme: .venv/.ready  ## make README's tables anew from the cards and the stored runs
 	@$(PY) -m shared.compendium.ledger
 
+.PHONY: preflight
+preflight: .venv/.ready  ## what P=<slug> fetches and needs at the paper's own scale, counted without weights
+	@$(PY) -m shared.compendium.preflight $(P)
+
 .PHONY: lab
 lab: assets  ## open JupyterLab on the papers
 	@$(PY) -m jupyter lab --notebook-dir papers
