@@ -11,8 +11,8 @@ help:  ## list the targets
 
 # --- environment ------------------------------------------------------------------------------------------------
 .venv/.ready: requirements.lock
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-	  || { echo "Reprise needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1). Try: make $(MAKECMDGOALS) PYTHON=python3.11"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+	  || { echo "Reprise needs Python 3.11, 3.12 or 3.13; $(PYTHON) is $$($(PYTHON) -V 2>&1). Try: make $(MAKECMDGOALS) PYTHON=python3.13"; exit 1; }
 	@echo "Building .venv from requirements.lock ..."
 	@$(PYTHON) -m venv --clear .venv
 	@$(PY) -m pip install --quiet --requirement requirements.lock
@@ -30,6 +30,7 @@ lock:  ## resolve pyproject.toml anew into requirements.lock
 
 # --- notebooks --------------------------------------------------------------------------------------------------
 # SCALE=paper runs the paper's own scale; PROFILE=papers/profiles/slurm hands the jobs to SLURM; JOBS limits the cores.
+# With ARGS="-p seed 1 -p model …" a paper runs with other parameters, beside its official results.
 RUN = $(PY) -m shared.compendium.runner --fetch $(if $(SCALE),--scale $(SCALE)) $(if $(PROFILE),--profile $(PROFILE)) $(if $(JOBS),--cores $(JOBS))
 
 .PHONY: figures
@@ -37,8 +38,8 @@ figures: .venv/.ready  ## run every paper's notebook: figures/<slug>/*.png, *.sv
 	@$(RUN) --all
 
 .PHONY: paper
-paper: .venv/.ready  ## run one paper, P=<slug> [SCALE=paper]
-	@$(RUN) $(P)
+paper: .venv/.ready  ## run one paper, P=<slug> [SCALE=paper] [ARGS="-p seed 1"]
+	@$(RUN) $(P) $(ARGS)
 
 .PHONY: new
 new: .venv/.ready  ## start a paper from the template, P=<slug>

@@ -6,16 +6,21 @@ import importlib.metadata
 import os
 import platform
 import random
-import resource
 import subprocess
 import sys
 import time
 
 import numpy as np
+import psutil
 import torch
 
 from shared._checks import UnknownNameError, check_range
 from shared.compendium.paths import ROOT
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
 
 _PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "transformers", "captum", "matplotlib", "papermill")
 
@@ -107,12 +112,17 @@ class Meter:
 
     def read(self) -> dict[str, float | None]:
         """Seconds, and memory in MB (10⁶ bytes)."""
-        unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes there, in KiB on Linux
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
         gpu = torch.cuda.max_memory_allocated() / 1e6 if torch.cuda.is_available() else None
         return {
             "wall_seconds": round(time.perf_counter() - self._wall, 2),
             "cpu_seconds": round(time.process_time() - self._cpu, 2),
-            "peak_rss_mb": round(peak / 1e6, 1),
+            "peak_rss_mb": round(_peak_bytes() / 1e6, 1),
             "peak_gpu_mb": None if gpu is None else round(gpu, 1),
         }
+
+
+def _peak_bytes() -> int:
+    if resource is None:
+        return psutil.Process().memory_info().peak_wset
+    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes there, in KiB on Linux
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
