@@ -46,8 +46,8 @@ new: .venv/.ready  ## start a paper from the template, P=<slug>
 	@$(PY) -m shared.compendium.new $(P)
 
 .PHONY: store
-store: assets  ## execute P=<slug> in a fresh kernel and store it with its outputs
-	@OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(PY) -m shared.compendium.notebook $(P)
+store: assets  ## execute P=<slug> twice in fresh kernels and store its outputs if both agree [ARGS=--once]
+	@OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(PY) -m shared.compendium.notebook $(P) $(ARGS)
 
 .PHONY: readme
 readme: .venv/.ready  ## make README's tables anew from the cards and the stored runs

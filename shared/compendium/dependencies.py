@@ -108,9 +108,12 @@ def _texts(value: Any) -> Iterator[str]:
 
 @cache
 def _assets_of_module(path: Path) -> frozenset[str]:
-    """Assets that a module of `shared` names: a default, or what a helper loads."""
-    texts = _literals(module_nodes(path))
-    return frozenset(path.parent.name for path in data_dir().glob("*/card.yml") if path.parent.name in texts)
+    """Assets that a module of `shared` loads by itself, and doesn't serve to others by a decorator with their name."""
+    nodes = module_nodes(path)
+    marks = [mark for node in nodes for mark in getattr(node, "decorator_list", [])]
+    served = _literals([node for mark in marks for node in nodes_of(mark)])
+    texts = _literals(nodes) - served
+    return frozenset(card.parent.name for card in data_dir().glob("*/card.yml") if card.parent.name in texts)
 
 
 @cache

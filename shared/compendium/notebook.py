@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import base64
 import io
+import os
+import platform
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import nbformat
@@ -12,7 +16,20 @@ from nbclient import NotebookClient
 from PIL import Image
 
 from shared._checks import UnknownNameError, check_choice
-from shared.compendium.paths import PAPERS, atomic_path, known_papers
+from shared.compendium.parameters import notebook_path
+from shared.compendium.paths import PAPERS, atomic_path, known_notebooks, known_papers
+from shared.compendium.report import same_table
+
+COMPARED = "# NBVAL_CHECK_OUTPUT"
+# What every x86-64 processor since 2009 has: results under these differ from a newer one's as another machine's would.
+BASELINE = {
+    "ATEN_CPU_CAPABILITY": "default",
+    "ONEDNN_MAX_CPU_ISA": "SSE41",
+    "MKL_ENABLE_INSTRUCTIONS": "SSE4_2",
+    "OPENBLAS_CORETYPE": "Nehalem",
+    "NPY_DISABLE_CPU_FEATURES": "X86_V3 X86_V4",
+    "NUMBA_CPU_NAME": "generic",
+}
 
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -20,25 +37,74 @@ METADATA = {
 }
 
 
-def store(slug: str) -> Path:
-    """Run `papers/<slug>/<slug>.ipynb` top to bottom with its own parameters and write it back with its outputs.
+class DisagreementError(RuntimeError):
+    """Two runs whose reports don't agree; the message holds both."""
 
-    Nothing is written if a cell fails. Returns the notebook's path.
+
+def store(slug: str, *, once: bool = False) -> list[Path]:
+    """Run a paper's notebooks top to bottom with their own parameters and write them back with their outputs.
+
+    Parameters
+    ----------
+    slug : the paper.
+    once : False runs each a second time under baseline instruction sets (on x86-64), as another processor would.
+
+    Returns
+    -------
+    The paths of the notebooks. Nothing is written if a cell of one fails.
+
+    Raises
+    ------
+    UnknownNameError
+        for an unknown paper.
+    DisagreementError
+        if the two runs' reports don't agree; nothing is written.
     """
     check_choice("paper", slug, known_papers())
-    path = PAPERS / slug / f"{slug}.ipynb"
+    paths = [notebook_path(name) for name in known_notebooks(slug)]
+    executed = {path: _execute(path) for path in paths}
+    if not once and platform.machine().lower() in {"x86_64", "amd64"}:
+        for path, notebook in executed.items():
+            _compare(path, notebook, _execute(path, BASELINE))
+    elif not once:
+        print(f"{platform.machine()} has no baseline instruction sets to compare with; stored after one run")
+    for path, notebook in executed.items():
+        with atomic_path(path) as temporary:
+            nbformat.write(_light(notebook), temporary)
+    return paths
+
+
+def _execute(path: Path, environment: Mapping[str, str] | None = None) -> nbformat.NotebookNode:
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(
-        notebook, timeout=1800, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}
-    ).execute()
+    folder = {"metadata": {"path": str(path.parent)}}
+    client = NotebookClient(notebook, timeout=None, kernel_name="python3", resources=folder)
+    return client.execute(env={**os.environ, **(environment or {})})
+
+
+def _compare(path: Path, one: nbformat.NotebookNode, other: nbformat.NotebookNode) -> None:
+    ours, theirs = _report(one), _report(other)
+    if ours and theirs and not same_table(ours, theirs):
+        raise DisagreementError(
+            f"{path.name}: two runs disagree, so nothing was stored. On this processor:\n{ours}\n"
+            f"Under baseline instruction sets:\n{theirs}\n"
+            "More units, or a check that chance doesn't decide, make a claim that holds elsewhere too."
+        )
+
+
+def _report(notebook: nbformat.NotebookNode) -> str:
+    """What the compared cell printed."""
+    cells = (cell for cell in notebook.cells if cell.cell_type == "code" and COMPARED in cell.source)
+    return "".join(output.text for cell in cells for output in cell.outputs if output.get("name") == "stdout")
+
+
+def _light(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Without what a run leaves in metadata, and with light outputs."""
     notebook.metadata = nbformat.from_dict(METADATA)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.metadata.pop("execution", None)
             cell.outputs = [output for output in map(_lighten, cell.outputs) if output is not None]
-    with atomic_path(path) as temporary:
-        nbformat.write(notebook, temporary)
-    return path
+    return notebook
 
 
 def _lighten(output: nbformat.NotebookNode) -> nbformat.NotebookNode | None:
@@ -56,11 +122,20 @@ def _lighten(output: nbformat.NotebookNode) -> nbformat.NotebookNode | None:
     return output
 
 
-if __name__ == "__main__":
-    if not sys.argv[1:]:
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="make store P=SLUG", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("slugs", nargs="*", metavar="SLUG")
+    parser.add_argument("--once", action="store_true", help="without the second run under baseline instruction sets")
+    given = parser.parse_args()
+    if not given.slugs:
         sys.exit(f"which paper? make store P=SLUG; known: {', '.join(known_papers()) or 'none'}")
     try:
-        for name in sys.argv[1:]:
-            print(store(name).relative_to(PAPERS.parent))
-    except UnknownNameError as error:
+        for slug in given.slugs:
+            for path in store(slug, once=given.once):
+                print(path.relative_to(PAPERS.parent))
+    except (UnknownNameError, DisagreementError) as error:
         sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -2,6 +2,9 @@
 
 import base64
 import io
+import os
+import subprocess
+import sys
 
 import nbformat
 import numpy as np
@@ -55,6 +58,49 @@ def test_nothing_is_stored_when_a_cell_fails(paper, checkout):
     assert code != 0
     assert "ZeroDivisionError" in output
     assert (paper / "tiny.ipynb").read_bytes() == before
+
+
+# A run under baseline instruction sets comes to another number, within the interval of the first or beyond it.
+DIFFERS = """import os
+shift = SHIFT if "ATEN_CPU_CAPABILITY" in os.environ else 0
+print("run under", os.environ.get("OPENBLAS_CORETYPE"))
+mean, low, high = (f"{value + shift:.2f}" for value in (0.8, 0.75, 0.85))"""
+PRINTS = """# NBVAL_CHECK_OUTPUT
+print("claim  measured")
+print("-----  ------------------")
+print(f"high   {mean} [{low}, {high}]")"""
+
+
+@pytest.mark.parametrize(
+    ("shift", "arguments", "stored"), [(0.01, [], True), (0.2, [], False), (0.2, ["--once"], True)]
+)
+def test_what_another_processor_would_contradict_isn_t_stored(checkout, shift, arguments, stored):
+    folder = checkout.add("tiny", DIFFERS.replace("SHIFT", str(shift)), set_up="", last=PRINTS)
+    before = (folder / "tiny.ipynb").read_bytes()
+    code, output = checkout.run("tiny", *arguments, module="shared.compendium.notebook")
+    assert (code == 0) == stored, output
+    assert ((folder / "tiny.ipynb").read_bytes() != before) == stored
+    if stored:
+        assert "run under None" in (folder / "tiny.ipynb").read_text()
+    else:
+        assert "0.80 [0.75, 0.85]" in output
+        assert "1.00 [0.95, 1.05]" in output
+
+
+def test_baseline_instruction_sets_are_heard():
+    """The libraries take what BASELINE says: numbers change in their last bits."""
+    script = (
+        "import numpy as np, torch; a = np.random.default_rng(0).normal(size=(90, 90)); t = torch.tensor(a).float();"
+        "print((a @ a).sum(), np.exp(a).sum(), t.softmax(1).std().item(), (t @ t).std().item())"
+    )
+    one, other = (
+        subprocess.run(
+            [sys.executable, "-W", "error", "-c", script], env=env, capture_output=True, text=True, check=True
+        )
+        for env in (os.environ, {**os.environ, **notebook.BASELINE})
+    )
+    numbers = [list(map(float, done.stdout.split())) for done in (one, other)]
+    assert numbers[0] == pytest.approx(numbers[1], rel=1e-4)
 
 
 def test_pictures_lose_colours_not_pixels():

@@ -83,22 +83,29 @@ def test_kl_is_that_of_the_embedding(clusters, density):
     np.testing.assert_allclose(model.sigma_, sigma)
 
 
+def nudged(X, n):
+    """The data with noise far below their noise: descent is chaotic, so each ends elsewhere, as on other processors."""
+    return [X + 1e-6 * X.std() * np.random.default_rng(s).standard_normal(X.shape) for s in range(n)]
+
+
 def test_reaches_the_kl_of_dtsnejedi():
     golden = np.load(GOLDEN, allow_pickle=False)
     P, sigma = affinities(golden["X"], 20.0, symmetrise="sigma")
     theirs = kl_objective(torch.as_tensor(golden["Y"]).double(), P, density_scale(sigma))[0].item()
-    ours = DTSNE(perplexity=20, n_iter=1000).fit(golden["X"]).kl_
-    assert ours < 1.05 * theirs
+    ours = [DTSNE(perplexity=20, n_iter=1000).fit(X).kl_ for X in nudged(golden["X"], 3)]
+    assert np.median(ours) < theirs + max(np.ptp(ours), 0.05 * theirs)
 
 
 def test_reaches_the_kl_of_opentsne(clusters):
+    """Medians over five starts, no further apart than the starts of each side are among themselves."""
     openTSNE = pytest.importorskip("openTSNE")
-    X, _ = clusters
-    P, _ = affinities(X, 15.0)
-    theirs = openTSNE.TSNE(perplexity=15, negative_gradient_method="bh", theta=0.0, random_state=0, n_jobs=1).fit(X)
-    reached = kl_objective(torch.as_tensor(np.asarray(theirs)).double(), P)[0].item()
-    ours = DTSNE(density=False, perplexity=15).fit(X).kl_
-    assert ours < 1.03 * reached
+    ours, theirs = [], []
+    for X in nudged(clusters[0], 5):
+        P, _ = affinities(X, 15.0)
+        peer = openTSNE.TSNE(perplexity=15, negative_gradient_method="bh", theta=0.0, random_state=0, n_jobs=1).fit(X)
+        theirs.append(kl_objective(torch.as_tensor(np.asarray(peer)).double(), P)[0].item())
+        ours.append(DTSNE(density=False, perplexity=15).fit(X).kl_)
+    assert np.median(ours) < np.median(theirs) + np.ptp(theirs) + np.ptp(ours)
 
 
 @pytest.mark.parametrize("method", ["exact", "approximate"])

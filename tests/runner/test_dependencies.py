@@ -139,6 +139,12 @@ def test_a_name_that_is_put_together_may_be_any(assets, source):
     assert asset_names(source, {}) == assets
 
 
+def test_a_module_that_serves_assets_by_name_loads_none(assets, tmp_path):
+    module = tmp_path / "module.py"
+    module.write_text("@dataset('digits')\ndef read(name):\n    return load_model('net-shapes')\n")
+    assert dependencies._assets_of_module(module) == {"net-shapes"}
+
+
 # --- the key ------------------------------------------------------------------------------------------------------
 
 SCRIPT = """
