@@ -21,7 +21,7 @@ from shared.compendium.paths import PAPERS, ROOT, canonical, data_dir, sha256
 # Fields of a card's gates and claims whose rewording changes no number and no verdict.
 PROSE = {"statement", "measures", "source", "null_version", "rival", "post_hoc", "only_at_paper_scale"}
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-_LOADER = re.compile(r"zoo\.\w+|(?:.*\.)?(?:load_\w+|dictionary_folder)")
+_LOADER = re.compile(r"zoo\.\w+|load_(?:data|model|pipeline)|(?:dictionary|hub)_folder")
 
 
 def run_key(notebook: str, parameters: Mapping[str, Any]) -> str:
@@ -60,42 +60,54 @@ def notebook_source(path: Path) -> str:
 def asset_names(source: str, parameters: Mapping[str, Any]) -> set[str]:
     """Assets of `data/` that code may load: those whose name stands in it or among the values of `parameters`.
 
-    All of them, if it loads one by a name that it puts together (an f-string, a sum).
+    Where it loads one by a name that it puts together, as `f"{net}-patches"`, all that fit count.
     """
-    known = {path.parent.name for path in data_dir().glob("*/card.yml")}
     nodes = nodes_of(ast.parse(source))
-    if _builds_a_name(nodes):
-        return known
-    return {text.partition("/")[0] for text in _literals(nodes).union(_texts(dict(parameters)))} & known
+    names = {text.partition("/")[0] for text in _literals(nodes).union(_texts(dict(parameters)))}
+    patterns = [re.compile(pattern) for pattern in _patterns(nodes)]
+    known = {path.parent.name for path in data_dir().glob("*/card.yml")}
+    return {name for name in known if name in names or any(pattern.fullmatch(name) for pattern in patterns)}
 
 
 def _literals(nodes: list[ast.AST]) -> set[str]:
     return {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
 
 
-def _builds_a_name(nodes: list[ast.AST]) -> bool:
-    """Whether a loader's first argument, or a variable in it, is put together from parts."""
+def _patterns(nodes: list[ast.AST]) -> set[str]:
+    """Regular expressions of the names put together in a loader's first argument, or in a variable that reaches it."""
     values: dict[str, list[ast.AST]] = {}
     for node in nodes:
         for target in getattr(node, "targets", [getattr(node, "target", None)]):
             if isinstance(target, ast.Name):
                 values.setdefault(target.id, []).append(getattr(node, "value", None) or getattr(node, "iter", node))
-    for node in nodes:
-        if isinstance(node, ast.Call) and node.args and _LOADER.fullmatch(ast.unparse(node.func)):
-            if _is_built(node.args[0], values, set()):
-                return True
-    return False
+    calls = [node for node in nodes if isinstance(node, ast.Call) and _LOADER.fullmatch(ast.unparse(node.func))]
+    queue = [call.args[0] for call in calls if call.args]
+    found = {_pattern(argument) for argument in queue if isinstance(argument, ast.BinOp)}
+    seen: set[str] = set()
+    while queue:
+        for node in nodes_of(queue.pop()):
+            if isinstance(node, ast.Name) and node.id not in seen:
+                seen.add(node.id)
+                queue += values.get(node.id, [])
+            elif (pattern := _pattern(node)) and pattern.strip(".*"):  # a lone variable stands elsewhere as it is
+                found.add(pattern)
+    return {pattern.partition("/")[0] for pattern in found} - {"", ".*"}
 
 
-def _is_built(value: ast.AST, values: dict[str, list[ast.AST]], seen: set[str]) -> bool:
-    for node in nodes_of(value):
-        if isinstance(node, ast.JoinedStr | ast.BinOp):
-            return True
-        if isinstance(node, ast.Name) and node.id not in seen:
-            seen.add(node.id)
-            if any(_is_built(other, values, seen) for other in values.get(node.id, [])):
-                return True
-    return False
+def _pattern(node: ast.AST) -> str:
+    """What a text that is put together can be, as a regular expression; "" for what is none."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return re.escape(node.value)
+    if isinstance(node, ast.JoinedStr):
+        return "".join(_pattern(part) or ".*" for part in node.values)
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        return (_pattern(node.left) or ".*") + (_pattern(node.right) or ".*")
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mod) and (text := _pattern(node.left)):
+        return re.sub(r"%[a-z]", ".*", text)
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and (text := _pattern(node.func.value)):
+        fills = {"format": re.sub(r"\\\{.*?\\\}", ".*", text), "join": f".*{text}.*"}
+        return fills.get(node.func.attr, "")
+    return ""
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -108,12 +120,9 @@ def _texts(value: Any) -> Iterator[str]:
 
 @cache
 def _assets_of_module(path: Path) -> frozenset[str]:
-    """Assets that a module of `shared` loads by itself, and doesn't serve to others by a decorator with their name."""
-    nodes = module_nodes(path)
-    marks = [mark for node in nodes for mark in getattr(node, "decorator_list", [])]
-    served = _literals([node for mark in marks for node in nodes_of(mark)])
-    texts = _literals(nodes) - served
-    return frozenset(card.parent.name for card in data_dir().glob("*/card.yml") if card.parent.name in texts)
+    """Assets that a module of `shared` names: a default, or what a helper loads."""
+    texts = _literals(module_nodes(path))
+    return frozenset(path.parent.name for path in data_dir().glob("*/card.yml") if path.parent.name in texts)
 
 
 @cache
@@ -173,4 +182,5 @@ def _lines(nodes: Iterable[ast.AST]) -> set[int]:
 
 
 def _name(path: Path) -> str:
-    return path.relative_to(ROOT).as_posix()
+    root = data_dir().parent if path.is_relative_to(data_dir()) else ROOT
+    return path.relative_to(root).as_posix()

@@ -22,6 +22,7 @@ try:
 except ImportError:  # Windows
     resource = None
 
+_WITHOUT_FLOAT64 = {"mps"}  # many measures are computed in float64; asked for by name, such a device is used
 _PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "transformers", "captum", "matplotlib", "papermill")
 
 
@@ -59,7 +60,8 @@ def resolve_device(device: str) -> torch.device:
         for a device that can't be used here; those that can are listed.
     """
     if device == "auto":
-        return torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
+        found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        return torch.device("cpu") if found is None or found.type in _WITHOUT_FLOAT64 else found
     try:
         resolved = torch.device(device)
         torch.empty(0, device=resolved)

@@ -172,7 +172,7 @@ class LocalTrainer:
         if self.local.clip is not None or self.local.noise:
             params = self._privatise(params, start, ids, rnd)
         examples = torch.as_tensor(clients.sizes[list(ids)], dtype=torch.float64)
-        return Updates(list(ids), params, examples, loss.double().cpu(), change, len(clients.filled))
+        return Updates(list(ids), params, examples, loss.cpu().double(), change, len(clients.filled))
 
     def _schedules(self, clients: Clients, ids: list[int], rnd: int) -> list[np.ndarray]:
         """The clients' batches; those that always take all their examples have the same ones every round."""

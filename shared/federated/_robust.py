@@ -9,7 +9,7 @@ from torch import Tensor
 from shared._checks import check_array, check_finite, check_range
 from shared.federated._aggregate import FedAvg, State, reduce_states
 from shared.federated._state import Params, Updates, flatten, unflatten
-from shared.stats import geometric_median
+from shared.stats import geometric_median, wide_dtype
 
 
 class CoordinateMedian(FedAvg):
@@ -100,7 +100,7 @@ def radon_point(points: Tensor) -> Tensor:
 
     With $\lambda \ne 0$, $\sum_i \lambda_i s_i = 0$, $\sum_i \lambda_i = 0$ it is
     $\sum_{\lambda_i > 0} \lambda_i s_i / \sum_{\lambda_i > 0} \lambda_i$. $\lambda$ is a unit null vector from a
-    singular value decomposition, which exists however degenerate the points are. Computed in float64.
+    singular value decomposition, which exists however degenerate the points are. Computed in `wide_dtype`.
     """
     check_finite("points", points)
     if points.ndim < 2:
@@ -110,9 +110,9 @@ def radon_point(points: Tensor) -> Tensor:
         raise ValueError(
             f"points has shape {tuple(points.shape)}; a Radon point in {dim} dimensions takes {dim + 2} points"
         )
-    work = points.double()
+    work = points.to(wide_dtype(points.device))
     middle = work.mean(-2, keepdim=True)
-    size = (work - middle).abs().amax((-2, -1), keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
+    size = (work - middle).abs().amax((-2, -1), keepdim=True).clamp_min(torch.finfo(work.dtype).tiny)
     system = torch.cat([((work - middle) / size).mT, torch.ones_like(work[..., :1]).mT], -2)  # (…, D+1, D+2)
     null = torch.linalg.svd(system, full_matrices=True).Vh[..., -1, :]
     positive = null.clamp_min(0)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from shared._checks import check_array
+from shared.stats import wide_dtype
 
 Params = dict[str, Tensor]
 
@@ -67,8 +68,8 @@ def rowwise(value: Tensor) -> Tensor:
 
 
 def flatten(stacked: Params) -> Tensor:
-    """The floating entries of n stacked states as float64 vectors, (n, D)."""
-    parts = [rowwise(value).double() for value in stacked.values() if value.is_floating_point()]
+    """The floating entries of n stacked states as float64 vectors (float32 where there is none), (n, D)."""
+    parts = [rowwise(v).to(wide_dtype(v.device)) for v in stacked.values() if v.is_floating_point()]
     return torch.cat(parts, 1)
 
 

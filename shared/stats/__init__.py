@@ -7,6 +7,7 @@
 """
 
 from shared.stats._centres import geometric_median
+from shared.stats._dtype import wide_dtype
 from shared.stats._intervals import (
     Interval,
     difference_interval,
@@ -33,5 +34,6 @@ __all__ = [
     "permutation_test",
     "rank_correlation",
     "standardised",
+    "wide_dtype",
     "wilson_interval",
 ]

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from shared._checks import check_choice, check_finite
+from shared.stats._dtype import wide_dtype
 
 CORRELATIONS = ("spearman", "kendall")
 
@@ -171,7 +172,7 @@ def _columns(scores: ArrayLike | Tensor, labels: ArrayLike | Tensor) -> tuple[Te
 
 def _float64(values: ArrayLike | Tensor) -> Tensor:
     tensor = values.detach() if isinstance(values, Tensor) else torch.as_tensor(np.asarray(values))
-    return tensor.double()
+    return tensor.to(wide_dtype(tensor.device))
 
 
 def _as_given(result: Tensor, given: ArrayLike | Tensor) -> np.ndarray | Tensor:

@@ -6,7 +6,6 @@ by a rename when it's complete, so neither a kill nor a second process ever show
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -23,6 +22,11 @@ from shared.compendium.paths import atomic_path, cache_dir, sha256
 from shared.zoo import _convert  # noqa: F401  (registers the converters)
 from shared.zoo._cards import Card, all_cards
 from shared.zoo._registry import converter
+
+try:
+    import fcntl
+except ImportError:  # Windows, where nothing keeps two processes apart
+    fcntl = None
 
 if TYPE_CHECKING:
     import numpy as np
@@ -209,7 +213,8 @@ def _problem(folder: Path, card: Card, trust_stamp: bool) -> str | None:
 def _lock(path: Path) -> Iterator[None]:
     """Hold an exclusive lock; a second process waits, and a killed one lets go by itself."""
     with open(path, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 

@@ -262,6 +262,13 @@ def test_a_device_that_isn_t_here_names_those_that_are():
         resolve_device("cuda")
 
 
+def test_auto_means_a_device_with_float64(monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    for kind, chosen in {"mps": "cpu", "cuda": "cuda"}.items():
+        monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda kind=kind: torch.device(kind))
+        assert resolve_device("auto") == torch.device(chosen)
+
+
 def test_a_seed_fixes_python_numpy_and_torch():
     def numbers():
         return random.random(), np.random.random(), torch.rand(1).item()  # noqa: NPY002

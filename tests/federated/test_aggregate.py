@@ -19,6 +19,7 @@ from shared.federated import (
     Scaffold,
     TrimmedMean,
     Updates,
+    _robust,
     flatten,
     iterated_radon_point,
     radon_point,
@@ -108,6 +109,14 @@ def test_identical_clients_leave_any_aggregate_where_they_are(name):
 @pytest.mark.parametrize("name", ["fedavg", "uniform", "median", "trimmed", "geometric"])
 def test_order_of_clients_does_not_matter(name, points):
     np.testing.assert_allclose(merged(ALL[name], points), merged(ALL[name], points[::-1].copy()), atol=1e-7)
+
+
+def test_radon_point_without_float64(monkeypatch):
+    """As on MPS: in float32, to its precision."""
+    points = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    wide = radon_point(points)
+    monkeypatch.setattr(_robust, "wide_dtype", lambda device: torch.float32)
+    torch.testing.assert_close(radon_point(points), wide, atol=1e-5, rtol=1e-5)
 
 
 def test_radon_point_does_not_depend_on_order(points):

@@ -127,22 +127,24 @@ def test_only_the_assets_that_are_named_count(assets, source, parameters, expect
 
 
 @pytest.mark.parametrize(
-    "source",
+    ("source", "expected"),
     [
-        "load_model(f'{base}-patches')",
-        "zoo.load_data(base + '-patches')",
-        "name = 'net-%s' % kind\nload_model(name)",
-        "for name in [f'net-{kind}' for kind in kinds]:\n    zoo.load_model(name)",
+        ("load_model(f'{base}-patches')", {"net-shapes-patches"}),
+        ("zoo.load_data(base + '-patches')", {"net-shapes-patches"}),
+        ("name = 'net-%s' % kind\nload_model(name)", {"net-shapes", "net-shapes-patches"}),
+        (
+            "for name in [f'net-{kind}' for kind in kinds]:\n    zoo.load_model(name)",
+            {"net-shapes", "net-shapes-patches"},
+        ),
+        ("load_model('net-{}'.format(kind))", {"net-shapes", "net-shapes-patches"}),
+        ("load_model('-'.join(parts))", {"net-shapes", "net-shapes-patches"}),
+        ("load_model(base + suffix)", {"digits", "net-shapes", "net-shapes-patches"}),
+        ("zoo.dictionary_folder(f'{name}/layer-{i}')", set()),  # what `name` is stands elsewhere
+        ("label = f'{share} right'\nprint(label)\nload_data(x)", set()),
     ],
 )
-def test_a_name_that_is_put_together_may_be_any(assets, source):
-    assert asset_names(source, {}) == assets
-
-
-def test_a_module_that_serves_assets_by_name_loads_none(assets, tmp_path):
-    module = tmp_path / "module.py"
-    module.write_text("@dataset('digits')\ndef read(name):\n    return load_model('net-shapes')\n")
-    assert dependencies._assets_of_module(module) == {"net-shapes"}
+def test_a_name_that_is_put_together_may_be_any_that_fits(assets, source, expected):
+    assert asset_names(source, {}) == expected
 
 
 # --- the key ------------------------------------------------------------------------------------------------------
