@@ -27,10 +27,9 @@ _LOADER = re.compile(r"zoo\.\w+|load_(?:data|model|pipeline)|(?:dictionary|hub)_
 def run_key(notebook: str, parameters: Mapping[str, Any]) -> str:
     """What decides the numbers of a run of `notebook`, as one hash: its code and its card's checks, the modules of
     `shared` and the assets it reaches, the locked packages, Python's minor version, and the parameters it is given."""
-    folder = PAPERS / notebook.partition("/")[0]
     parts = {
         "notebook": _code_cells(notebook_path(notebook)),
-        "checks": _checks(folder / "card.yml"),
+        "checks": _checks(notebook),
         "files": {_name(path): _digest(path) for path in inputs(notebook, parameters)},
         "locked": _locked(),
         "python": list(sys.version_info[:2]),
@@ -139,10 +138,13 @@ def _code_cells(path: Path) -> list[dict[str, Any]]:
     return [{"source": "".join(cell["source"]), "tags": cell["metadata"].get("tags", [])} for cell in code]
 
 
-def _checks(card: Path) -> Any:
-    """A card's gates and claims; of their prose only whether it is there."""
-    raw = yaml.load(card.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    return _without_prose({name: (raw or {}).get(name, []) for name in ("gates", "claims")})
+def _checks(notebook: str) -> Any:
+    """The gates of a card and the claims that a notebook measures; of their prose only whether it is there."""
+    slug, _, more = notebook.partition("/")
+    text = (PAPERS / slug / "card.yml").read_text(encoding="utf-8")
+    raw = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
+    claims = [claim for claim in raw.get("claims", []) if claim.get("notebook", "") == more]
+    return _without_prose({"gates": raw.get("gates", []), "claims": claims})
 
 
 def _without_prose(value: Any) -> Any:
