@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
 
 from shared.compendium.paths import atomic_path
+from shared.nets import logits_of
 
 Batches = Callable[[torch.Generator], Iterator[tuple[Tensor, Tensor]]]
 
@@ -34,7 +35,7 @@ def train_classifier(
         stream = batches(torch.Generator().manual_seed(seed))
         for _ in tqdm(range(steps), leave=False):
             x, y = next(stream)
-            loss = cross_entropy(logits(model, x), y)
+            loss = cross_entropy(logits_of(model, x), y)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -43,16 +44,10 @@ def train_classifier(
     return model.to(memory_format=torch.contiguous_format).eval()
 
 
-def logits(model: nn.Module, x: Tensor) -> Tensor:
-    """The model's logits, whether it returns them or an object that holds them, as transformers does."""
-    out = model(x)
-    return out if isinstance(out, Tensor) else out.logits
-
-
 @torch.no_grad()
 def predict(model: nn.Module, x: Tensor, batch: int = 500) -> Tensor:
     """Predicted classes (N,) of inputs that are ready for the model."""
-    return torch.cat([logits(model, part).argmax(1) for part in x.split(batch)])
+    return torch.cat([logits_of(model, part).argmax(1) for part in x.split(batch)])
 
 
 def epochs(images: Tensor, labels: Tensor, batch: int) -> Batches:
