@@ -96,6 +96,14 @@ bench: .venv-bench/.ready  ## compare with peer libraries: ratios on the screen 
 	@.venv-bench/bin/python -c 'import torchvision' 2>/dev/null || .venv-bench/bin/pip uninstall --quiet --yes torchvision  # a build for another torch breaks transformers
 	@touch $@
 
+# WHEELS=<folder> makes the environment from wheels that lie there, without network.
+.PHONY: gpu-check
+gpu-check:  ## rooms, notebooks and ratios on one CUDA device, in eight minutes [WHEELS=<folder>]
+	@if [ -n "$(WHEELS)" ] && [ ! -e .venv/.ready ]; then $(PYTHON) -m venv .venv \
+	  && $(PY) -m pip install --quiet --no-index --find-links "$(WHEELS)" --requirement requirements.lock && touch .venv/.ready; fi
+	@$(MAKE) --no-print-directory .venv/.ready
+	@$(PY) -m tests.gpu_check
+
 .PHONY: clean
 clean:  ## remove what runs and builds leave behind; keeps .venv and the fetched models
 	@rm -rf build figures/*/ figures/.snakemake figures/.lock

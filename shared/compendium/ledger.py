@@ -25,13 +25,14 @@ _MARKED = r"(?<=<!-- {name} -->\n).*?(?=<!-- end of {name} -->)"
 
 def stored_rows(slug: str) -> list[dict[str, str]]:
     """The claims of a paper as its stored notebooks printed them: `id`, `kind` and the cells of the report by head."""
-    found = []
-    for notebook in known_notebooks(slug):
-        cells = json.loads(notebook_path(notebook).read_text(encoding="utf-8"))["cells"]
-        outputs = [c["outputs"] for c in cells if c["cell_type"] == "code" and _COMPARED in "".join(c["source"])]
-        texts = ["".join(out["text"]) for out in (outputs[0] if outputs else []) if out.get("name") == "stdout"]
-        found += read_report("".join(texts)) if texts else []
-    return found
+    return [row for notebook in known_notebooks(slug) if (text := stored_report(notebook)) for row in read_report(text)]
+
+
+def stored_report(notebook: str) -> str:
+    """The report that a notebook is stored with, or an empty text."""
+    cells = json.loads(notebook_path(notebook).read_text(encoding="utf-8"))["cells"]
+    outputs = [c["outputs"] for c in cells if c["cell_type"] == "code" and _COMPARED in "".join(c["source"])]
+    return "".join("".join(out["text"]) for out in (outputs[0] if outputs else []) if out.get("name") == "stdout")
 
 
 def fresh_results(notebook: str) -> dict[str, Any]:
