@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from shared.compendium.paper import Paper
     from shared.compendium.paths import SCALES, known_papers
     from shared.compendium.runinfo import resolve_device, seed_everything
+    from shared.compendium.timing import timed
 
 # jsonschema, which cards and notebooks need, imports it for a format that neither has: two seconds of CPU to build
 # a grammar in every process. It does without.
@@ -32,6 +33,7 @@ _MODULES = {
     "paper": ("Paper",),
     "paths": ("SCALES", "known_papers"),
     "runinfo": ("resolve_device", "seed_everything"),
+    "timing": ("timed",),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
@@ -58,4 +60,5 @@ __all__ = [
     "parse_card",
     "resolve_device",
     "seed_everything",
+    "timed",
 ]
