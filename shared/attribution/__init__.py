@@ -18,15 +18,8 @@ from shared.attribution._attention import raw_attention, rollout
 from shared.attribution._ensemble import Ensemble
 from shared.attribution._grad_cam import grad_cam
 from shared.attribution._gradients import gradient, guided_backprop, input_x_gradient, integrated_gradients
-from shared.attribution._second_order import (
-    SecondOrder,
-    explain_members,
-    explain_uncertainty,
-    explain_variance,
-    gamma_except_last,
-    predictive_variance,
-    second_order,
-)
+from shared.attribution._members import explain_members, explain_variance, gamma_except_last, predictive_variance
+from shared.attribution._second_order import SecondOrder, explain_uncertainty, second_order
 from shared.attribution._shapley import shapley_values
 from shared.attribution._var import choose_classes, class_gradients, class_softmax, shared_map, var_map
 

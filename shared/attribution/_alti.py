@@ -215,12 +215,9 @@ def mix(
 ) -> Tensor:
     """ALTI's matrix of one block `(B, S, S)`: rows are non-negative and sum to 1. Overwrites `vectors`.
 
-    Args:
-        vectors: `T_tj`, to which the stream is added where t = j.
-        stream: what enters the block `(B, S, D)`.
-        middle: what stands before the MLP `(B, S, D)`, behind the block's `first` norm if there is one.
-
-    A row in which no vector brings the others nearer to the sum goes to the position itself.
+    A row in which no vector brings the others nearer to the sum goes to the position itself. `vectors` are `T_tj`, to
+    which the stream is added where t = j; `stream` is what enters the block `(B, S, D)`, `middle` what stands before
+    the MLP `(B, S, D)`, behind the block's `first` norm if there is one.
     """
     vectors.diagonal(dim1=1, dim2=2).add_(stream.transpose(1, 2))
     vectors = vectors if first is None else first(vectors)

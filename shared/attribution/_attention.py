@@ -8,18 +8,19 @@ import torch
 from torch import Tensor, nn
 
 from shared._checks import check_choice, check_finite, check_range, check_shape
-from shared.lrp.engine import AttentionTap, check_found
+from shared.lrp.engine import AttentionTap, check_found, parts_of
 
 HEAD_REDUCTIONS = ("mean", "max", "min")
 
 
-def raw_attention(model: nn.Module, x: Any) -> Tensor:
+def raw_attention(model: nn.Module, x: Any, *, batch_size: int | None = None) -> Tensor:
     """The attention weights of every layer, made anew from queries and keys. No gradients.
 
     Parameters
     ----------
     model : a transformers model, or one tower of it.
     x : float tensor, token ids, or a mapping of the model's arguments.
+    batch_size : rows in one pass, all by default.
 
     Returns
     -------
@@ -31,13 +32,16 @@ def raw_attention(model: nn.Module, x: Any) -> Tensor:
         The model has no attention of transformers' interface.
     """
     tap = AttentionTap()
+    found = []
     with tap.watching(model, tap.weights), torch.no_grad():
-        if isinstance(x, Tensor):
-            model(x)
-        else:
-            model(**x)
-    check_found(tap.outputs)
-    return torch.stack([weights for weights, _ in tap.patterns.values()], dim=1)
+        for part in parts_of(model, x, batch_size=batch_size):
+            if isinstance(part.x, Tensor):
+                model(part.x)
+            else:
+                model(**part.x)
+            check_found(tap.outputs)
+            found.append(torch.stack([weights for weights, _ in tap.patterns.values()], dim=1))
+    return torch.cat(found)
 
 
 def rollout(attention: Tensor, *, residual: float = 0.5, heads: str = "mean") -> Tensor:

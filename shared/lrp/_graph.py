@@ -50,8 +50,7 @@ def offence(node: Any, has_attention: bool) -> str | None:
 def check_graph(output: Tensor, has_attention: bool, locate: Callable[[], str]) -> None:
     """Raise `UnsupportedModule` if the graph behind `output` holds an operation without a rule.
 
-    Args:
-        locate: called only for the error; runs the model again and says in which module the operation sits.
+    `locate`, called only for the error, runs the model again and says in which module the operation sits.
     """
     for node in nodes(output.grad_fn):
         operation = offence(node, has_attention)
@@ -117,8 +116,7 @@ def count_consumers(wanted: set[Any], output: Tensor) -> dict[Any, int]:
 def check_merged(merged: dict[Any, str], output: Tensor) -> None:
     """Raise if the output of a layer whose batch norm was merged goes anywhere else too.
 
-    Args:
-        merged: graph node of the layer's output -> name of its batch norm.
+    `merged` maps the graph node of the layer's output to the name of its batch norm.
     """
     for node, count in count_consumers(set(merged), output).items():
         if count > 1:

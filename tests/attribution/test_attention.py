@@ -20,6 +20,7 @@ def test_raw_attention_equals_the_models_own(implementation, llama, token_ids):
     x = {"input_ids": token_ids, "attention_mask": mask}
     llama.float().set_attn_implementation(implementation)  # eager of transformers gives NaN for padding in float64
     ours = raw_attention(llama, x)
+    assert torch.allclose(raw_attention(llama, x, batch_size=2), ours, atol=1e-6)
     llama.set_attn_implementation("eager")
     theirs = torch.stack(llama(**x, output_attentions=True).attentions, 1)
     seen = mask.bool()[:, None, None, :, None].expand_as(ours)  # rows of padding mean nothing

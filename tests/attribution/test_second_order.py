@@ -254,6 +254,17 @@ def test_masks_drop_their_share():
     assert masks.mean().item() == pytest.approx(1, abs=0.02)
 
 
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("stacked", [True, False])
+def test_batches_change_nothing(method, stacked, x):
+    members = Ensemble(networks()) if stacked else networks()
+    options = dict(method=method, steps=4, baseline=torch.rand(6, 5, dtype=torch.float64))
+    close(explain_variance(members, x, **options, batch_size=4), explain_variance(members, x, **options))
+    whole, parts = (explain_uncertainty(members, x, **options, batch_size=size) for size in (None, 4))
+    for name in ("diagonal", "marginal", "total", "uncertainty", "centred"):
+        close(getattr(parts, name), getattr(whole, name))
+
+
 # --- bad input
 
 
