@@ -1,5 +1,13 @@
 """Federated learning: aggregators, client selection, partitions, daisy-chaining, and an in-process simulation.
 
+>>> import numpy as np, torch
+>>> from shared.federated import Clients, DaisyChain, LocalTraining, partition_iid, simulate
+>>> x, net = torch.randn(60, 4, generator=torch.Generator().manual_seed(0)), torch.nn.Linear(4, 2)
+>>> clients = Clients(x, (x[:, 0] > 0).long(), partition_iid(60, 6, generator=np.random.default_rng(0)))
+>>> history = simulate(net, clients, DaisyChain(aggregate_every=5), 10, local=LocalTraining(lr=0.1, steps=1))
+>>> len(history.selected), sorted(history.params)
+(10, ['bias', 'weight'])
+
 `shared.federated.flower` runs the same strategies on Flower; it needs the optional package `flwr`.
 """
 
@@ -30,19 +38,19 @@ from shared.federated._select import (
     Selector,
     label_entropy,
 )
-from shared.federated._simulate import History, simulate, visited_clients
+from shared.federated._simulate import FederatedHistory, simulate, visited_clients
 from shared.federated._state import (
     Params,
     Update,
     Updates,
     check_state,
     flatten,
-    gather,
+    gather_updates,
     payload_bytes,
-    screen,
+    screen_updates,
     stack_states,
     state_of,
-    take,
+    take_states,
     unflatten,
 )
 from shared.federated._strategy import DaisyChain, Plan, Strategy
@@ -59,8 +67,8 @@ __all__ = [
     "FedAvgM",
     "FedOpt",
     "FedProx",
+    "FederatedHistory",
     "GeometricMedian",
-    "History",
     "LocalTrainer",
     "LocalTraining",
     "Params",
@@ -80,7 +88,7 @@ __all__ = [
     "cross_entropy",
     "evaluate_states",
     "flatten",
-    "gather",
+    "gather_updates",
     "iterated_radon_point",
     "label_counts",
     "label_entropy",
@@ -93,11 +101,11 @@ __all__ = [
     "payload_bytes",
     "privacy_spent",
     "radon_point",
-    "screen",
+    "screen_updates",
     "simulate",
     "stack_states",
     "state_of",
-    "take",
+    "take_states",
     "unflatten",
     "visited_clients",
 ]

@@ -23,9 +23,24 @@ State = dict[str, Any]
 class Aggregator(Protocol):
     """Anything that merges the updates of a round into the global state."""
 
-    def client_options(self) -> dict[str, float]: ...
+    def client_options(self) -> dict[str, float]:
+        """What clients must know for the round."""
+        ...
 
-    def aggregate(self, params: Params, updates: Updates, state: State) -> tuple[Params, State]: ...
+    def aggregate(self, params: Params, updates: Updates, state: State) -> tuple[Params, State]:
+        """Merge a round.
+
+        Parameters
+        ----------
+        params : the global state.
+        updates : what the clients sent; at least one.
+        state : this aggregator's own, empty before the first round.
+
+        Returns
+        -------
+        The new global state and the new own state.
+        """
+        ...
 
 
 def reduce_states(stacked: Params, reduce: Callable[[Tensor], Tensor]) -> Params:
@@ -47,6 +62,8 @@ def _need_updates(updates: Updates) -> None:
 class FedAvg:
     r"""Federated averaging, McMahan et al. 2017: $w \leftarrow \sum_k p_k w_k$ with $p_k = n_k / \sum_j n_j$.
 
+    Parameters
+    ----------
     weighted : weigh clients by their number of examples; otherwise all alike.
     """
 
@@ -54,21 +71,49 @@ class FedAvg:
         self.weighted = weighted
 
     def client_options(self) -> dict[str, float]:
+        """What clients must know for the round."""
         return {}
 
     def aggregate(self, params: Params, updates: Updates, state: State) -> tuple[Params, State]:
+        """Merge a round.
+
+        Parameters
+        ----------
+        params : the global state.
+        updates : what the clients sent; at least one.
+        state : this aggregator's own, empty before the first round.
+
+        Returns
+        -------
+        The new global state and the new own state.
+        """
         _need_updates(updates)
         return weighted_mean(updates.params, self.weights(updates)), state
 
     def weights(self, updates: Updates) -> Tensor:
-        """The clients' weights, (n,), not normalised."""
+        """How much each client counts.
+
+        Parameters
+        ----------
+        updates : what the clients sent.
+
+        Returns
+        -------
+        Weights (n,), not normalised.
+        """
         return updates.num_examples if self.weighted else torch.ones_like(updates.num_examples)
 
 
 class FedProx(FedAvg):
-    r"""FedProx, Li et al. 2020: clients add $\frac{\mu}{2}\|w_k - w\|^2$ to their loss; the server averages."""
+    r"""FedProx, Li et al. 2020: clients add $\frac{\mu}{2}\|w_k - w\|^2$ to their loss; the server averages.
 
-    def __init__(self, mu: float = 0.1, *, weighted: bool = True) -> None:
+    Parameters
+    ----------
+    mu : the strength of the proximal term, >= 0.
+    weighted : weigh clients by their number of examples.
+    """
+
+    def __init__(self, *, mu: float = 0.1, weighted: bool = True) -> None:
         super().__init__(weighted=weighted)
         check_range("mu", mu, 0)
         self.mu = mu
@@ -78,9 +123,16 @@ class FedProx(FedAvg):
 
 
 class FedAvgM(FedAvg):
-    r"""Server momentum, Hsu et al. 2019: $v \leftarrow \beta v + \Delta$, $w \leftarrow w + \eta v$."""
+    r"""Server momentum, Hsu et al. 2019: $v \leftarrow \beta v + \Delta$, $w \leftarrow w + \eta v$.
 
-    def __init__(self, beta: float = 0.9, lr: float = 1.0, *, weighted: bool = True) -> None:
+    Parameters
+    ----------
+    beta : share of the old velocity, in [0, 1].
+    lr : the server's step η.
+    weighted : weigh clients by their number of examples.
+    """
+
+    def __init__(self, *, beta: float = 0.9, lr: float = 1.0, weighted: bool = True) -> None:
         super().__init__(weighted=weighted)
         check_range("beta", beta, 0, 1)
         self.beta, self.lr = beta, lr
@@ -104,14 +156,23 @@ class FedOpt(FedAvg):
     $m \leftarrow \beta_1 m + (1-\beta_1)\Delta$, $w \leftarrow w + \eta\, m / (\sqrt v + \tau)$, $v_0 = \tau^2$, and
     $v$ by the variant. `bias_correction="flower"` corrects $m$ and $v$ as Flower's FedAdam does (exponent round + 1,
     $v_0 = 0$) instead; the paper has none.
+
+    Parameters
+    ----------
+    variant : "adam", "yogi" or "adagrad".
+    lr : the server's step η.
+    beta1, beta2 : shares of the old moments, in [0, 1].
+    tau : adaptivity τ, >= 0.
+    bias_correction : None as in the paper, or "flower".
+    weighted : weigh clients by their number of examples.
     """
 
     VARIANTS = ("adam", "yogi", "adagrad")
 
     def __init__(
         self,
-        variant: str = "adam",
         *,
+        variant: str = "adam",
         lr: float = 0.1,
         beta1: float = 0.9,
         beta2: float = 0.99,
@@ -160,9 +221,13 @@ class Scaffold(FedAvg):
 
     Clients step along $g - c_k + c$ and return the change of their $c_k$; the server does
     $w \leftarrow w + \eta_g \overline{w_k - w}$ and $c \leftarrow c + \frac{|S|}{N} \overline{c_k^+ - c_k}$.
+
+    Parameters
+    ----------
+    lr : the server's step.
     """
 
-    def __init__(self, lr: float = 1.0) -> None:
+    def __init__(self, *, lr: float = 1.0) -> None:
         super().__init__(weighted=False)
         self.lr = lr
 
@@ -186,21 +251,27 @@ class DPFedAvg(FedAvg):
 
     Clips each client's $\Delta_k$ to length `clip` = $S$, averages the $m$ of them uniformly, and adds
     $\mathcal N(0, (zS/m)^2 I)$ once, $z$ = `noise_multiplier`. `shared.federated.privacy_spent` gives the price.
+
+    Parameters
+    ----------
+    clip : the length S that a client's update is cut to, > 0.
+    noise_multiplier : z, the noise's standard deviation in units of the clip, >= 0.
+    random_state : decides the noise of every round.
     """
 
-    def __init__(self, clip: float, noise_multiplier: float, *, seed: int = 0) -> None:
+    def __init__(self, clip: float, noise_multiplier: float, *, random_state: int = 0) -> None:
         super().__init__(weighted=False)
         if not clip > 0:
             raise ValueError(f"clip={clip!r} must be positive: the length to which each client's update is cut")
         check_range("noise_multiplier", noise_multiplier, 0)
-        self.clip, self.noise_multiplier, self.seed = clip, noise_multiplier, seed
+        self.clip, self.noise_multiplier, self.random_state = clip, noise_multiplier, random_state
 
     def aggregate(self, params: Params, updates: Updates, state: State) -> tuple[Params, State]:
         _need_updates(updates)
         rnd = state.get("round", 0)
         start = flatten({key: value[None] for key, value in params.items()})[0]
         deltas = clip_rows(flatten(updates.params) - start, self.clip)
-        noise = derive_rng(self.seed, "central-dp", rnd).standard_normal(len(start))
+        noise = derive_rng(self.random_state, "central-dp", rnd).standard_normal(len(start))
         mean = deltas.mean(0) + self.noise_multiplier * self.clip / len(updates) * torch.as_tensor(noise).to(deltas)
         counters = reduce_states(updates.params, lambda v: v[0])
         return unflatten(start + mean, counters), {"round": rnd + 1}

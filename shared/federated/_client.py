@@ -13,13 +13,23 @@ from torch.func import functional_call, vmap
 from torch.nn import functional as F
 
 from shared._checks import check_choice, check_finite, check_range
-from shared.federated._state import Params, Updates, derive_rng, rowwise, take
+from shared.federated._state import Params, Updates, derive_rng, rowwise, take_states
 
 EXECUTORS = ("auto", "vmap", "loop")
 
 
 def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy of each example: logits (B, C), classes (B,) -> (B,)."""
+    """Cross-entropy of each example.
+
+    Parameters
+    ----------
+    outputs : logits (B, C).
+    targets : classes (B,).
+
+    Returns
+    -------
+    Losses (B,), in nats.
+    """
     return F.cross_entropy(outputs, targets, reduction="none")
 
 
@@ -27,10 +37,23 @@ def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
 class LocalTraining:
     """What a client does with the model it gets in a round: mini-batch SGD, `steps` of it or `epochs` passes.
 
-    batch_size : None for all of the client's examples in every step. lr_decay : factor on the learning rate every
-    `lr_decay_every` rounds. clip, noise : local differential privacy on what is sent: the round's change is cut to
-    length `clip`, then gets Gaussian noise of standard deviation `noise` in every entry. loss : outputs, targets ->
-    one loss per example. The optimizer's momentum starts afresh every round, since only models travel.
+    The optimizer's momentum starts afresh every round, since only models travel.
+
+    Parameters
+    ----------
+    lr : the learning rate.
+    steps, epochs : SGD steps, or passes over the client's examples; one of the two.
+    batch_size : None for all of the client's examples in every step.
+    momentum, weight_decay : as in torch's SGD.
+    lr_decay, lr_decay_every : factor on the learning rate, and every how many rounds; 0 for never.
+    clip, noise : local differential privacy on what is sent: the round's change is cut to length `clip`, then gets
+        Gaussian noise of standard deviation `noise` in every entry.
+    loss : outputs, targets -> one loss per example.
+
+    Raises
+    ------
+    ValueError
+        unless exactly one of `steps` and `epochs` is given, and for a number out of range.
     """
 
     lr: float
@@ -55,11 +78,30 @@ class LocalTraining:
             check_range(name, getattr(self, name), 0)
 
     def rate(self, rnd: int) -> float:
-        """The learning rate of round `rnd`."""
+        """The learning rate of a round.
+
+        Parameters
+        ----------
+        rnd : the round, from 0.
+
+        Returns
+        -------
+        The rate.
+        """
         return self.lr * (self.lr_decay ** (rnd // self.lr_decay_every) if self.lr_decay_every else 1.0)
 
-    def batches(self, size: int, rng: np.random.Generator) -> np.ndarray:
-        """Positions of the examples of each step, (steps, batch), -1 where the last batch of a pass is short."""
+    def batches(self, size: int, generator: np.random.Generator) -> np.ndarray:
+        """The order in which a client sees its examples.
+
+        Parameters
+        ----------
+        size : how many examples it has.
+        generator : decides the order.
+
+        Returns
+        -------
+        Positions of the examples of each step, (steps, batch), -1 where the last batch of a pass is short.
+        """
         batch = min(self.batch_size or size, size)
         per_pass = -(-size // batch)
         steps = self.steps or self.epochs * per_pass
@@ -67,14 +109,22 @@ class LocalTraining:
             return np.broadcast_to(np.arange(size), (steps, size))
         order = np.full((-(-steps // per_pass), per_pass * batch), -1)
         for row in order:
-            row[:size] = rng.permutation(size)
+            row[:size] = generator.permutation(size)
         return order.reshape(-1, batch)[:steps]
 
 
 class Clients:
-    """The clients' data: `inputs` (N, …) and `targets` (N, …) of everyone, and each client's indices into them.
+    """The clients' data. Clients without examples are kept, listed in `empty`, and never take part.
 
-    Clients without examples are kept, listed in `empty`, and never take part.
+    Parameters
+    ----------
+    inputs, targets : (N, …) of everyone, finite.
+    parts : each client's indices into them.
+
+    Raises
+    ------
+    ValueError
+        for data that doesn't agree, an index out of range, or clients that are all empty.
     """
 
     def __init__(self, inputs: Tensor, targets: Tensor, parts: Sequence[np.ndarray]) -> None:
@@ -102,10 +152,21 @@ class Clients:
         """All clients' examples at one client: central training."""
         return Clients(self.inputs, self.targets, [np.concatenate(self.parts)])
 
-    def schedule(self, client: int, local: LocalTraining, seed: int, rnd: int) -> np.ndarray:
-        """Indices of the examples of each local step in round `rnd`, (steps, batch), padded with -1."""
+    def schedule(self, client: int, local: LocalTraining, random_state: int, rnd: int) -> np.ndarray:
+        """What a client trains on in a round.
+
+        Parameters
+        ----------
+        client : its id.
+        local : what it does in a round.
+        random_state, rnd : decide the order, with the client.
+
+        Returns
+        -------
+        Indices of the examples of each local step, (steps, batch), padded with -1.
+        """
         part = self.parts[client]
-        at = local.batches(len(part), derive_rng(seed, "batches", rnd, client))
+        at = local.batches(len(part), derive_rng(random_state, "batches", rnd, client))
         return np.where(at >= 0, part[at], -1)
 
 
@@ -120,13 +181,26 @@ def can_vmap(model: nn.Module) -> bool:
 class LocalTrainer:
     """Trains the clients of a round from given states.
 
+    Parameters
+    ----------
+    model : the architecture; it isn't changed.
+    local : what a client does in a round.
+    random_state : decides batches, dropout and noise, by round and client.
     executor : "vmap" for one batched computation, "loop" for one client after another, "auto" for vmap where the
-    model allows it (see `can_vmap`; anything else that vmap refuses also falls back). `executor` then says which.
+        model allows it (no running statistics, no dropout; anything else that vmap refuses also falls back). The
+        attribute `executor` then says which.
+
+    Raises
+    ------
+    ValueError
+        for "vmap" with a model that can't be batched.
     """
 
-    def __init__(self, model: nn.Module, local: LocalTraining, *, seed: int = 0, executor: str = "auto") -> None:
+    def __init__(
+        self, model: nn.Module, local: LocalTraining, *, random_state: int = 0, executor: str = "auto"
+    ) -> None:
         self.model = copy.deepcopy(model).train()
-        self.local, self.seed = local, seed
+        self.local, self.random_state = local, random_state
         check_choice("executor", executor, EXECUTORS)
         if executor == "vmap" and not can_vmap(model):
             raise ValueError(
@@ -149,10 +223,21 @@ class LocalTrainer:
         control: Params | None = None,
         own_control: Params | None = None,
     ) -> Updates:
-        """Train from `start`, stacked (n, …), the model of each client in `ids`.
+        """Train clients, each from a model of its own.
 
-        anchor : the global state that the proximal term pulls to. control, own_control : SCAFFOLD's c (unstacked) and
-        the clients' c_k (stacked); the result then holds their change.
+        Parameters
+        ----------
+        clients : everyone's data.
+        ids : who trains.
+        start : the model of each of them, stacked (n, …).
+        rnd : the round, from 0.
+        anchor : the global state that the proximal term pulls to.
+        proximal : the strength of that term.
+        control, own_control : SCAFFOLD's c (unstacked) and the clients' c_k (stacked); the result holds their change.
+
+        Returns
+        -------
+        What the clients send.
         """
         schedules = self._schedules(clients, list(ids), rnd)
         correction = None
@@ -178,7 +263,7 @@ class LocalTrainer:
         """The clients' batches; those that always take all their examples have the same ones every round."""
         if self._whole and self._whole[0] is clients and self._whole[1] == ids:
             return self._whole[2]
-        schedules = [clients.schedule(client, self.local, self.seed, rnd) for client in ids]
+        schedules = [clients.schedule(client, self.local, self.random_state, rnd) for client in ids]
         if self.local.batch_size is None or self.local.batch_size >= clients.sizes[ids].max():
             self._whole = (clients, ids, schedules)
         return schedules
@@ -195,10 +280,10 @@ class LocalTrainer:
         for row, client in enumerate(ids):
             mine = dict(options)
             if options["correction"] is not None:
-                mine["correction"] = take(options["correction"], [row])
+                mine["correction"] = take_states(options["correction"], [row])
             with torch.random.fork_rng(devices=[]):  # dropout draws from torch's own generator: lend it a seeded state
-                torch.manual_seed(int(derive_rng(self.seed, "layers", rnd, client).integers(2**31)))
-                params, loss = self._steps(clients, [client], take(start, [row]), [schedules[row]], mine)
+                torch.manual_seed(int(derive_rng(self.random_state, "layers", rnd, client).integers(2**31)))
+                params, loss = self._steps(clients, [client], take_states(start, [row]), [schedules[row]], mine)
             done.append(params)
             losses.append(loss)
         return {key: torch.cat([params[key] for params in done]) for key in start}, torch.cat(losses)
@@ -274,7 +359,7 @@ class LocalTrainer:
             torch.ones_like(length) if self.local.clip is None else self.local.clip / length.clamp_min(self.local.clip)
         )
         shrink = torch.nan_to_num(shrink, nan=0.0)  # clip = 0 and no change
-        rngs = [derive_rng(self.seed, "local-dp", rnd, client) for client in ids]
+        rngs = [derive_rng(self.random_state, "local-dp", rnd, client) for client in ids]
         sent = dict(params)
         for key, value in change.items():
             noise = np.stack([rng.standard_normal(value.shape[1:]) for rng in rngs])
@@ -305,12 +390,26 @@ def evaluate_states(
     inputs: Tensor,
     targets: Tensor,
     *,
-    batch: int = 4096,
+    batch_size: int = 4096,
     models: int = 64,
 ) -> Callable[[Params], Tensor]:
-    """A function that scores stacked states (n, …) on the same data: `metric(outputs, targets)` of each, (n,).
+    """A function that scores stacked states on the same data.
 
-    Outputs are made for `batch` examples and `models` states at a time, which bounds the memory.
+    Parameters
+    ----------
+    model : the architecture.
+    metric : outputs, targets -> a number.
+    inputs, targets : (N, …), finite.
+    batch_size, models : outputs are made for so many examples and states at a time, which bounds the memory.
+
+    Returns
+    -------
+    A function from states (n, …) to `metric(outputs, targets)` of each, (n,).
+
+    Raises
+    ------
+    ValueError
+        for data that isn't finite or doesn't agree.
     """
     check_finite("inputs", inputs)
     check_finite("targets", targets)
@@ -324,12 +423,22 @@ def evaluate_states(
             return functional_call(template, state, (x,))
 
         run = vmap(outputs_of, in_dims=(0, None), chunk_size=models)
-        outputs = torch.cat([run(stacked, chunk) for chunk in inputs.split(batch)], 1)
+        outputs = torch.cat([run(stacked, chunk) for chunk in inputs.split(batch_size)], 1)
         return torch.stack([metric(each, targets) for each in outputs])
 
     return score
 
 
 def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Share of examples whose largest logit is the target's: (B, C), (B,) -> scalar."""
+    """Share of examples whose largest logit is the target's.
+
+    Parameters
+    ----------
+    outputs : logits (B, C).
+    targets : classes (B,).
+
+    Returns
+    -------
+    A number in [0, 1].
+    """
     return (outputs.argmax(-1) == targets).float().mean()

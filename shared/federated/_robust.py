@@ -31,9 +31,14 @@ class CoordinateMedian(FedAvg):
 
 
 class TrimmedMean(FedAvg):
-    r"""Drops the $\lfloor\beta n\rfloor$ largest and smallest values of every coordinate and averages the rest."""
+    r"""Drops the $\lfloor\beta n\rfloor$ largest and smallest values of every coordinate and averages the rest.
 
-    def __init__(self, beta: float = 0.1) -> None:
+    Parameters
+    ----------
+    beta : the share cut at each end, in [0, 0.5).
+    """
+
+    def __init__(self, *, beta: float = 0.1) -> None:
         super().__init__(weighted=False)
         check_range("beta", beta, 0)
         if not beta < 0.5:
@@ -53,6 +58,13 @@ class GeometricMedian(FedAvg):
 
     $z \leftarrow \sum_k \beta_k w_k / \sum_k \beta_k$ with $\beta_k = p_k / \max(\nu, \|z - w_k\|)$, until a step is
     shorter than `tolerance` times the spread of the points, at most `iterations` times.
+
+    Parameters
+    ----------
+    weighted : weigh clients by their number of examples.
+    iterations : at most so many steps.
+    nu : ν, below which a distance counts as ν.
+    tolerance : of a step, in units of the spread.
     """
 
     def __init__(
@@ -81,17 +93,22 @@ class RadonPoint(FedAvg):
     $r = D + 2$ points have a Radon point: a point in the convex hulls of both parts of some partition. Groups of $r$
     clients are replaced by theirs, `height` times over, which takes $r^{height}$ clients (None: as high as the clients
     allow). Clients beyond the last whole power are left out; which ones is drawn afresh every round.
+
+    Parameters
+    ----------
+    height : how often groups are replaced, or None.
+    random_state : of the order in which clients are grouped.
     """
 
-    def __init__(self, height: int | None = None, *, seed: int = 0) -> None:
+    def __init__(self, *, height: int | None = None, random_state: int = 0) -> None:
         super().__init__(weighted=False)
-        self.height, self.seed = height, seed
+        self.height, self.random_state = height, random_state
 
     def aggregate(self, params: Params, updates: Updates, state: State) -> tuple[Params, State]:
         rnd = state.get("round", 0)
         points = flatten(updates.params)
-        order = np.random.default_rng([self.seed, rnd]).permutation(len(points))
-        center = iterated_radon_point(points[torch.as_tensor(order)], self.height)
+        order = np.random.default_rng([self.random_state, rnd]).permutation(len(points))
+        center = iterated_radon_point(points[torch.as_tensor(order)], height=self.height)
         return unflatten(center, reduce_states(updates.params, lambda v: v[0])), {"round": rnd + 1}
 
 
@@ -101,6 +118,14 @@ def radon_point(points: Tensor) -> Tensor:
     With $\lambda \ne 0$, $\sum_i \lambda_i s_i = 0$, $\sum_i \lambda_i = 0$ it is
     $\sum_{\lambda_i > 0} \lambda_i s_i / \sum_{\lambda_i > 0} \lambda_i$. $\lambda$ is a unit null vector from a
     singular value decomposition, which exists however degenerate the points are. Computed in `wide_dtype`.
+
+    Parameters
+    ----------
+    points : (…, D + 2, D), finite.
+
+    Returns
+    -------
+    (…, D).
     """
     check_finite("points", points)
     if points.ndim < 2:
@@ -120,8 +145,18 @@ def radon_point(points: Tensor) -> Tensor:
     return (share[..., None] * work).sum(-2).to(points.dtype)
 
 
-def iterated_radon_point(points: Tensor, height: int | None = None) -> Tensor:
-    """Radon points of Radon points: (n, D) -> (D,), with n >= (D+2)**height; see `RadonPoint`."""
+def iterated_radon_point(points: Tensor, *, height: int | None = None) -> Tensor:
+    """Radon points of Radon points; see `RadonPoint`.
+
+    Parameters
+    ----------
+    points : (n, D), n >= (D + 2)**height.
+    height : how often; as often as n allows, unless given.
+
+    Returns
+    -------
+    (D,).
+    """
     check_array("points", points, ("n", "D"))
     n, dim = points.shape
     r = dim + 2

@@ -1,6 +1,7 @@
 """Who takes part in a round.
 
-A selector has `select(available, count, rng)` -> client ids, and may have `observe(updates)`, called after a round.
+A selector has `select(available, count, generator)` -> client ids, and may have `observe(updates)`, called after each
+round.
 """
 
 from __future__ import annotations
@@ -21,14 +22,39 @@ from shared.federated._state import Updates
 class Selector(Protocol):
     """Anything that chooses `count` of the available clients."""
 
-    def select(self, available: Sequence[int], count: int, rng: np.random.Generator) -> list[int]: ...
+    def select(self, available: Sequence[int], count: int, generator: np.random.Generator) -> list[int]:
+        """Choose clients.
+
+        Parameters
+        ----------
+        available : ids of those that can be reached.
+        count : how many.
+        generator : where chance comes from.
+
+        Returns
+        -------
+        The chosen ids; fewer than `count` if fewer are available.
+        """
+        ...
 
 
 class RandomSelector:
     """Uniformly at random without replacement: what FedAvg does."""
 
-    def select(self, available: Sequence[int], count: int, rng: np.random.Generator) -> list[int]:
-        return sorted(rng.choice(available, min(count, len(available)), replace=False).tolist())
+    def select(self, available: Sequence[int], count: int, generator: np.random.Generator) -> list[int]:
+        """Choose clients.
+
+        Parameters
+        ----------
+        available : ids of those that can be reached.
+        count : how many.
+        generator : where chance comes from.
+
+        Returns
+        -------
+        The chosen ids; fewer than `count` if fewer are available.
+        """
+        return sorted(generator.choice(available, min(count, len(available)), replace=False).tolist())
 
 
 class RoundRobin:
@@ -37,7 +63,19 @@ class RoundRobin:
     def __init__(self) -> None:
         self._last = -1
 
-    def select(self, available: Sequence[int], count: int, rng: np.random.Generator) -> list[int]:
+    def select(self, available: Sequence[int], count: int, generator: np.random.Generator) -> list[int]:
+        """Choose clients.
+
+        Parameters
+        ----------
+        available : ids of those that can be reached.
+        count : how many.
+        generator : where chance comes from.
+
+        Returns
+        -------
+        The chosen ids; fewer than `count` if fewer are available.
+        """
         ordered = sorted(available)
         after = [c for c in ordered if c > self._last] + [c for c in ordered if c <= self._last]
         chosen = after[:count]
@@ -49,6 +87,10 @@ class PowerOfChoice:
     """Power-of-choice, Cho et al. 2022: of `candidates` random clients, those with the largest last known loss.
 
     A client whose loss isn't known yet counts as having the largest.
+
+    Parameters
+    ----------
+    candidates : how many random clients the losses are compared of, >= 1.
     """
 
     def __init__(self, candidates: int) -> None:
@@ -56,13 +98,30 @@ class PowerOfChoice:
         self.candidates = candidates
         self._loss: dict[int, float] = {}
 
-    def select(self, available: Sequence[int], count: int, rng: np.random.Generator) -> list[int]:
+    def select(self, available: Sequence[int], count: int, generator: np.random.Generator) -> list[int]:
+        """Choose clients.
+
+        Parameters
+        ----------
+        available : ids of those that can be reached.
+        count : how many.
+        generator : where chance comes from.
+
+        Returns
+        -------
+        The chosen ids; fewer than `count` if fewer are available.
+        """
         size = min(max(self.candidates, count), len(available))
-        pool = rng.choice(available, size, replace=False).tolist()
+        pool = generator.choice(available, size, replace=False).tolist()
         return sorted(sorted(pool, key=lambda c: -self._loss.get(c, math.inf))[:count])
 
     def observe(self, updates: Updates) -> None:
-        """Remember the training losses of a round."""
+        """Remember the training losses of a round.
+
+        Parameters
+        ----------
+        updates : what the clients sent.
+        """
         self._loss.update(zip(updates.clients, updates.loss.tolist()))
 
 
@@ -72,31 +131,48 @@ class ClusterSelector:
     The stratified baseline, after the clustered sampling of Fraboni et al. 2021 (who cluster updates): k-means on the
     clients' label frequencies, once per number of clusters; clusters without an available client are made up for at
     random.
+
+    Parameters
+    ----------
+    counts : label counts (C,) of each client, (K, C) or by client id.
+    random_state : of the k-means' starts.
     """
 
-    def __init__(self, counts: Mapping[int, np.ndarray] | np.ndarray, *, seed: int = 0) -> None:
+    def __init__(self, counts: Mapping[int, np.ndarray] | np.ndarray, *, random_state: int = 0) -> None:
         self.counts = check_counts(counts)
-        self.seed = seed
+        self.random_state = random_state
         self._clusters: dict[int, dict[int, int]] = {}
 
-    def select(self, available: Sequence[int], count: int, rng: np.random.Generator) -> list[int]:
+    def select(self, available: Sequence[int], count: int, generator: np.random.Generator) -> list[int]:
+        """Choose clients.
+
+        Parameters
+        ----------
+        available : ids of those that can be reached.
+        count : how many.
+        generator : where chance comes from.
+
+        Returns
+        -------
+        The chosen ids; fewer than `count` if fewer are available.
+        """
         count = min(count, len(available))
         clusters = self._cluster(count)
         chosen: list[int] = []
-        for cluster in rng.permutation(count):
+        for cluster in generator.permutation(count):
             members = [c for c in available if clusters[c] == cluster]
             if members:
-                chosen.append(int(rng.choice(members)))
+                chosen.append(int(generator.choice(members)))
         rest = [c for c in available if c not in chosen]
         if len(chosen) < count:
-            chosen += rng.choice(rest, count - len(chosen), replace=False).tolist()
+            chosen += generator.choice(rest, count - len(chosen), replace=False).tolist()
         return sorted(chosen)
 
     def _cluster(self, count: int) -> dict[int, int]:
         if count not in self._clusters:
             rows = np.stack(list(self.counts.values()))
             rows = rows / np.maximum(rows.sum(1, keepdims=True), 1e-12)
-            found = KMeans(min(count, len(rows)), n_init=4, random_state=self.seed).fit(rows).labels_
+            found = KMeans(min(count, len(rows)), n_init=4, random_state=self.random_state).fit(rows).labels_
             self._clusters[count] = dict(zip(self.counts, found.tolist()))
         return self._clusters[count]
 
@@ -119,8 +195,8 @@ class EntropySelector:
     def __init__(
         self,
         counts: Mapping[int, np.ndarray] | np.ndarray,
-        buffer: int | float = 0.5,
         *,
+        buffer: int | float = 0.5,
         per_round: int | None = None,
     ) -> None:
         self.counts = check_counts(counts)
@@ -134,7 +210,19 @@ class EntropySelector:
         self.buffer = buffer
         self._recent: deque[int] = deque(maxlen=buffer)
 
-    def select(self, available: Sequence[int], count: int, rng: np.random.Generator) -> list[int]:
+    def select(self, available: Sequence[int], count: int, generator: np.random.Generator) -> list[int]:
+        """Choose clients.
+
+        Parameters
+        ----------
+        available : ids of those that can be reached.
+        count : how many.
+        generator : where chance comes from.
+
+        Returns
+        -------
+        The chosen ids; fewer than `count` if fewer are available.
+        """
         unknown = [client for client in available if client not in self.counts]
         if unknown:
             raise ValueError(f"available has clients {unknown} without label counts")
@@ -146,7 +234,7 @@ class EntropySelector:
             if chosen:
                 gains = label_entropy(total + np.stack([self.counts[c] for c in candidates]))
                 candidates = candidates[gains >= gains.max() - 1e-12]
-            pick = int(rng.choice(candidates))
+            pick = int(generator.choice(candidates))
             chosen.append(pick)
             total = total + self.counts[pick]
             self._recent.append(pick)
@@ -154,7 +242,21 @@ class EntropySelector:
 
 
 def label_entropy(counts: np.ndarray) -> np.ndarray:
-    """Shannon entropy in bits of label counts (…, C); 0 where all counts are zero."""
+    """Shannon entropy of label counts.
+
+    Parameters
+    ----------
+    counts : (…, C), finite.
+
+    Returns
+    -------
+    Bits (…); 0 where all counts are zero.
+
+    Raises
+    ------
+    ValueError
+        for a single number, NaN or infinity.
+    """
     counts = np.asarray(counts, dtype=float)
     check_finite("counts", counts)
     if not counts.ndim:

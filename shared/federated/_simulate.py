@@ -19,7 +19,7 @@ from shared.federated._state import (
     derive_rng,
     no_updates,
     payload_bytes,
-    screen,
+    screen_updates,
     stack_states,
     state_of,
 )
@@ -29,13 +29,20 @@ Score = Callable[[Params], Tensor]
 
 
 @dataclass
-class History:
+class FederatedHistory:
     """What happened in a simulation.
 
-    rounds : the evaluated rounds (number of rounds done). scores : name -> (evaluations,) of the global model.
-    client_scores : name -> (evaluations, K) of the clients' own models, if asked for. selected, reported : client ids
-    per round. rejected : (round, client, reason). model_at : per round, which model each client trained (K,), where
-    clients keep models. bytes_up, bytes_down : per round. params : the final global state. executor : "vmap" or "loop".
+    Parameters
+    ----------
+    rounds : the evaluated rounds (number of rounds done).
+    scores : name -> (evaluations,) of the global model.
+    client_scores : name -> (evaluations, K) of the clients' own models, if asked for.
+    selected, reported : client ids per round.
+    rejected : (round, client, reason).
+    model_at : per round, which model each client trained (K,), where clients keep models.
+    bytes_up, bytes_down : per round.
+    params : the final global state.
+    executor : "vmap" or "loop".
     """
 
     rounds: list[int] = field(default_factory=list)
@@ -64,7 +71,7 @@ def simulate(
     rounds: int,
     *,
     local: LocalTraining,
-    seed: int = 0,
+    random_state: int = 0,
     evaluate: Mapping[str, Score] | None = None,
     evaluate_every: int = 1,
     score_clients: bool = False,
@@ -73,47 +80,61 @@ def simulate(
     tamper: Callable[[int, Updates], Updates] | None = None,
     initial: Sequence[Params] | None = None,
     executor: str = "auto",
-    progress: str = "",
-) -> History:
+    progress: bool = False,
+) -> FederatedHistory:
     """Train `model` for `rounds` rounds of `strategy` on `clients`.
 
     Parameters
     ----------
     model : its state is the common start; it isn't changed.
+    clients : everyone's data.
+    strategy : who takes part and what becomes of the answers.
+    rounds : how many, >= 1.
     local : what a client does in a round.
+    random_state : decides batches, dropout and noise; the strategy has its own.
     evaluate : name -> function of stacked states (n, …) to one number each (`evaluate_states`), called on the global
-        model every `evaluate_every` rounds and at the end, and on every client's with `score_clients`.
+        model.
+    evaluate_every : how often, in rounds; also at the end.
+    score_clients : evaluate every client's model as well.
     dropout : probability that a selected client doesn't answer, or a function of round and client that says so.
     available : the clients that can be reached in a round (all with data).
     tamper : changes what the clients of a round send, for hostile or broken ones.
     initial : another start for each client with data; only for strategies whose clients keep models.
     executor : "vmap", "loop" or "auto"; see `LocalTrainer`.
+    progress : show a bar.
 
+    Returns
+    -------
+    Scores, who took part, and the final state.
+
+    Notes
+    -----
     A client that doesn't answer, or whose answer is rejected (NaN), doesn't stop the round; a round without any answer
-    leaves the global model as it is. Same arguments, same result: all chance comes from `seed` and the strategy's.
+    leaves the global model as it is. Same arguments, same result: all chance comes from `random_state` and the
+    strategy's.
     """
     check_range("rounds", rounds, 1)
     check_range("evaluate_every", evaluate_every, 1)
     if not callable(dropout):
         check_range("dropout", dropout, 0, 1)
-    trainer = LocalTrainer(model, local, seed=seed, executor=executor)
+    trainer = LocalTrainer(model, local, random_state=random_state, executor=executor)
     start = {key: value.to(clients.inputs.device) for key, value in state_of(model).items()}
     strategy.start(start, clients.filled)
     if initial is not None:
         strategy.start_apart(_initial(initial, start, strategy))
-    history = History()
+    history = FederatedHistory()
     own_control: dict[int, Params] = {}
-    for rnd in tqdm(range(rounds), desc=progress, disable=not progress, leave=False):
+    for rnd in tqdm(range(rounds), desc="rounds", disable=not progress, leave=False):
         reachable = clients.filled if available is None else available(rnd)
         plan = strategy.plan(rnd, reachable)
         history.selected.append(plan.clients)
         if strategy.keeps_models:
             history.model_at.append(strategy.model_at.copy())
-        answering = [c for c in plan.clients if not _silent(dropout, seed, rnd, c)]
+        answering = [c for c in plan.clients if not _silent(dropout, random_state, rnd, c)]
         updates = _train(trainer, clients, plan, answering, rnd, own_control)
         if tamper is not None and len(updates):
             updates = tamper(rnd, updates)
-        updates, rejected = screen(updates)
+        updates, rejected = screen_updates(updates)
         history.rejected += [(rnd, client, reason) for client, reason in rejected.items()]
         history.reported.append(updates.clients)
         for client, change in zip(updates.clients, _rows(updates.control)):
@@ -130,10 +151,10 @@ def simulate(
     return history
 
 
-def _silent(dropout: float | Callable[[int, int], bool], seed: int, rnd: int, client: int) -> bool:
+def _silent(dropout: float | Callable[[int, int], bool], random_state: int, rnd: int, client: int) -> bool:
     if callable(dropout):
         return dropout(rnd, client)
-    return dropout > 0 and derive_rng(seed, "dropout", rnd, client).random() < dropout
+    return dropout > 0 and derive_rng(random_state, "dropout", rnd, client).random() < dropout
 
 
 def _train(
@@ -178,7 +199,9 @@ def _initial(initial: Sequence[Params], like: Params, strategy: Strategy) -> Par
     return stack_states(initial)
 
 
-def _score(history: History, strategy: Strategy, evaluate: Mapping[str, Score], done: int, score_clients: bool) -> None:
+def _score(
+    history: FederatedHistory, strategy: Strategy, evaluate: Mapping[str, Score], done: int, score_clients: bool
+) -> None:
     history.rounds.append(done)
     everyone = {key: value[None] for key, value in strategy.consensus().items()}
     if score_clients and strategy.keeps_models:
@@ -190,10 +213,18 @@ def _score(history: History, strategy: Strategy, evaluate: Mapping[str, Score], 
             history.client_scores.setdefault(name, []).append(values[1:])
 
 
-def visited_clients(history: History) -> np.ndarray:
-    """How many distinct clients each model has been trained at, (K,); from a strategy whose clients keep models.
+def visited_clients(history: FederatedHistory) -> np.ndarray:
+    """How many distinct clients each model has been trained at.
 
     Aggregation isn't counted as a visit: this is the daisy chain alone.
+
+    Parameters
+    ----------
+    history : of a strategy whose clients keep models.
+
+    Returns
+    -------
+    Counts (K,).
     """
     if not history.model_at:
         raise ValueError("history has no model_at: the strategy's clients keep no models of their own")

@@ -23,12 +23,33 @@ def derive_rng(seed: int, purpose: str, *path: int) -> np.random.Generator:
 
 
 def state_of(model: nn.Module) -> Params:
-    """A detached copy of the model's parameters and buffers, in the order of its state dict."""
+    """A detached copy of a model's state.
+
+    Parameters
+    ----------
+    model : any module.
+
+    Returns
+    -------
+    Parameters and buffers, in the order of its state dict.
+    """
     return {key: value.detach().clone() for key, value in model.state_dict().items()}
 
 
 def check_state(argument: str, state: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> None:
-    """Raise `ValueError`, naming the key, unless `state` has `like`'s keys, shapes and kinds of numbers."""
+    """Check that a state fits a model.
+
+    Parameters
+    ----------
+    argument : names the state in errors.
+    state : what is checked.
+    like : whose keys, shapes and kinds of numbers it must have.
+
+    Raises
+    ------
+    ValueError
+        naming the key that doesn't fit.
+    """
     for key in like:
         if key not in state:
             raise ValueError(f"{argument} lacks the key {key!r}; expected keys: {', '.join(like)}")
@@ -42,7 +63,21 @@ def check_state(argument: str, state: Mapping[str, Tensor], like: Mapping[str, T
 
 
 def stack_states(states: Sequence[Mapping[str, Tensor]]) -> Params:
-    """Stack n states into one whose tensors have shape (n, …); `ValueError` names the key that doesn't match."""
+    """Stack states along a new leading axis.
+
+    Parameters
+    ----------
+    states : n of them, at least one.
+
+    Returns
+    -------
+    One state whose tensors have shape (n, …).
+
+    Raises
+    ------
+    ValueError
+        naming the key that doesn't match.
+    """
     if not states:
         raise ValueError("states is empty; at least one state is needed")
     for index, state in enumerate(states[1:], start=1):
@@ -50,8 +85,18 @@ def stack_states(states: Sequence[Mapping[str, Tensor]]) -> Params:
     return {key: torch.stack([state[key] for state in states]) for key in states[0]}
 
 
-def take(stacked: Params, index: int | Sequence[int] | np.ndarray | Tensor) -> Params:
-    """Rows of a stacked state: one state for an integer, a smaller stack for a list of them."""
+def take_states(stacked: Params, index: int | Sequence[int] | np.ndarray | Tensor) -> Params:
+    """Rows of a stacked state.
+
+    Parameters
+    ----------
+    stacked : n states.
+    index : a position, or several.
+
+    Returns
+    -------
+    One state for an integer, a smaller stack for several.
+    """
     if not isinstance(index, int):
         index = torch.as_tensor(np.asarray(index), dtype=torch.long)
     return {key: value[index] for key, value in stacked.items()}
@@ -68,13 +113,32 @@ def rowwise(value: Tensor) -> Tensor:
 
 
 def flatten(stacked: Params) -> Tensor:
-    """The floating entries of n stacked states as float64 vectors (float32 where there is none), (n, D)."""
+    """The floating entries of stacked states as vectors.
+
+    Parameters
+    ----------
+    stacked : n states.
+
+    Returns
+    -------
+    (n, D), float64, or float32 on devices without it.
+    """
     parts = [rowwise(v).to(wide_dtype(v.device)) for v in stacked.values() if v.is_floating_point()]
     return torch.cat(parts, 1)
 
 
 def unflatten(vector: Tensor, like: Params) -> Params:
-    """The inverse of `flatten` for one vector (D,); non-floating entries are `like`'s."""
+    """The inverse of `flatten` for one vector.
+
+    Parameters
+    ----------
+    vector : (D,).
+    like : a state with the shapes; its non-floating entries are kept.
+
+    Returns
+    -------
+    A state.
+    """
     check_array("vector", vector, (sum(value.numel() for value in like.values() if value.is_floating_point()),))
     out, start = {}, 0
     for key, value in like.items():
@@ -87,7 +151,16 @@ def unflatten(vector: Tensor, like: Params) -> Params:
 
 
 def payload_bytes(state: Params) -> int:
-    """Bytes of one state's tensors as they are sent, without any message header."""
+    """Bytes of one state's tensors as they are sent, without any message header.
+
+    Parameters
+    ----------
+    state : a state.
+
+    Returns
+    -------
+    The number of bytes.
+    """
     return sum(value.numel() * value.element_size() for value in state.values())
 
 
@@ -95,9 +168,14 @@ def payload_bytes(state: Params) -> int:
 class Updates:
     """What the clients that answered sent back, stacked along the client axis.
 
-    clients : n client ids; params : states (n, …); num_examples : (n,) float64; loss : (n,) mean training loss, NaN
-    where unknown; control : for SCAFFOLD, the change of each client's control variate (n, …); population : how many
-    clients there are in all.
+    Parameters
+    ----------
+    clients : n client ids.
+    params : states (n, …).
+    num_examples : (n,) float64.
+    loss : (n,) mean training loss, NaN where unknown.
+    control : for SCAFFOLD, the change of each client's control variate (n, …).
+    population : how many clients there are in all.
     """
 
     clients: list[int]
@@ -111,22 +189,40 @@ class Updates:
         return len(self.clients)
 
     def rows(self, keep: Sequence[int] | np.ndarray) -> Updates:
-        """The updates at positions `keep`."""
+        """Some of the updates.
+
+        Parameters
+        ----------
+        keep : their positions.
+
+        Returns
+        -------
+        The updates there.
+        """
         keep = np.asarray(keep, dtype=int)
         at = torch.as_tensor(keep)
         return Updates(
             [self.clients[i] for i in keep],
-            take(self.params, keep),
+            take_states(self.params, keep),
             self.num_examples[at],
             self.loss[at],
-            take(self.control, keep),
+            take_states(self.control, keep),
             self.population,
         )
 
 
 @dataclass
 class Update:
-    """One client's answer before it is checked; see `Updates`."""
+    """One client's answer before it is checked; see `Updates`.
+
+    Parameters
+    ----------
+    client : its id.
+    params : its state.
+    num_examples : how many examples it trained on.
+    loss : its mean training loss.
+    control : the change of its control variate.
+    """
 
     client: int
     params: Params
@@ -135,8 +231,17 @@ class Update:
     control: Params = field(default_factory=dict)
 
 
-def screen(updates: Updates) -> tuple[Updates, dict[int, str]]:
-    """Drop updates with a NaN or infinite entry or without examples; returns the rest, and client -> reason."""
+def screen_updates(updates: Updates) -> tuple[Updates, dict[int, str]]:
+    """Drop updates with a NaN or infinite entry or without examples.
+
+    Parameters
+    ----------
+    updates : what the clients sent.
+
+    Returns
+    -------
+    The rest, and client -> reason.
+    """
     sound = torch.ones(len(updates), dtype=torch.bool)
     rejected: dict[int, str] = {}
     for values in (updates.params, updates.control):
@@ -155,11 +260,21 @@ def screen(updates: Updates) -> tuple[Updates, dict[int, str]]:
     return updates.rows(torch.nonzero(sound).flatten().numpy()), rejected
 
 
-def gather(answers: Sequence[Update], like: Params, population: int) -> tuple[Updates, dict[int, str]]:
+def gather_updates(answers: Sequence[Update], like: Params, population: int) -> tuple[Updates, dict[int, str]]:
     """Check single answers against the model's state `like` and stack those that pass.
 
     An answer with a wrong key, shape, NaN or no examples is left out and named, so one faulty client can't end a
-    round. Returns the stacked updates (possibly none) and client -> reason.
+    round.
+
+    Parameters
+    ----------
+    answers : single answers, in any order.
+    like : the model's state.
+    population : how many clients there are in all.
+
+    Returns
+    -------
+    The stacked updates, possibly none, and client -> reason.
     """
     rejected: dict[int, str] = {}
     kept: list[Update] = []
@@ -183,7 +298,7 @@ def gather(answers: Sequence[Update], like: Params, population: int) -> tuple[Up
         stack_states([answer.control for answer in kept]) if controls else {},
         population,
     )
-    sound, bad = screen(stacked)
+    sound, bad = screen_updates(stacked)
     return sound, rejected | bad
 
 

@@ -13,14 +13,21 @@ import numpy as np
 from shared._checks import check_range
 from shared.federated._aggregate import Aggregator, FedAvg, State
 from shared.federated._select import RandomSelector, Selector
-from shared.federated._state import Params, Updates, derive_rng, no_updates, repeat, take
+from shared.federated._state import Params, Updates, derive_rng, no_updates, repeat, take_states
 
 
 @dataclass
 class Plan:
-    """One round: `clients`, the model of each, stacked, the global state, and what clients must know besides.
+    """One round.
 
-    `transfers` is whether models travel before this round; if not, a client goes on with the model it has.
+    Parameters
+    ----------
+    clients : who takes part.
+    params : the model of each, stacked.
+    anchor : the global state.
+    options : what clients must know besides.
+    control : SCAFFOLD's control variate.
+    transfers : whether models travel before this round; if not, a client goes on with the model it has.
     """
 
     clients: list[int]
@@ -40,17 +47,17 @@ class Strategy:
     selector : chooses the clients (at random).
     per_round : how many take part; None for all.
     aggregate_every : with b > 1 all clients take part and keep their own models in between; aggregated every b rounds.
-    seed : of the selection and permutations.
+    random_state : of the selection and permutations.
     """
 
     def __init__(
         self,
-        aggregator: Aggregator | None = None,
         *,
+        aggregator: Aggregator | None = None,
         selector: Selector | None = None,
         per_round: int | None = None,
         aggregate_every: int = 1,
-        seed: int = 0,
+        random_state: int = 0,
     ) -> None:
         check_range("aggregate_every", aggregate_every, 1)
         if per_round is not None:
@@ -59,7 +66,9 @@ class Strategy:
                 raise ValueError(f"per_round={per_round} with aggregate_every={aggregate_every}: all take part if > 1")
         self.aggregator = aggregator or FedAvg()
         self.selector = selector or RandomSelector()
-        self.per_round, self.aggregate_every, self.seed = per_round, aggregate_every, seed
+        self.per_round = per_round
+        self.aggregate_every = aggregate_every
+        self.random_state = random_state
         if aggregate_every > 1 and "scaffold" in self.aggregator.client_options():
             raise ValueError("aggregate_every must be 1 with SCAFFOLD; give the clients more local steps instead")
         self.params: Params = {}
@@ -70,7 +79,13 @@ class Strategy:
         return self.aggregate_every > 1
 
     def start(self, params: Params, clients: Sequence[int]) -> None:
-        """Begin with the state `params` and the ids of all clients that have data; forgets earlier runs."""
+        """Begin; forgets earlier runs.
+
+        Parameters
+        ----------
+        params : the common start.
+        clients : ids of all clients that have data.
+        """
         self.params = {key: value.detach().clone() for key, value in params.items()}
         self.clients = list(clients)
         self.state: State = {}
@@ -79,27 +94,56 @@ class Strategy:
         self._fresh = True  # models travel before the first round
 
     def start_apart(self, models: Params) -> None:
-        """Give every client another initial model, stacked (K, …), after `start`."""
+        """Give every client another initial model, after `start`.
+
+        Parameters
+        ----------
+        models : stacked (K, …).
+        """
         self.models = dict(models)
 
     def plan(self, rnd: int, available: Sequence[int]) -> Plan:
-        """Round `rnd`, counted from 0, with those of the clients that are `available`."""
+        """Who trains from which model.
+
+        Parameters
+        ----------
+        rnd : the round, from 0.
+        available : ids of those that can be reached.
+
+        Returns
+        -------
+        The plan of the round.
+        """
         available = sorted(set(available) & set(self.clients))
         options = self.aggregator.client_options()
         if self.keeps_models:
             rows = [self.clients.index(c) for c in available] if len(available) < len(self.clients) else None
-            models = self.models if rows is None else take(self.models, rows)
+            models = self.models if rows is None else take_states(self.models, rows)
             return Plan(available, models, self.params, options, transfers=self._fresh)
         count = len(available) if self.per_round is None else self.per_round
         everyone = count >= len(available)
-        chosen = available if everyone else self.selector.select(available, count, derive_rng(self.seed, "select", rnd))
+        chosen = (
+            available
+            if everyone
+            else self.selector.select(available, count, derive_rng(self.random_state, "select", rnd))
+        )
         control = None
         if "scaffold" in options:
             control = self.state.get("control") or {k: v.new_zeros(v.shape) for k, v in self.params.items()}
         return Plan(list(chosen), repeat(self.params, len(chosen)), self.params, options, control)
 
     def absorb(self, rnd: int, updates: Updates) -> bool:
-        """Take in the answers of round `rnd`; returns whether the models travelled. Without any, nothing changes."""
+        """Take in the answers of a round. Without any, nothing changes.
+
+        Parameters
+        ----------
+        rnd : the round, from 0.
+        updates : the answers.
+
+        Returns
+        -------
+        Whether the models travelled.
+        """
         if hasattr(self.selector, "observe") and len(updates):
             self.selector.observe(updates)
         if not self.keeps_models:
@@ -145,24 +189,30 @@ class DaisyChain(Strategy):
     every `aggregate_every`-th (b; None: never) they are aggregated, by the plain mean unless told otherwise. Both are
     tested independently, the permutation first. Among clients that answered only.
 
+    Parameters
+    ----------
+    daisy_every : d, >= 1.
+    aggregate_every : b, or None.
+    aggregator : merges the models (the plain mean).
     fixed_permutation : the same permutation every time (an ablation).
+    random_state : of the permutations.
     """
 
     def __init__(
         self,
+        *,
         daisy_every: int = 1,
         aggregate_every: int | None = 10,
         aggregator: Aggregator | None = None,
-        *,
         fixed_permutation: bool = False,
-        seed: int = 0,
+        random_state: int = 0,
     ) -> None:
         check_range("daisy_every", daisy_every, 1)
         never = 2**62
         super().__init__(
-            aggregator or FedAvg(weighted=False),
+            aggregator=aggregator or FedAvg(weighted=False),
             aggregate_every=never if aggregate_every is None else aggregate_every,
-            seed=seed,
+            random_state=random_state,
         )
         self.daisy_every, self.fixed_permutation = daisy_every, fixed_permutation
 
@@ -174,10 +224,10 @@ class DaisyChain(Strategy):
         travelled = False
         if rnd % self.daisy_every == self.daisy_every - 1 and len(rows):
             path = () if self.fixed_permutation else (rnd,)
-            order = derive_rng(self.seed, "daisy", *path).permutation(len(rows))
+            order = derive_rng(self.random_state, "daisy", *path).permutation(len(rows))
             whence = np.arange(len(self.clients))
             whence[rows] = rows[order]
-            self.models = take(self.models, whence)
+            self.models = take_states(self.models, whence)
             self.model_at = self.model_at[whence]
             travelled = True
         return super()._travel(rnd, updates, rows) or travelled

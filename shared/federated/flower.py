@@ -6,7 +6,7 @@ Server:
 
     @app.main()
     def main(grid, context):
-        strategy = FlowerStrategy(DaisyChain(1, 10), clients=50, seed=0)
+        strategy = FlowerStrategy(DaisyChain(daisy_every=1, aggregate_every=10), clients=50, random_state=0)
         result = strategy.start(grid, ArrayRecord(model.state_dict()), num_rounds=100, timeout=60)
 
 Clients: `app = client_app(load)`, where `load(context)` gives the model, this client's inputs and targets, and the
@@ -31,7 +31,7 @@ from shared._checks import check_range
 from shared.federated._client import Clients, LocalTrainer, LocalTraining
 from shared.federated._privacy import laplace_counts
 from shared.federated._select import Selector
-from shared.federated._state import Params, Update, gather, take
+from shared.federated._state import Params, Update, gather_updates, take_states
 from shared.federated._strategy import Strategy
 
 Loaded = tuple[nn.Module, Tensor, Tensor, LocalTraining]
@@ -45,7 +45,7 @@ class FlowerStrategy(FlowerBase):
     ----------
     strategy : what decides who trains which model and how answers are merged.
     clients : nodes to wait for before the first round, at most `patience` seconds.
-    seed : of the clients' batches and noise; as in `simulate`.
+    random_state : of the clients' batches and noise; as in `simulate`.
     make_selector : builds the strategy's selector from the clients' label counts (`EntropySelector`), which are asked
         for once; they have `classes` entries and, with `epsilon`, are noised *by the client* before they leave it.
 
@@ -58,7 +58,7 @@ class FlowerStrategy(FlowerBase):
         strategy: Strategy,
         *,
         clients: int,
-        seed: int = 0,
+        random_state: int = 0,
         make_selector: Callable[[Mapping[int, np.ndarray]], Selector] | None = None,
         classes: int = 0,
         epsilon: float | None = None,
@@ -67,8 +67,9 @@ class FlowerStrategy(FlowerBase):
         check_range("clients", clients, 1)
         if make_selector is not None:
             check_range("classes", classes, 1)
-        self.strategy, self.clients, self.seed, self.patience = strategy, clients, seed, patience
+        self.strategy, self.clients, self.random_state = strategy, clients, random_state
         self.make_selector, self.classes, self.epsilon = make_selector, classes, epsilon
+        self.patience = patience
         self.client_of: dict[int, int] = {}  # node id -> client id
         self.reported: list[list[int]] = []
         self.rejected: list[tuple[int, int, str]] = []
@@ -90,8 +91,8 @@ class FlowerStrategy(FlowerBase):
         self._asked = {nodes[client]: client for client in plan.clients}
         messages = []
         for row, client in enumerate(plan.clients):
-            note = {**config, **plan.options, "client": client, "round": rnd, "seed": self.seed}
-            content = RecordDict({"arrays": _record(take(plan.params, row)), "config": ConfigRecord(note)})
+            note = {**config, **plan.options, "client": client, "round": rnd, "seed": self.random_state}
+            content = RecordDict({"arrays": _record(take_states(plan.params, row)), "config": ConfigRecord(note)})
             if plan.options.get("proximal") and self.strategy.keeps_models:
                 content["anchor"] = _record(plan.anchor)
             if plan.control is not None:
@@ -116,7 +117,7 @@ class FlowerStrategy(FlowerBase):
                 answers.append(_update(client, reply.content))
             except (KeyError, TypeError, ValueError) as error:
                 self.rejected.append((rnd, client, f"unreadable answer: {error!r}"))
-        updates, refused = gather(answers, self.strategy.params, len(self.strategy.clients))
+        updates, refused = gather_updates(answers, self.strategy.params, len(self.strategy.clients))
         self.rejected += [(rnd, client, reason) for client, reason in refused.items()]
         for _, client, reason in [entry for entry in self.rejected if entry[0] == rnd]:
             _LOG.log(WARNING, "round %d: client %d left out: %s", server_round, client, reason)
@@ -194,7 +195,7 @@ def client_app(
         if ask["classes"]:
             counts = np.bincount(targets.numpy(), minlength=ask["classes"]).astype(float)
             if ask["epsilon"]:
-                counts = laplace_counts(counts[None], ask["epsilon"], np.random.default_rng())[0]
+                counts = laplace_counts(counts[None], ask["epsilon"], generator=np.random.default_rng())[0]
             facts["counts"] = counts.tolist()
         return Message(content=RecordDict({"metrics": MetricRecord(facts)}), reply_to=message)
 
@@ -204,7 +205,7 @@ def client_app(
         config = message.content["config"]
         client = int(config["client"])
         clients = Clients(inputs, targets, [*[np.array([], int)] * client, np.arange(len(inputs))])
-        trainer = LocalTrainer(model, local, seed=int(config["seed"]), executor=executor)
+        trainer = LocalTrainer(model, local, random_state=int(config["seed"]), executor=executor)
         start, control, own = _state(message.content["arrays"]), None, None
         anchor = _state(message.content["anchor"]) if "anchor" in message.content else start
         if "control" in message.content:
@@ -222,9 +223,9 @@ def client_app(
             own_control=None if own is None else {key: value[None] for key, value in own.items()},
         )
         facts = {"num-examples": len(inputs), "loss": float(updates.loss[0])}
-        content = RecordDict({"arrays": _record(take(updates.params, 0)), "metrics": MetricRecord(facts)})
+        content = RecordDict({"arrays": _record(take_states(updates.params, 0)), "metrics": MetricRecord(facts)})
         if updates.control:
-            change = take(updates.control, 0)
+            change = take_states(updates.control, 0)
             content["control"] = _record(change)
             context.state["control"] = _record({key: own[key] + value for key, value in change.items()})
         return Message(content=content, reply_to=message)

@@ -22,7 +22,7 @@ def digits() -> tuple[torch.Tensor, torch.Tensor]:
 
 @pytest.fixture
 def clients(digits) -> Clients:
-    return Clients(*digits, partition_tiny(len(digits[0]), 6, 8, np.random.default_rng(0)))
+    return Clients(*digits, partition_tiny(len(digits[0]), 6, 8, generator=np.random.default_rng(0)))
 
 
 @pytest.fixture

@@ -54,7 +54,7 @@ ALL = {
     "fedavg": FedAvg(),
     "uniform": FedAvg(weighted=False),
     "median": CoordinateMedian(),
-    "trimmed": TrimmedMean(0.2),
+    "trimmed": TrimmedMean(beta=0.2),
     "geometric": GeometricMedian(),
     "radon": RadonPoint(height=1),
 }
@@ -82,8 +82,8 @@ def test_counters_take_their_maximum(points):
 def test_median_and_trimmed_mean_per_coordinate(points):
     np.testing.assert_allclose(merged(CoordinateMedian(), points), np.median(points, 0), rtol=1e-12)
     np.testing.assert_allclose(merged(CoordinateMedian(), points[:4]), np.median(points[:4], 0), rtol=1e-12)
-    np.testing.assert_allclose(merged(TrimmedMean(0.2), points), np.sort(points, 0)[1:-1].mean(0), rtol=1e-12)
-    np.testing.assert_allclose(merged(TrimmedMean(0.0), points), points.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(merged(TrimmedMean(beta=0.2), points), np.sort(points, 0)[1:-1].mean(0), rtol=1e-12)
+    np.testing.assert_allclose(merged(TrimmedMean(beta=0.0), points), points.mean(0), rtol=1e-12)
 
 
 def test_geometric_median_against_scipy(points):
@@ -147,7 +147,7 @@ def test_iterated_radon_point_survives_hostile_points():
     honest = rng.normal(size=(125, 3))
     hostile = honest.copy()
     hostile[rng.choice(125, 6, replace=False)] = 1e6
-    errors = [np.linalg.norm(iterated_radon_point(torch.tensor(p), 3).numpy()) for p in (honest, hostile)]
+    errors = [np.linalg.norm(iterated_radon_point(torch.tensor(p), height=3).numpy()) for p in (honest, hostile)]
     assert np.linalg.norm(hostile.mean(0)) > 1e4
     assert errors[1] < 3.0
 
@@ -185,7 +185,7 @@ def test_degenerate_points_have_a_radon_point():
 
 def test_radon_wants_enough_points():
     with pytest.raises(ValueError, match=r"points are 24 of dimension 3.*takes .* = 25"):
-        iterated_radon_point(torch.randn(24, 3, generator=torch.Generator().manual_seed(0)), 2)
+        iterated_radon_point(torch.randn(24, 3, generator=torch.Generator().manual_seed(0)), height=2)
     with pytest.raises(ValueError, match="takes 5 points"):
         radon_point(torch.zeros(4, 3))
 
@@ -208,7 +208,7 @@ def test_fedavgm_by_hand(points):
 @pytest.mark.parametrize("variant", FedOpt.VARIANTS)
 def test_fedopt_by_hand(variant, points):
     start, updates = updates_of(points)
-    aggregator = FedOpt(variant, lr=0.3, beta1=0.8, beta2=0.9, tau=0.01)
+    aggregator = FedOpt(variant=variant, lr=0.3, beta1=0.8, beta2=0.9, tau=0.01)
     mean, params, state = points.mean(0), start, {}
     w, m, v = np.zeros(3), np.zeros(3), np.full(3, 1e-4)
     for _ in range(3):
@@ -244,11 +244,11 @@ def test_dp_fedavg_clips_and_adds_the_stated_noise():
     np.testing.assert_allclose(clean["w"].numpy(), [0.5, 0.0])
     params = {"w": torch.zeros(20000, dtype=torch.float64)}
     many = Updates([0, 1], stack_states([params, params]), torch.ones(2), torch.zeros(2))
-    noisy, state = DPFedAvg(clip=2.0, noise_multiplier=3.0, seed=1).aggregate(params, many, {})
+    noisy, state = DPFedAvg(clip=2.0, noise_multiplier=3.0, random_state=1).aggregate(params, many, {})
     assert noisy["w"].std().item() == pytest.approx(3.0 * 2.0 / 2, rel=0.03)
-    again, _ = DPFedAvg(clip=2.0, noise_multiplier=3.0, seed=1).aggregate(params, many, {})
+    again, _ = DPFedAvg(clip=2.0, noise_multiplier=3.0, random_state=1).aggregate(params, many, {})
     torch.testing.assert_close(again["w"], noisy["w"], rtol=0, atol=0)
-    other, _ = DPFedAvg(clip=2.0, noise_multiplier=3.0, seed=1).aggregate(params, many, state)
+    other, _ = DPFedAvg(clip=2.0, noise_multiplier=3.0, random_state=1).aggregate(params, many, state)
     assert (other["w"] != noisy["w"]).any()
 
 
@@ -262,11 +262,11 @@ def test_flatten_and_back(points):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: TrimmedMean(0.5), "beta=0.5"),
-        (lambda: FedProx(-0.1), "mu=-0.1"),
+        (lambda: TrimmedMean(beta=0.5), "beta=0.5"),
+        (lambda: FedProx(mu=-0.1), "mu=-0.1"),
         (lambda: DPFedAvg(0.0, 1.0), "clip=0.0"),
         (lambda: DPFedAvg(1.0, -1.0), "noise_multiplier=-1.0"),
-        (lambda: FedOpt("sgd"), "variant='sgd'"),
+        (lambda: FedOpt(variant="sgd"), "variant='sgd'"),
         (lambda: FedAvgM(beta=2), "beta=2"),
     ],
 )

@@ -105,7 +105,7 @@ def federation(digits):
 
 
 def run_flower(net, app, strategy, rounds, clients=6, broken=None, **options):
-    flower = FlowerStrategy(strategy, clients=clients, seed=7, **options)
+    flower = FlowerStrategy(strategy, clients=clients, random_state=7, **options)
     arrays = flower.start(ProcessGrid(app, clients, broken), ArrayRecord(net.state_dict()), rounds).arrays
     return flower, dict(arrays.to_torch_state_dict())
 
@@ -114,18 +114,18 @@ def run_flower(net, app, strategy, rounds, clients=6, broken=None, **options):
     "make",
     [
         lambda: Strategy(),
-        lambda: Strategy(FedProx(0.3), per_round=3, seed=5),
-        lambda: Strategy(FedOpt("yogi"), per_round=4),
-        lambda: Strategy(Scaffold(), per_round=4, seed=1),
-        lambda: Strategy(CoordinateMedian()),
-        lambda: DaisyChain(1, 3, seed=2),
-        lambda: DaisyChain(2, 2, FedProx(0.2), seed=2),
+        lambda: Strategy(aggregator=FedProx(mu=0.3), per_round=3, random_state=5),
+        lambda: Strategy(aggregator=FedOpt(variant="yogi"), per_round=4),
+        lambda: Strategy(aggregator=Scaffold(), per_round=4, random_state=1),
+        lambda: Strategy(aggregator=CoordinateMedian()),
+        lambda: DaisyChain(daisy_every=1, aggregate_every=3, random_state=2),
+        lambda: DaisyChain(daisy_every=2, aggregate_every=2, aggregator=FedProx(mu=0.2), random_state=2),
     ],
 )
 def test_flower_equals_the_simulation(federation, make):
     net, clients, app = federation
     flower, arrays = run_flower(net, app, make(), 4)
-    expected = simulate(net, clients, make(), 4, local=LOCAL, seed=7)
+    expected = simulate(net, clients, make(), 4, local=LOCAL, random_state=7)
     assert flower.reported == expected.reported
     for key, value in expected.params.items():
         torch.testing.assert_close(arrays[key], value, rtol=0, atol=1e-6)
@@ -137,7 +137,7 @@ def test_local_noise_is_the_simulation_s(digits):
     net = build_net("mlp", (64,), 10, generator=torch.Generator().manual_seed(0), hidden=[12])
     app = client_app(lambda c: (net, *(v[clients.parts[c.node_config["partition-id"]]] for v in digits), local))
     _, arrays = run_flower(net, app, Strategy(), 2, clients=2)
-    expected = simulate(net, clients, Strategy(), 2, local=local, seed=7).params
+    expected = simulate(net, clients, Strategy(), 2, local=local, random_state=7).params
     for key, value in expected.items():
         torch.testing.assert_close(arrays[key], value, rtol=0, atol=1e-6)
 
@@ -148,11 +148,11 @@ def test_local_noise_is_the_simulation_s(digits):
         (FedAvg(), lambda **k: theirs.FedAvg(**k)),
         (FedAvgM(beta=0.8, lr=0.7), lambda **k: theirs.FedAvgM(server_momentum=0.8, server_learning_rate=0.7, **k)),
         (
-            FedOpt("adam", lr=0.05, tau=1e-3, bias_correction="flower"),
+            FedOpt(variant="adam", lr=0.05, tau=1e-3, bias_correction="flower"),
             lambda **k: theirs.FedAdam(eta=0.05, beta_1=0.9, beta_2=0.99, tau=1e-3, **k),
         ),
         (CoordinateMedian(), lambda **k: theirs.FedMedian(**k)),
-        (TrimmedMean(0.2), lambda **k: theirs.FedTrimmedAvg(beta=0.2, **k)),
+        (TrimmedMean(beta=0.2), lambda **k: theirs.FedTrimmedAvg(beta=0.2, **k)),
     ],
 )
 def test_aggregators_against_flower_s_own(federation, ours, peer):
@@ -178,24 +178,24 @@ def test_aggregators_against_flower_s_own(federation, ours, peer):
             return dict(arrays.to_torch_state_dict())
 
     expected = Peer().start(ProcessGrid(app, 6), ArrayRecord(net.state_dict()), 3)
-    _, arrays = run_flower(net, app, Strategy(ours), 3)
+    _, arrays = run_flower(net, app, Strategy(aggregator=ours), 3)
     for key, value in expected.items():
         torch.testing.assert_close(arrays[key], value, rtol=0, atol=1e-6)
 
 
 def test_entropy_selection_on_counts_that_clients_sent(digits):
     labels = digits[1].numpy()
-    parts = partition_classes(labels[:300], 12, 2, np.random.default_rng(0))
+    parts = partition_classes(labels[:300], 12, 2, generator=np.random.default_rng(0))
     clients = Clients(*digits, parts)
     net = build_net("mlp", (64,), 10, generator=torch.Generator().manual_seed(0), hidden=[12])
     app = client_app(lambda c: (net, *(v[clients.parts[c.node_config["partition-id"]]] for v in digits), LOCAL))
 
     def entropy(counts):
-        return EntropySelector(counts, 4, per_round=3)
+        return EntropySelector(counts, buffer=4, per_round=3)
 
     flower, arrays = run_flower(net, app, Strategy(per_round=3), 3, clients=12, make_selector=entropy, classes=10)
-    exact = entropy(label_counts(labels, parts, 10))
-    expected = simulate(net, clients, Strategy(per_round=3, selector=exact), 3, local=LOCAL, seed=7)
+    exact = entropy(label_counts(labels, parts, classes=10))
+    expected = simulate(net, clients, Strategy(per_round=3, selector=exact), 3, local=LOCAL, random_state=7)
     assert flower.reported == [sorted(chosen) for chosen in expected.selected]
     for key, value in expected.params.items():
         torch.testing.assert_close(arrays[key], value, rtol=0, atol=1e-6)
@@ -203,7 +203,7 @@ def test_entropy_selection_on_counts_that_clients_sent(digits):
         net, app, Strategy(per_round=3), 1, clients=12, make_selector=entropy, classes=10, epsilon=0.5
     )
     sent = np.stack([noised._counts[c] for c in range(12)])
-    assert not np.array_equal(sent, label_counts(labels, parts, 10))
+    assert not np.array_equal(sent, label_counts(labels, parts, classes=10))
     assert sent.min() >= 0
 
 
@@ -235,7 +235,9 @@ def test_faulty_answers_are_named_and_the_round_survives(federation):
     assert "'1.bias' holds NaN" in reasons[2]
     assert "lacks the key '3.bias'" in reasons[3]
     assert "unreadable" in reasons[4]
-    expected = simulate(net, clients, Strategy(), 2, local=LOCAL, seed=7, dropout=lambda rnd, c: c in (1, 2, 3, 4))
+    expected = simulate(
+        net, clients, Strategy(), 2, local=LOCAL, random_state=7, dropout=lambda rnd, c: c in (1, 2, 3, 4)
+    )
     for key, value in expected.params.items():
         torch.testing.assert_close(arrays[key], value, rtol=0, atol=1e-6)
 
@@ -246,9 +248,19 @@ def test_nobody_answers_a_round(federation):
     def broken(client, message):
         return "silent" if message.metadata.group_id == "1" else None
 
-    flower, arrays = run_flower(net, app, DaisyChain(1, 2, seed=1), 4, broken=broken)
+    flower, arrays = run_flower(
+        net, app, DaisyChain(daisy_every=1, aggregate_every=2, random_state=1), 4, broken=broken
+    )
     assert flower.reported[1] == []
-    expected = simulate(net, clients, DaisyChain(1, 2, seed=1), 4, local=LOCAL, seed=7, dropout=lambda rnd, c: rnd == 1)
+    expected = simulate(
+        net,
+        clients,
+        DaisyChain(daisy_every=1, aggregate_every=2, random_state=1),
+        4,
+        local=LOCAL,
+        random_state=7,
+        dropout=lambda rnd, c: rnd == 1,
+    )
     for key, value in expected.params.items():
         torch.testing.assert_close(arrays[key], value, rtol=0, atol=1e-6)
 
@@ -369,7 +381,7 @@ def expected_run(dropout):
     net = build_net("mlp", (64,), 10, generator=torch.Generator().manual_seed(0), hidden=[24])
     local = LocalTraining(lr=0.1, epochs=2, batch_size=16)
     score = {"test": evaluate_states(net, accuracy, x[600:], y[600:])}
-    return simulate(net, clients, Strategy(), 3, local=local, seed=7, dropout=dropout, evaluate=score)
+    return simulate(net, clients, Strategy(), 3, local=local, random_state=7, dropout=dropout, evaluate=score)
 
 
 @pytest.mark.slow
@@ -457,12 +469,14 @@ def test_simulation_engine(federation):
 
     @server.main()
     def main(grid, context):
-        flower = FlowerStrategy(DaisyChain(1, 2, seed=2), clients=6, seed=7)
+        flower = FlowerStrategy(DaisyChain(daisy_every=1, aggregate_every=2, random_state=2), clients=6, random_state=7)
         result = flower.start(grid, ArrayRecord(net.state_dict()), num_rounds=3, timeout=200)
         found.update(result.arrays.to_torch_state_dict())
 
     logging.getLogger("flwr").setLevel(logging.ERROR)
     run_simulation(server, app, 6, backend_config={"client_resources": {"num_cpus": 1, "num_gpus": 0.0}})
-    expected = simulate(net, clients, DaisyChain(1, 2, seed=2), 3, local=LOCAL, seed=7)
+    expected = simulate(
+        net, clients, DaisyChain(daisy_every=1, aggregate_every=2, random_state=2), 3, local=LOCAL, random_state=7
+    )
     for key, value in expected.params.items():
         torch.testing.assert_close(found[key], value, rtol=0, atol=1e-6)

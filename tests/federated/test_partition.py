@@ -20,20 +20,20 @@ def disjoint(parts, size):
 
 
 def test_tiny_gives_each_client_its_few(labels):
-    parts = partition_tiny(2000, 30, 7, np.random.default_rng(1))
+    parts = partition_tiny(2000, 30, 7, generator=np.random.default_rng(1))
     assert [len(p) for p in parts] == [7] * 30
     disjoint(parts, 2000)
 
 
 def test_iid_gives_out_everything(labels):
-    parts = partition_iid(2000, 7, np.random.default_rng(1))
+    parts = partition_iid(2000, 7, generator=np.random.default_rng(1))
     assert disjoint(parts, 2000) == 2000
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
 @pytest.mark.parametrize("alpha", [0.05, 0.5, 100.0])
 def test_dirichlet_gives_out_everything(labels, alpha):
-    assert disjoint(partition_dirichlet(labels, 20, alpha, np.random.default_rng(1)), 2000) == 2000
+    assert disjoint(partition_dirichlet(labels, 20, alpha, generator=np.random.default_rng(1)), 2000) == 2000
 
 
 def test_dirichlet_shares_have_the_stated_variance(labels):
@@ -42,22 +42,22 @@ def test_dirichlet_shares_have_the_stated_variance(labels):
     rng = np.random.default_rng(2)
     shares = []
     for _ in range(150):
-        counts = label_counts(labels, partition_dirichlet(labels, clients, alpha, rng))
+        counts = label_counts(labels, partition_dirichlet(labels, clients, alpha, generator=rng))
         shares.append(counts / counts.sum(0))
     expected = (1 / clients) * (1 - 1 / clients) / (clients * alpha + 1)
     assert np.var(shares) == pytest.approx(expected, rel=0.05)
 
 
 def test_dirichlet_min_size(labels):
-    parts = partition_dirichlet(labels, 10, 0.5, np.random.default_rng(0), min_size=30)
+    parts = partition_dirichlet(labels, 10, 0.5, generator=np.random.default_rng(0), min_size=30)
     assert min(map(len, parts)) >= 30
     with pytest.raises(ValueError, match="min_size=300 was not met"):
-        partition_dirichlet(labels, 10, 0.01, np.random.default_rng(0), min_size=300, tries=3)
+        partition_dirichlet(labels, 10, 0.01, generator=np.random.default_rng(0), min_size=300, tries=3)
 
 
 @pytest.mark.parametrize(("clients", "held"), [(50, 2), (5, 2), (7, 3), (13, 1), (4, 10)])
 def test_classes_per_client(labels, clients, held):
-    parts = partition_classes(labels, clients, held, np.random.default_rng(3))
+    parts = partition_classes(labels, clients, held, generator=np.random.default_rng(3))
     disjoint(parts, 2000)
     counts = label_counts(labels, parts)
     assert ((counts > 0).sum(1) == held).all()
@@ -65,19 +65,19 @@ def test_classes_per_client(labels, clients, held):
 
 
 def test_label_counts_agree_with_counting(labels):
-    parts = partition_iid(2000, 4, np.random.default_rng(0))
+    parts = partition_iid(2000, 4, generator=np.random.default_rng(0))
     assert label_counts(labels, parts)[2, 5] == (labels[parts[2]] == 5).sum()
 
 
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda y, r: partition_tiny(2000, 50, 41, r), "2050 examples of 2000"),
-        (lambda y, r: partition_tiny(2000, 0, 4, r), "clients=0"),
-        (lambda y, r: partition_iid(3, 4, r), "clients=4"),
-        (lambda y, r: partition_dirichlet(y, 4, 0.0, r), "alpha=0.0"),
-        (lambda y, r: partition_dirichlet(y.astype(float), 4, 1.0, r), "labels"),
-        (lambda y, r: partition_classes(y, 4, 11, r), "per_client=11"),
+        (lambda y, r: partition_tiny(2000, 50, 41, generator=r), "2050 examples of 2000"),
+        (lambda y, r: partition_tiny(2000, 0, 4, generator=r), "clients=0"),
+        (lambda y, r: partition_iid(3, 4, generator=r), "clients=4"),
+        (lambda y, r: partition_dirichlet(y, 4, 0.0, generator=r), "alpha=0.0"),
+        (lambda y, r: partition_dirichlet(y.astype(float), 4, 1.0, generator=r), "labels"),
+        (lambda y, r: partition_classes(y, 4, 11, generator=r), "per_client=11"),
     ],
 )
 def test_bad_arguments_are_named(labels, call, words):

@@ -11,9 +11,9 @@ from shared.federated import laplace_counts, noise_for, privacy_spent
 def test_laplace_scale_and_cut():
     counts = np.full((200, 500), 1000.0)
     for adjacency, scale in (("add_remove", 2.0), ("replace", 4.0)):
-        noise = laplace_counts(counts, 0.5, np.random.default_rng(0), adjacency=adjacency) - counts
+        noise = laplace_counts(counts, 0.5, generator=np.random.default_rng(0), adjacency=adjacency) - counts
         assert np.abs(noise).mean() == pytest.approx(scale, rel=0.02)  # E|Lap(b)| = b
-    low = laplace_counts(np.zeros((50, 10)), 0.5, np.random.default_rng(0))
+    low = laplace_counts(np.zeros((50, 10)), 0.5, generator=np.random.default_rng(0))
     assert low.min() == 0
     assert 0.4 < (low == 0).mean() < 0.6
 
@@ -21,8 +21,8 @@ def test_laplace_scale_and_cut():
 def test_laplace_is_private_on_neighbouring_counts():
     """The histogram of outputs for n and n + 1 differs by at most e^ε in every bin (here of one count, uncut)."""
     epsilon, generator = 1.0, np.random.default_rng(1)
-    first = laplace_counts(np.full((1, 400_000), 50.0), epsilon, generator)[0]
-    second = laplace_counts(np.full((1, 400_000), 51.0), epsilon, generator)[0]
+    first = laplace_counts(np.full((1, 400_000), 50.0), epsilon, generator=generator)[0]
+    second = laplace_counts(np.full((1, 400_000), 51.0), epsilon, generator=generator)[0]
     bins = np.linspace(47, 54, 15)
     ratio = np.histogram(first, bins)[0] / np.histogram(second, bins)[0]
     assert ratio.max() < math.exp(epsilon) * 1.05
@@ -32,10 +32,10 @@ def test_laplace_is_private_on_neighbouring_counts():
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda c, r: laplace_counts(c, 0.0, r), "epsilon=0.0"),
-        (lambda c, r: laplace_counts(c, -1.0, r), "epsilon=-1.0"),
-        (lambda c, r: laplace_counts(c, 1.0, r, adjacency="swap"), "adjacency='swap'"),
-        (lambda c, r: laplace_counts(-c - 1, 1.0, r), "negative"),
+        (lambda c, r: laplace_counts(c, 0.0, generator=r), "epsilon=0.0"),
+        (lambda c, r: laplace_counts(c, -1.0, generator=r), "epsilon=-1.0"),
+        (lambda c, r: laplace_counts(c, 1.0, generator=r, adjacency="swap"), "adjacency='swap'"),
+        (lambda c, r: laplace_counts(-c - 1, 1.0, generator=r), "negative"),
         (lambda c, r: privacy_spent(-1.0, 0.1, 10, 1e-5), "noise_multiplier=-1.0"),
         (lambda c, r: privacy_spent(1.0, 1.1, 10, 1e-5), "sample_rate=1.1"),
         (lambda c, r: privacy_spent(1.0, 0.1, 0, 1e-5), "rounds=0"),

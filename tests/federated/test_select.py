@@ -61,7 +61,7 @@ def greedy_by_hand(counts, buffered, count, generator):
 @pytest.mark.parametrize("seed", range(10))
 def test_greedy_choice_by_hand(seed):
     counts = rng(seed).random((15, 5)) * skewed(15, 5, rng(seed))
-    selector = EntropySelector(counts, 6, per_round=4)
+    selector = EntropySelector(counts, buffer=6, per_round=4)
     first = selector.select(range(15), 4, rng(seed))
     assert first == greedy_by_hand(counts, [], 4, first[0])
     second = selector.select(range(15), 4, rng(seed + 50))
@@ -74,7 +74,7 @@ def test_greedy_choice_by_hand(seed):
 def test_greedy_is_close_to_the_best_subset(seed):
     counts = skewed(12, 6, rng(seed))
     best = max(label_entropy(counts[list(s)].sum(0)) for s in combinations(range(12), 3))
-    chosen = [EntropySelector(counts, 0).select(range(12), 3, rng(s)) for s in range(12)]
+    chosen = [EntropySelector(counts, buffer=0).select(range(12), 3, rng(s)) for s in range(12)]
     found = np.array([label_entropy(counts[c].sum(0)) for c in chosen])
     assert found.max() >= 0.95 * best  # over the random first client
     assert all(h >= label_entropy(counts[c[0]]) - 1e-12 for h, c in zip(found, chosen) if counts[c[0]].sum())
@@ -82,25 +82,25 @@ def test_greedy_is_close_to_the_best_subset(seed):
 
 def test_everybody_when_all_take_part():
     counts = skewed(8, 5, rng(2))
-    chosen = EntropySelector(counts, 0, per_round=8).select(range(8), 8, rng())
+    chosen = EntropySelector(counts, buffer=0, per_round=8).select(range(8), 8, rng())
     assert sorted(chosen) == list(range(8))
     assert label_entropy(counts[chosen].sum(0)) == pytest.approx(label_entropy(counts.sum(0)))
-    assert sorted(EntropySelector(counts, 0).select([1, 4], 5, rng())) == [1, 4]  # fewer than asked: all
+    assert sorted(EntropySelector(counts, buffer=0).select([1, 4], 5, rng())) == [1, 4]  # fewer than asked: all
 
 
 def test_two_classes_per_client_are_completed_to_all_ten():
     labels = np.repeat(np.arange(10), 60)
     high = 0
     for seed in range(30):
-        counts = label_counts(labels, partition_classes(labels, 50, 2, rng(seed)))
-        chosen = EntropySelector(counts, 0).select(range(50), 5, rng(seed))
+        counts = label_counts(labels, partition_classes(labels, 50, 2, generator=rng(seed)))
+        chosen = EntropySelector(counts, buffer=0).select(range(50), 5, rng(seed))
         high += label_entropy(counts[chosen].sum(0)) >= 3.0
     assert high > 27
 
 
 def test_buffer_keeps_recent_clients_out_and_all_get_a_turn():
     counts = skewed(20, 5, rng(3))
-    selector = EntropySelector(counts, 10, per_round=4)
+    selector = EntropySelector(counts, buffer=10, per_round=4)
     generator, history = rng(4), []
     for _ in range(30):
         chosen = selector.select(range(20), 4, generator)
@@ -109,27 +109,27 @@ def test_buffer_keeps_recent_clients_out_and_all_get_a_turn():
             assert client not in history[-10:]
             history.append(client)
     assert set(history) == set(range(20))
-    greedy = EntropySelector(counts, 0)
+    greedy = EntropySelector(counts, buffer=0)
     free = [c for _ in range(30) for c in greedy.select(range(20), 4, generator)]
     assert np.bincount(free, minlength=20).std() > np.bincount(history, minlength=20).std()
 
 
 def test_buffer_is_ignored_where_it_leaves_nobody():
-    selector = EntropySelector(np.eye(6), 4, per_round=2)
+    selector = EntropySelector(np.eye(6), buffer=4, per_round=2)
     first = selector.select(range(6), 2, rng())
     assert sorted(selector.select(first, 2, rng())) == sorted(first)  # only they are reachable
 
 
 def test_ties_are_broken_at_random():
     counts = np.tile([3.0, 3.0], (10, 1))
-    seen = {tuple(EntropySelector(counts, 0).select(range(10), 2, rng(s)))[1] for s in range(60)}
+    seen = {tuple(EntropySelector(counts, buffer=0).select(range(10), 2, rng(s)))[1] for s in range(60)}
     assert len(seen) == 10
 
 
 def test_selection_sees_noised_counts_only():
     counts = skewed(10, 4, rng(5))
     noised = counts + 1.0
-    selector = EntropySelector(noised, 3, per_round=2)
+    selector = EntropySelector(noised, buffer=3, per_round=2)
     held = np.stack(list(selector.counts.values()))
     np.testing.assert_array_equal(held, noised)
     assert not any(np.array_equal(value, counts) for value in vars(selector).values())
@@ -176,8 +176,8 @@ def test_clusters_give_one_client_each():
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: EntropySelector(np.ones((10, 3)), 6, per_round=5), "buffer=6 must be between 0 and K - M = 5"),
-        (lambda: EntropySelector(np.ones((10, 3)), 1.5), "buffer=1.5"),
+        (lambda: EntropySelector(np.ones((10, 3)), buffer=6, per_round=5), "buffer=6 must be between 0 and K - M = 5"),
+        (lambda: EntropySelector(np.ones((10, 3)), buffer=1.5), "buffer=1.5"),
         (lambda: EntropySelector([[1, 2], [-1, 2]]), r"counts\[1\] has a negative"),
         (lambda: EntropySelector([[1, 2], [float("nan"), 2]]), r"counts\[1\] has a negative, NaN"),
         (lambda: EntropySelector([[1, 2], [1, 2, 3]]), r"counts\[1\] has shape \(3,\)"),

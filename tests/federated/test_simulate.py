@@ -22,7 +22,7 @@ from shared.federated import (
     Update,
     accuracy,
     evaluate_states,
-    gather,
+    gather_updates,
     partition_tiny,
     simulate,
     state_of,
@@ -84,17 +84,17 @@ def test_local_steps_are_torch_sgd(net, clients):
         LocalTraining(lr=0.1, epochs=2, batch_size=4, clip=0.05, noise=0.01),
     ],
 )
-@pytest.mark.parametrize("aggregator", [FedAvg(), FedProx(0.3), Scaffold(), FedOpt()])
+@pytest.mark.parametrize("aggregator", [FedAvg(), FedProx(mu=0.3), Scaffold(), FedOpt()])
 def test_the_batched_computation_agrees_with_the_loop(net, digits, local, aggregator):
     rng = np.random.default_rng(4)
     parts = np.split(rng.permutation(60), [3, 10, 11, 30, 44])  # ragged clients
     clients = Clients(*digits, parts)
     if local.momentum and isinstance(aggregator, Scaffold):
         with pytest.raises(ValueError, match="momentum"):
-            simulate(net, clients, Strategy(aggregator), 1, local=local)
+            simulate(net, clients, Strategy(aggregator=aggregator), 1, local=local)
         return
     runs = [
-        simulate(net, clients, Strategy(aggregator, per_round=4), 4, local=local, executor=executor)
+        simulate(net, clients, Strategy(aggregator=aggregator, per_round=4), 4, local=local, executor=executor)
         for executor in ("vmap", "loop")
     ]
     assert [run.executor for run in runs] == ["vmap", "loop"]
@@ -107,7 +107,7 @@ def test_convolutions_run_batched(digits):
     net = nn.Sequential(
         nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, 4, 3), nn.GroupNorm(2, 4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10)
     )
-    clients = Clients(*digits, partition_tiny(500, 5, 6, np.random.default_rng(0)))
+    clients = Clients(*digits, partition_tiny(500, 5, 6, generator=np.random.default_rng(0)))
     batched, looped = (simulate(net, clients, Strategy(), 3, local=ONE, executor=e) for e in ("auto", "loop"))
     assert batched.executor == "vmap"
     close(batched.params, looped.params)
@@ -115,7 +115,7 @@ def test_convolutions_run_batched(digits):
 
 def test_running_statistics_fall_back_to_the_loop_and_are_averaged(digits):
     net = nn.Sequential(nn.Linear(64, 6), nn.BatchNorm1d(6), nn.Linear(6, 10))
-    clients = Clients(*digits, partition_tiny(500, 4, 6, np.random.default_rng(0)))
+    clients = Clients(*digits, partition_tiny(500, 4, 6, generator=np.random.default_rng(0)))
     run = simulate(net, clients, Strategy(), 1, local=ONE)
     assert run.executor == "loop"
     hidden = torch.stack([net[0](clients.inputs[part]).mean(0) for part in clients.parts])
@@ -127,7 +127,7 @@ def test_running_statistics_fall_back_to_the_loop_and_are_averaged(digits):
 
 def test_dropout_layers_are_reproducible_and_leave_the_global_generator_alone(digits):
     net = nn.Sequential(nn.Linear(64, 16), nn.Dropout(0.5), nn.Linear(16, 10))
-    clients = Clients(*digits, partition_tiny(500, 4, 6, np.random.default_rng(0)))
+    clients = Clients(*digits, partition_tiny(500, 4, 6, generator=np.random.default_rng(0)))
     before = torch.get_rng_state()
     first, second = (simulate(net, clients, Strategy(), 2, local=ONE) for _ in range(2))
     assert equal(first.params, second.params)
@@ -143,7 +143,7 @@ def test_models_that_vmap_refuses_fall_back(digits):
         def forward(self, x):
             return self.linear(x) if x.sum() > 0 else -self.linear(x)
 
-    clients = Clients(*digits, partition_tiny(500, 3, 6, np.random.default_rng(0)))
+    clients = Clients(*digits, partition_tiny(500, 3, 6, generator=np.random.default_rng(0)))
     assert simulate(Branching(), clients, Strategy(), 1, local=ONE).executor == "loop"
     with pytest.raises(RuntimeError):
         simulate(Branching(), clients, Strategy(), 1, local=ONE, executor="vmap")
@@ -152,7 +152,7 @@ def test_models_that_vmap_refuses_fall_back(digits):
 def test_same_seed_same_bits_other_seed_other_run(net, clients):
     local = LocalTraining(lr=0.1, epochs=2, batch_size=3, noise=0.01)
     runs = [
-        simulate(net, clients, Strategy(per_round=3, seed=s), 3, local=local, seed=s, executor="loop")
+        simulate(net, clients, Strategy(per_round=3, random_state=s), 3, local=local, random_state=s, executor="loop")
         for s in (5, 5, 6)
     ]
     assert equal(runs[0].params, runs[1].params)
@@ -162,17 +162,18 @@ def test_same_seed_same_bits_other_seed_other_run(net, clients):
 
 def test_limits_that_are_fedavg(net, clients):
     local = LocalTraining(lr=0.2, steps=3)
-    reference = simulate(net, clients, Strategy(FedAvg(weighted=False)), 5, local=local)
+    reference = simulate(net, clients, Strategy(aggregator=FedAvg(weighted=False)), 5, local=local)
     assert equal(
-        simulate(net, clients, Strategy(FedProx(0.0, weighted=False)), 5, local=local).params, reference.params
+        simulate(net, clients, Strategy(aggregator=FedProx(mu=0.0, weighted=False)), 5, local=local).params,
+        reference.params,
     )
-    close(simulate(net, clients, Strategy(FedAvgM(beta=0.0)), 5, local=local).params, reference.params)
+    close(simulate(net, clients, Strategy(aggregator=FedAvgM(beta=0.0)), 5, local=local).params, reference.params)
     single = Clients(clients.inputs, clients.targets, clients.parts[:1])
     close(
-        simulate(net, single, Strategy(Scaffold()), 5, local=local).params,
+        simulate(net, single, Strategy(aggregator=Scaffold()), 5, local=local).params,
         simulate(net, single, Strategy(), 5, local=local).params,
     )
-    assert not equal(simulate(net, clients, Strategy(Scaffold()), 5, local=local).params, reference.params)
+    assert not equal(simulate(net, clients, Strategy(aggregator=Scaffold()), 5, local=local).params, reference.params)
 
 
 def test_fedprox_by_hand(net, clients):
@@ -188,7 +189,8 @@ def test_fedprox_by_hand(net, clients):
             for p in model.parameters():
                 p -= 0.2 * p.grad
     close(
-        simulate(net, single, Strategy(FedProx(0.7)), 1, local=LocalTraining(lr=0.2, steps=2)).params, state_of(model)
+        simulate(net, single, Strategy(aggregator=FedProx(mu=0.7)), 1, local=LocalTraining(lr=0.2, steps=2)).params,
+        state_of(model),
     )
 
 
@@ -221,7 +223,7 @@ def test_scaffold_by_hand(net, digits):
             results.append(result)
         w = [(a + b) / 2 for a, b in zip(*results)]
         c = [cc + (a + b) / 2 for cc, a, b in zip(c, *changes)]
-    run = simulate(net, clients, Strategy(Scaffold()), 3, local=LocalTraining(lr=0.1, steps=2))
+    run = simulate(net, clients, Strategy(aggregator=Scaffold()), 3, local=LocalTraining(lr=0.1, steps=2))
     for value, expected in zip(run.params.values(), w):
         torch.testing.assert_close(value, expected, rtol=0, atol=1e-6)
     net.float()
@@ -236,7 +238,7 @@ def test_periodic_averaging_equals_more_local_steps(net, clients):
 
 def test_feddc_by_hand(net, clients):
     """Algorithm 1 written out with a list of models, on the permutations that the strategy drew."""
-    run = simulate(net, clients, DaisyChain(2, 5, seed=3), 12, local=ONE)
+    run = simulate(net, clients, DaisyChain(daisy_every=2, aggregate_every=5, random_state=3), 12, local=ONE)
     order = [np.argsort(at) for at in run.model_at]  # where each model is trained
     models = [copy.deepcopy(net) for _ in clients.parts]
     for rnd in range(12):
@@ -257,21 +259,21 @@ def test_feddc_by_hand(net, clients):
 
 def test_daisy_chain_limits(net, clients):
     close(
-        simulate(net, clients, DaisyChain(100, 5), 12, local=ONE).params,
-        simulate(net, clients, Strategy(FedAvg(weighted=False), aggregate_every=5), 12, local=ONE).params,
+        simulate(net, clients, DaisyChain(daisy_every=100, aggregate_every=5), 12, local=ONE).params,
+        simulate(net, clients, Strategy(aggregator=FedAvg(weighted=False), aggregate_every=5), 12, local=ONE).params,
     )
     single = Clients(clients.inputs, clients.targets, clients.parts[:1])
     part = clients.parts[0]
     close(
-        simulate(net, single, DaisyChain(1, 3), 7, local=ONE).params,
+        simulate(net, single, DaisyChain(daisy_every=1, aggregate_every=3), 7, local=ONE).params,
         sgd_by_hand(net, clients.inputs[part], clients.targets[part], 7, 0.2),
     )
 
 
 def test_a_permutation_keeps_the_mean_of_the_models(net, clients):
-    strategy = DaisyChain(1, None)
+    strategy = DaisyChain(daisy_every=1, aggregate_every=None)
     run = simulate(net, clients, strategy, 1, local=ONE)
-    still = Strategy(FedAvg(weighted=False), aggregate_every=50)
+    still = Strategy(aggregator=FedAvg(weighted=False), aggregate_every=50)
     simulate(net, clients, still, 1, local=ONE)
     assert not np.array_equal(strategy.model_at, np.arange(6))
     close(run.params, still.consensus(), atol=1e-7)
@@ -281,9 +283,11 @@ def test_a_permutation_keeps_the_mean_of_the_models(net, clients):
 
 def test_visited_clients(net, clients):
     assert visited_clients(simulate(net, clients, Strategy(aggregate_every=9), 5, local=ONE)).tolist() == [1] * 6
-    many = visited_clients(simulate(net, clients, DaisyChain(1, None), 40, local=ONE))
+    many = visited_clients(simulate(net, clients, DaisyChain(daisy_every=1, aggregate_every=None), 40, local=ONE))
     assert many.min() >= 5
-    fixed = visited_clients(simulate(net, clients, DaisyChain(1, None, fixed_permutation=True), 1, local=ONE))
+    fixed = visited_clients(
+        simulate(net, clients, DaisyChain(daisy_every=1, aggregate_every=None, fixed_permutation=True), 1, local=ONE)
+    )
     assert fixed.tolist() == [1] * 6
     with pytest.raises(ValueError, match="model_at"):
         visited_clients(simulate(net, clients, Strategy(), 1, local=ONE))
@@ -291,7 +295,14 @@ def test_visited_clients(net, clients):
 
 def test_independent_starts(net, clients):
     others = [state_of(nn.Sequential(nn.Linear(64, 12), nn.ReLU(), nn.Linear(12, 10))) for _ in range(6)]
-    run = simulate(net, clients, DaisyChain(1, None), 1, local=LocalTraining(lr=0.0, steps=1), initial=others)
+    run = simulate(
+        net,
+        clients,
+        DaisyChain(daisy_every=1, aggregate_every=None),
+        1,
+        local=LocalTraining(lr=0.0, steps=1),
+        initial=others,
+    )
     close(run.params, {k: torch.stack([o[k] for o in others]).mean(0) for k in others[0]})
     with pytest.raises(ValueError, match="expected one for each of 6 clients"):
         simulate(net, clients, DaisyChain(), 1, local=ONE, initial=others[:2])
@@ -315,7 +326,7 @@ def test_learning_happens_and_is_scored(net, clients, digits):
     run = simulate(
         net,
         clients,
-        DaisyChain(1, 10),
+        DaisyChain(daisy_every=1, aggregate_every=10),
         150,
         local=LocalTraining(lr=0.5, steps=1),
         evaluate=score,
@@ -375,7 +386,7 @@ def test_mismatched_answers_are_rejected_and_named(net):
         Update(5, like, 0),
         Update(0, like, 7),
     ]
-    updates, rejected = gather(answers, like, 6)
+    updates, rejected = gather_updates(answers, like, 6)
     assert updates.clients == [0, 3]
     assert updates.num_examples.tolist() == [7, 5]
     assert set(rejected) == {1, 2, 4, 5}
@@ -384,7 +395,7 @@ def test_mismatched_answers_are_rejected_and_named(net):
     assert "(11,)" in rejected[2]
     assert "'more'" in rejected[4]
     assert "num_examples" in rejected[5]
-    nothing, _ = gather([], like, 6)
+    nothing, _ = gather_updates([], like, 6)
     assert len(nothing) == 0
 
 
@@ -396,7 +407,12 @@ def test_a_client_that_never_answers(net, clients):
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: Strategy(per_round=3), lambda: DaisyChain(1, 2), lambda: Strategy(Scaffold())]
+    "make",
+    [
+        lambda: Strategy(per_round=3),
+        lambda: DaisyChain(daisy_every=1, aggregate_every=2),
+        lambda: Strategy(aggregator=Scaffold()),
+    ],
 )
 def test_a_round_that_nobody_answers_leaves_the_model(net, clients, make):
     all_gone = simulate(net, clients, make(), 3, local=ONE, dropout=1.0)
@@ -413,7 +429,12 @@ def test_dropout_rate(net, clients):
 
 def test_daisy_chaining_goes_on_around_a_dead_client(net, clients):
     run = simulate(
-        net, clients, DaisyChain(1, 4, seed=1), 8, local=ONE, available=lambda rnd: range(6) if rnd < 3 else range(5)
+        net,
+        clients,
+        DaisyChain(daisy_every=1, aggregate_every=4, random_state=1),
+        8,
+        local=ONE,
+        available=lambda rnd: range(6) if rnd < 3 else range(5),
     )
     assert run.reported[5] == [0, 1, 2, 3, 4]
     late = np.stack(run.model_at[4:])
@@ -424,11 +445,11 @@ def test_daisy_chaining_goes_on_around_a_dead_client(net, clients):
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda n, c: DaisyChain(0, 10), "daisy_every=0"),
-        (lambda n, c: DaisyChain(1, 0), "aggregate_every=0"),
+        (lambda n, c: DaisyChain(daisy_every=0, aggregate_every=10), "daisy_every=0"),
+        (lambda n, c: DaisyChain(daisy_every=1, aggregate_every=0), "aggregate_every=0"),
         (lambda n, c: Strategy(per_round=0), "per_round=0"),
         (lambda n, c: Strategy(per_round=2, aggregate_every=3), "per_round=2"),
-        (lambda n, c: Strategy(Scaffold(), aggregate_every=3), "SCAFFOLD"),
+        (lambda n, c: Strategy(aggregator=Scaffold(), aggregate_every=3), "SCAFFOLD"),
         (lambda n, c: simulate(n, c, Strategy(), 0, local=ONE), "rounds=0"),
         (lambda n, c: simulate(n, c, Strategy(), 1, local=ONE, dropout=1.5), "dropout=1.5"),
         (lambda n, c: simulate(n, c, Strategy(), 1, local=ONE, executor="gpu"), "executor='gpu'"),
@@ -451,6 +472,6 @@ def test_bad_arguments_are_named(net, clients, call, words):
 def test_scores_do_not_depend_on_the_batch(net, digits):
     states = {k: torch.stack([v, v + 0.1, -v]) for k, v in state_of(net).items()}
     whole = evaluate_states(net, accuracy, *digits)(states)
-    parts = evaluate_states(net, accuracy, *digits, batch=100, models=2)(states)
+    parts = evaluate_states(net, accuracy, *digits, batch_size=100, models=2)(states)
     assert torch.equal(whole, parts)
     assert len(set(whole.tolist())) == 3
