@@ -48,6 +48,10 @@ axes.plot(range(size))
 paper.figure(figure, "fig1", "A line.")"""
 # A notebook without torch, for what concerns the runner alone: it writes its results itself.
 BARE = "import json, os, pathlib\nfolder = pathlib.Path(os.environ['REPRISE_RUN'])\nfigures = {{}}"
+DRAWS = """import time
+figures = {"fig1": "A line."}
+for suffix in ("png", "svg"):
+    (folder / f"fig1.{suffix}").write_text(str(time.time()))"""
 RESULTS = """results = {"key": os.environ["REPRISE_KEY"], "parameters": {"scale": scale, "seed": seed, "size": size}}
 (folder / "results.json").write_text(json.dumps({**results, "figures": figures, "claims": []}));"""
 REPORT = "# NBVAL_CHECK_OUTPUT\npaper.report()"

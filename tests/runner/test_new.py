@@ -24,7 +24,7 @@ def test_makes_three_files(made):
 
 @pytest.mark.slow
 def test_runs_and_keeps_the_contract(made):
-    code, output = made.run("my_paper", module="shared.compendium.notebook")
+    code, output = made.run("my_paper", "--once", module="shared.compendium.notebook")
     assert code == 0, output
     script = "from shared.compendium.contract import problems; print(problems('my_paper'))"
     assert made.python(script) == "[]\n"

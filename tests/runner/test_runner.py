@@ -6,13 +6,9 @@ import shutil
 import nbformat
 import pytest
 
-from tests.checkout import CLAIM, FIGURE
+from tests.checkout import CLAIM, DRAWS, FIGURE
 
 THREADS = "import os\nassert os.environ['NUMBA_NUM_THREADS'] == os.environ['OMP_NUM_THREADS'] == '1'"
-DRAWS = """import time
-figures = {"fig1": "A line."}
-for suffix in ("png", "svg"):
-    (folder / f"fig1.{suffix}").write_text(str(time.time()))"""
 
 
 @pytest.fixture(scope="module")
