@@ -29,9 +29,9 @@ def resize(images: Tensor | Sequence[Tensor], size: int | tuple[int, int], *, cr
     """
     height, width = (size, size) if isinstance(size, int) else size
     check_range("size", min(height, width), 1)
-    batches = [images] if isinstance(images, Tensor) else [image.unsqueeze(0) for image in images]
-    if not batches:
+    if not isinstance(images, Tensor) and not len(images):
         raise ValueError("images is empty; at least one is needed")
+    batches = [images] if isinstance(images, Tensor) else (image.unsqueeze(0) for image in images)  # decoded one by one
     done = []
     for batch in batches:
         check_shape("images", batch, ("B", "C", "H", "W"))

@@ -7,10 +7,10 @@ from typing import Any
 from shared._checks import check_choice
 from shared.zoo import readers  # noqa: F401  (registers them)
 from shared.zoo._cards import Card, all_cards, names
-from shared.zoo._hub import hub_folder, is_hub_name
-from shared.zoo._kinds import Data, FrameData, ImageData, PhotoData, TableData, TextData
+from shared.zoo._kinds import Data
 from shared.zoo._registry import reader
-from shared.zoo._tables import read_folder
+from shared.zoo.hub._fetch import is_hub_name
+from shared.zoo.hub._tables import load_hub_data
 
 
 def available_data() -> list[str]:
@@ -28,10 +28,12 @@ def load_data(name: str, *, split: str | None = None, **options: Any) -> Data:
 
     Parameters
     ----------
-    name : one of `available_data()`; a hub id `org/name`; or a local folder with parquet, JSON-lines or npz files.
+    name : one of `available_data()`; a hub id `org/name`; or a local folder. These may hold parquet, JSON lines,
+        webdataset archives (.tar) or npz files, in any number of shards.
     split : None means the card's first split; of a hub's data set, train.
-    **options : the card's (`print(describe(name))` lists splits and options); of a hub's data set `revision`, and
-        `rows` to read the first rows only.
+    **options : the card's (`print(describe(name))` lists splits and options); of a hub's data set `revision`, `rows` to
+        fetch and read the first rows only, and `columns`, such as {"image": "scan", "label": None}, where the columns
+        of images, labels or texts don't have a usual name.
 
     Returns
     -------
@@ -53,20 +55,9 @@ def load_data(name: str, *, split: str | None = None, **options: Any) -> Data:
         return reader[card.reader](name, split, **options)
     if not is_hub_name(name):
         check_choice("name", name, available_data())
-    return _hub(name, split or "train", **options)
+    return load_hub_data(name, split or "train", **options)
 
 
 def _check_options(card: Card, options: dict[str, Any]) -> None:
     if unknown := sorted(options.keys() - card.options):
         raise TypeError(f"{card.name} has no option {', '.join(unknown)}; it has {', '.join(card.options) or 'none'}")
-
-
-def _hub(name: str, split: str, *, revision: str | None = None, rows: int | None = None) -> Data:
-    """What the folder of a hub id holds, as the kind of data that it is."""
-    folder = hub_folder(name, "data", revision=revision, split=split)
-    x, y, classes = read_folder(folder, split, name, rows)
-    if isinstance(x, list):
-        return PhotoData(name, split, x, y, classes)
-    if not hasattr(x, "columns"):
-        return ImageData(name, split, x, y, classes) if x.ndim == 4 else TableData(name, split, x, y, classes)
-    return TextData(name, split, x) if "text" in x else FrameData(name, split, x)

@@ -7,7 +7,7 @@ from pathlib import Path
 from shared._checks import check_choice
 from shared.zoo._assets import asset_dir
 from shared.zoo._cards import Card, all_cards
-from shared.zoo._hub import hub_folder
+from shared.zoo.hub._fetch import hub_folder
 
 
 def dictionary_folder(name: str) -> Path:

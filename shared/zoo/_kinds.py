@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -54,18 +55,18 @@ class ImageData(Data):
 
 @dataclass(frozen=True)
 class PhotoData(Data):
-    """Images of several sizes.
+    """Images of several sizes, or too many of one to be held decoded.
 
     Parameters
     ----------
     name, split : as `Data`'s.
-    x : images (C, H, W), float32 in [0, 1].
+    x : images (C, H, W), float32 in [0, 1]; a hub's are decoded when they are asked for, so go through them once.
     y : classes (N,), int64, or None.
     classes : names of y's values, or None.
     names : of the images, or None.
     """
 
-    x: list[Tensor] = field(repr=False)
+    x: Sequence[Tensor] = field(repr=False)
     y: Tensor | None = field(default=None, repr=False)
     classes: tuple[str, ...] | None = None
     names: tuple[str, ...] | None = None
@@ -116,15 +117,18 @@ class FrameData(Data):
 
 @dataclass(frozen=True)
 class TextData(FrameData):
-    """Texts, and what is known of each: a frame with a column `text`.
+    """Texts, and what is known of each.
 
     Parameters
     ----------
     name, split : as `Data`'s.
     table : a pandas DataFrame, a row for each text.
+    column : of the table, which has the texts.
     """
+
+    column: str = "text"
 
     @property
     def texts(self) -> list[str]:
-        """The column `text`."""
-        return self.table["text"].tolist()
+        """The texts, in order."""
+        return self.table[self.column].tolist()

@@ -17,7 +17,7 @@ from shared._checks import check_choice, check_finite, check_shape
 from shared.zoo._architectures import ARCHITECTURES
 from shared.zoo._assets import AssetError, asset_dir
 from shared.zoo._cards import all_cards, names
-from shared.zoo._hub import hub_folder, is_hub_name
+from shared.zoo.hub._fetch import hub_folder, is_hub_name
 
 _HEADS = {
     "ForCausalLM": "AutoModelForCausalLM",

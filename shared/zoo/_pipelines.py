@@ -11,8 +11,8 @@ import torch
 from shared._checks import check_choice
 from shared.zoo._assets import AssetError, asset_dir
 from shared.zoo._cards import all_cards
-from shared.zoo._hub import hub_folder, is_hub_name
 from shared.zoo._models import _check_device, _check_dtype
+from shared.zoo.hub._fetch import hub_folder, is_hub_name
 
 
 def load_pipeline(

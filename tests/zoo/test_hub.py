@@ -1,6 +1,5 @@
 """Hub ids and local folders through one loader: a tiny local hub, no network, no pickle, no remote code."""
 
-import io
 import json
 import time
 
@@ -9,7 +8,6 @@ import pandas as pd
 import pytest
 import torch
 import transformers
-from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from shared import zoo
@@ -115,34 +113,6 @@ def test_first_rows_only():
         zoo.load_data("org/texts", rows=0)
 
 
-def test_images_in_parquet(hub, tmp_path):
-    pytest.importorskip("pyarrow")
-    cells = []
-    for level in (0, 255):
-        file = io.BytesIO()
-        Image.fromarray(np.full((4, 5), level, np.uint8)).save(file, "PNG")
-        cells.append({"bytes": file.getvalue(), "path": None})
-    pd.DataFrame({"image": cells, "label": [3, 4]}).to_parquet(tmp_path / "train-00000-of-00001.parquet")
-    data = zoo.load_data(str(tmp_path))
-    assert type(data) is zoo.ImageData
-    assert data.x.shape == (2, 1, 4, 5)
-    assert data.x[:, 0, 0, 0].tolist() == [0, 1]
-    assert data.y.tolist() == [3, 4]
-
-
-def test_images_of_several_sizes_come_as_a_list(tmp_path):
-    pytest.importorskip("pyarrow")
-    cells = []
-    for side in (4, 6):
-        file = io.BytesIO()
-        Image.fromarray(np.zeros((side, side, 3), np.uint8)).save(file, "PNG")
-        cells.append({"bytes": file.getvalue(), "path": None})
-    pd.DataFrame({"image": cells}).to_parquet(tmp_path / "train.parquet")
-    data = zoo.load_data(str(tmp_path))
-    assert type(data) is zoo.PhotoData
-    assert [tuple(x.shape) for x in data.x] == [(3, 4, 4), (3, 6, 6)]
-
-
 @pytest.mark.parametrize(
     ("load", "message"),
     [
@@ -154,7 +124,7 @@ def test_images_of_several_sizes_come_as_a_list(tmp_path):
         (lambda: zoo.load_model("./nowhere"), r"\./nowhere is no folder on this machine"),
         (lambda: zoo.load_model("org/pickled"), "org/pickled has no safetensors weights"),
         (lambda: zoo.load_data("org/odd"), r"org/odd: a.npz has no array x \(it has z\)"),
-        (lambda: zoo.load_data("org/empty"), r"org/empty has no .parquet, .jsonl, .npz file"),
+        (lambda: zoo.load_data("org/empty"), r"org/empty has no .parquet, .jsonl, .tar, .npz file"),
     ],
 )
 def test_what_is_missing_is_one_line(load, message):

@@ -1,0 +1,1 @@
+"""What lies on a hub or in a folder of one: where its files are, how its tables, pictures and models are read."""
