@@ -7,17 +7,13 @@ import pytest
 
 from tests.conventions import problems, rooms
 
-PENDING = {  # rooms still to be brought in line; this set only shrinks
-    "embeddings",
-}
 
-
-@pytest.mark.parametrize("room", sorted(set(rooms()) - PENDING))
+@pytest.mark.parametrize("room", rooms())
 def test_public_names_keep_the_convention(room):
     assert problems(room) == []
 
 
-@pytest.mark.parametrize("room", sorted(set(rooms()) - PENDING))
+@pytest.mark.parametrize("room", rooms())
 def test_the_opening_example_runs(room):
     module = importlib.import_module(f"shared.{room}")
     result = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)

@@ -1,62 +1,72 @@
-"""Low-dimensional maps that keep density (dtSNE), angles (Mercat) or leave out what is known (JEDI, CONFETTI)."""
+"""Low-dimensional maps that keep density (dtSNE), angles (Mercat) or leave out what is known (JEDI, CONFETTI).
+
+>>> import numpy as np
+>>> group = np.repeat([0, 1], 40)  # the second group is four times as wide
+>>> X = np.random.default_rng(0).normal(size=(80, 5)) * (1 + 3 * group[:, None]) + 40 * group[:, None]
+>>> tight, wide = rms_radii(DTSNE(perplexity=10, max_iter=300, random_state=0).fit_transform(X), group)
+>>> bool(3 < wide / tight < 5)
+True
+"""
 
 from shared.embeddings._affinities import affinities, bandwidths, density_scale, neighbour_affinities
+from shared.embeddings._angles import angle_corr, angle_errors, random_triples, triple_angles
+from shared.embeddings._base import classical_scaling
 from shared.embeddings._confetti import confetti, label_distances
-from shared.embeddings._descent import Schedule, descend
+from shared.embeddings._descent import DescentSchedule, descend
 from shared.embeddings._draw import draw_map, draw_sphere
-from shared.embeddings._estimators import DTSNE, JEDI, SparseKL, classical_scaling, prior_affinities
-from shared.embeddings._mercat import Mercat, angle_cosines, angle_loss, denoise, directions, patch
+from shared.embeddings._dtsne import DTSNE, SparseKL
+from shared.embeddings._jedi import JEDI, prior_affinities
+from shared.embeddings._mercat import (
+    Mercat,
+    angle_cosines,
+    angle_loss,
+    pairwise_directions,
+    pca_denoise,
+    sphere_patch,
+)
 from shared.embeddings._metrics import (
-    angle_corr,
-    angle_errors,
-    angles,
-    distances,
+    distance_matrix,
     global_corr,
+    knn_radii,
     knn_recall,
     local_corr,
-    nearest,
+    nearest_neighbours,
     nos_area,
     nos_curve,
-    radii,
     radius_corr,
     rms_radii,
-    triples,
     trustworthiness,
 )
 from shared.embeddings._objectives import jedi_objective, js_divergence, kl_gradient, kl_objective, pair_kernel
 from shared.embeddings._sphere import (
-    align,
     exp_map,
     face_on,
     from_lonlat,
-    project,
+    pairwise_tangents,
+    procrustes_align,
+    project_to_tangent,
     random_rotation,
     retract,
-    tangents,
     to_lonlat,
 )
 
 __all__ = [
     "DTSNE",
     "JEDI",
+    "DescentSchedule",
     "Mercat",
-    "Schedule",
     "SparseKL",
     "affinities",
-    "align",
     "angle_corr",
     "angle_cosines",
     "angle_errors",
     "angle_loss",
-    "angles",
     "bandwidths",
     "classical_scaling",
     "confetti",
-    "denoise",
     "density_scale",
     "descend",
-    "directions",
-    "distances",
+    "distance_matrix",
     "draw_map",
     "draw_sphere",
     "exp_map",
@@ -67,24 +77,28 @@ __all__ = [
     "js_divergence",
     "kl_gradient",
     "kl_objective",
+    "knn_radii",
     "knn_recall",
     "label_distances",
     "local_corr",
-    "nearest",
+    "nearest_neighbours",
     "neighbour_affinities",
     "nos_area",
     "nos_curve",
     "pair_kernel",
-    "patch",
+    "pairwise_directions",
+    "pairwise_tangents",
+    "pca_denoise",
     "prior_affinities",
-    "project",
-    "radii",
+    "procrustes_align",
+    "project_to_tangent",
     "radius_corr",
     "random_rotation",
+    "random_triples",
     "retract",
     "rms_radii",
-    "tangents",
+    "sphere_patch",
     "to_lonlat",
-    "triples",
+    "triple_angles",
     "trustworthiness",
 ]

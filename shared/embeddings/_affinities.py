@@ -24,11 +24,30 @@ def bandwidths(
 ) -> torch.Tensor:
     """Gaussian bandwidths sigma_i for which 2^H(P_i) is `perplexity`, P_i ∝ exp(-d²/2σ_i²) over a row of `squared`.
 
-    squared : (n, m) squared distances to the candidates (infinity marks what is none, e.g. the point itself).
-    Returns (n,) float64. Newton steps on log β, β = 1/2σ², kept inside a bracket: H falls with β and
-    dH/dlog β = -β² Var(d²); rows in which these go round in circles are bisected. A row in which more than `perplexity`
-    candidates tie for nearest has no solution: its σ is set to 1e-6 of the median and a warning tells how many there
-    are. `ValueError` if all distances are zero.
+    Newton steps on log β, β = 1/2σ², kept inside a bracket: H falls with β and dH/dlog β = -β² Var(d²); rows in which
+    these go round in circles are bisected. A row in which more than `perplexity` candidates tie for nearest has no
+    solution: its σ is set to 1e-6 of the median and a warning tells how many there are.
+
+    Parameters
+    ----------
+    squared : (n, m) tensor
+        Squared distances to the candidates; infinity marks what is none, e.g. the point itself.
+    perplexity : float
+        Effective number of neighbours.
+    tolerance : float
+        Largest error of H - log perplexity, in nats.
+    max_steps : int
+        Of Newton or bisection.
+
+    Returns
+    -------
+    (n,) float64 tensor
+        σ, in the unit of the distances.
+
+    Raises
+    ------
+    ValueError
+        If all distances are zero, or every row has too many ties.
     """
     check_array("squared", squared.masked_fill(squared == math.inf, 0.0), ("n", "m"))
     solved = [_solve(rows.to(torch.float64), perplexity, tolerance, max_steps) for rows in squared.split(_ROWS)]
@@ -52,7 +71,9 @@ def bandwidths(
     return sigma
 
 
-def _solve(squared, perplexity, tolerance, max_steps):
+def _solve(
+    squared: torch.Tensor, perplexity: float, tolerance: float, max_steps: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """log β, H - log perplexity there, and the mean distance above a row's least, each (n,)."""
     target = math.log(perplexity)
     shifted = squared - squared.min(1, keepdim=True).values  # the row's minimum cancels in P
@@ -60,7 +81,8 @@ def _solve(squared, perplexity, tolerance, max_steps):
     shifted = torch.where(finite, shifted, 0.0)
     scale = shifted.sum(1) / finite.sum(1)
     log_beta = -torch.log(scale.clamp_min(1e-300))
-    low, high = log_beta - 60.0, log_beta + 60.0
+    low = log_beta - 60.0
+    high = log_beta + 60.0
     for step in range(max_steps):
         weight = torch.exp(-shifted * log_beta.exp()[:, None]).masked_fill(~finite, 0.0)
         total = weight.sum(1)
@@ -71,7 +93,8 @@ def _solve(squared, perplexity, tolerance, max_steps):
         done = gap.abs() < tolerance
         if bool(done.all()):
             break
-        low, high = torch.where(gap > 0, log_beta, low), torch.where(gap > 0, high, log_beta)
+        low = torch.where(gap > 0, log_beta, low)
+        high = torch.where(gap > 0, high, log_beta)
         middle = 0.5 * (low + high)
         if step < _NEWTON_STEPS:
             newton = log_beta + gap / (beta.square() * variance).clamp_min(1e-300)
@@ -83,17 +106,34 @@ def _solve(squared, perplexity, tolerance, max_steps):
 
 def affinities(
     X: np.ndarray,
-    perplexity: float = 30.0,
     *,
+    perplexity: float = 30.0,
     metric: str = "euclidean",
     symmetrise: str = "conditional",
     device: str | torch.device = "cpu",
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Joint probabilities P (n, n), summing to 1 with zero diagonal, and the bandwidths sigma (n,); both float64.
+    """Joint neighbour probabilities over all pairs.
 
-    X : (n, d) data, or with `metric="precomputed"` an (n, n) distance matrix (plain distances, not squared).
-    symmetrise : "conditional" averages p_{j|i} and p_{i|j} made with each point's own bandwidth (t-SNE); "sigma" first
-    gives both directions the pair's bandwidth (σ_i + σ_j)/2 (dtSNE, Fischer et al. 2023).
+    Parameters
+    ----------
+    X : (n, d) array
+        Data, or with `metric="precomputed"` an (n, n) distance matrix (plain distances, not squared).
+    perplexity : float
+        Effective number of neighbours; above 1 and below (n - 1) / 3.
+    metric : "euclidean" or "precomputed"
+        What X is.
+    symmetrise : "conditional" or "sigma"
+        Average p_{j|i} and p_{i|j} made with each point's own bandwidth (t-SNE), or first give both directions the
+        pair's bandwidth (σ_i + σ_j)/2 (dtSNE, Fischer et al. 2023).
+    device : str or torch.device
+        Where P is made.
+
+    Returns
+    -------
+    P : (n, n) float64 tensor
+        Sums to 1, zero diagonal.
+    sigma : (n,) float64 tensor
+        Bandwidths.
     """
     check_choice("symmetrise", symmetrise, SYMMETRISE)
     check_choice("metric", metric, ("euclidean", "precomputed"))
@@ -113,15 +153,39 @@ def affinities(
 
 def neighbour_affinities(
     X: np.ndarray,
-    perplexity: float = 30.0,
     *,
+    perplexity: float = 30.0,
     symmetrise: str = "conditional",
-    random_state: int | np.random.RandomState | None = None,
+    generator: np.random.Generator | None = None,
 ) -> tuple[sp.csr_matrix, np.ndarray]:
-    """`affinities` over each point's ⌈3·perplexity⌉ nearest neighbours only: a sparse P and the bandwidths, float64.
+    """`affinities` over each point's ⌈3·perplexity⌉ nearest neighbours only.
 
     Neighbours are exact up to 5,000 points; beyond, by pynndescent if it is installed.
+
+    Parameters
+    ----------
+    X : (n, d) array
+        Data.
+    perplexity, symmetrise
+        See `affinities`.
+    generator : numpy.random.Generator, optional
+        For pynndescent.
+
+    Returns
+    -------
+    P : (n, n) float64 CSR
+        Sums to 1.
+    sigma : (n,) float64
+        Bandwidths.
     """
+    seed = None if generator is None else int(generator.integers(2**31))
+    return seeded_neighbour_affinities(X, perplexity, symmetrise, seed)
+
+
+def seeded_neighbour_affinities(
+    X: np.ndarray, perplexity: float, symmetrise: str, random_state: int | np.random.RandomState | None
+) -> tuple[sp.csr_matrix, np.ndarray]:
+    """`neighbour_affinities` with pynndescent's own kind of seed, as the estimators have it."""
     check_choice("symmetrise", symmetrise, SYMMETRISE)
     X = as_data("X", X)
     n = len(X)
@@ -136,10 +200,11 @@ def neighbour_affinities(
     return ((P + P.T) / (2 * n)).tocsr(), sigma.numpy()
 
 
-def _neighbours(X: np.ndarray, k: int, random_state) -> tuple[np.ndarray, np.ndarray]:
+def _neighbours(
+    X: np.ndarray, k: int, random_state: int | np.random.RandomState | None
+) -> tuple[np.ndarray, np.ndarray]:
     """Indices and distances (n, k) of each point's nearest others."""
-    n = len(X)
-    if n > _EXACT_NEIGHBOURS_UP_TO:
+    if len(X) > _EXACT_NEIGHBOURS_UP_TO:
         try:
             from pynndescent import NNDescent
         except ImportError:
@@ -162,7 +227,18 @@ def _drop_self(found: np.ndarray, distances: np.ndarray, k: int) -> tuple[np.nda
 
 
 def density_scale(sigma: torch.Tensor) -> torch.Tensor:
-    """dtSNE's γ_ij = (σ_i + σ_j)^-2, divided by its largest value over pairs i ≠ j: (n, n), 1 for the densest pair."""
+    """dtSNE's γ_ij = (σ_i + σ_j)^-2, divided by its largest value over pairs i ≠ j.
+
+    Parameters
+    ----------
+    sigma : (n,) tensor
+        Bandwidths, two at least.
+
+    Returns
+    -------
+    (n, n) tensor
+        1 for the densest pair.
+    """
     check_array("sigma", sigma, ("n",))
     if len(sigma) < 2:
         raise ValueError("sigma is of one point; a pair needs two")

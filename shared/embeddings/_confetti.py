@@ -12,13 +12,26 @@ from shared.embeddings._validation import as_distances
 SCALES = ("max", "q99")
 
 
-def confetti(D: np.ndarray, prior: np.ndarray, lam: float = 2.0, *, scale: str = "max") -> np.ndarray:
+def confetti(D: np.ndarray, prior: np.ndarray, *, lam: float = 2.0, scale: str = "max") -> np.ndarray:
     """D ⊖ prior: D_ij - lam/2 · prior_ij + lam off the diagonal, 0 on it, both first scaled to a largest value of 1.
 
-    D, prior : (n, n) distances of the data and of what is known (for labels 0/1). With lam = 2 the prior is taken off
-    whole; larger values turn it over, so that what the prior sets apart comes near. The offset lam keeps the result a
-    metric if both are (theorem 2). scale : "max" as in the paper, or "q99" (the 99 % quantile, for outliers; then no
-    metric is promised). Returns (n, n) float64. A constant prior warns, and D comes back scaled.
+    The offset lam keeps the result a metric if both are (theorem 2). A constant prior warns, and D comes back scaled.
+
+    Parameters
+    ----------
+    D : (n, n) array
+        Distances of the data.
+    prior : (n, n) array
+        Distances of what is known; for labels 0 and 1, from `label_distances`.
+    lam : float
+        Above 0. With 2 the prior is taken off whole; larger values turn it over, so that what it sets apart comes near.
+    scale : "max" or "q99"
+        What becomes 1: the largest value, as in the paper, or the 99 % quantile (for outliers; no metric is promised).
+
+    Returns
+    -------
+    (n, n) float64
+        Distances, zero on the diagonal.
     """
     check_choice("scale", scale, SCALES)
     if not (np.isfinite(lam) and lam > 0):
@@ -43,7 +56,18 @@ def _size(argument: str, D: np.ndarray, scale: str) -> float:
 
 
 def label_distances(labels: np.ndarray) -> np.ndarray:
-    """0 between points of one label, 1 between others: (n, n), a prior for known groups."""
+    """0 between points of one label, 1 between others: a prior for known groups.
+
+    Parameters
+    ----------
+    labels : (n,) array
+        Any kind.
+
+    Returns
+    -------
+    (n, n) float64
+        0 and 1.
+    """
     labels = np.asarray(labels)
     check_array("labels", labels, ("n",))
     return (labels[:, None] != labels).astype(np.float64)

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Circle
 
 from shared._checks import check_array, check_shape
-from shared.plots import palette
+from shared.plots import GREYS, palette
 
 _HALO = [effects.withStroke(linewidth=2.2, foreground="white")]
 
@@ -19,8 +19,8 @@ _HALO = [effects.withStroke(linewidth=2.2, foreground="white")]
 def draw_map(
     ax: Axes,
     Y: np.ndarray,
-    labels: Sequence | np.ndarray | None = None,
     *,
+    labels: Sequence | np.ndarray | None = None,
     values: np.ndarray | None = None,
     title: str = "",
     circles: bool = False,
@@ -28,11 +28,33 @@ def draw_map(
     size: float = 5.0,
     markers: np.ndarray | None = None,
 ) -> mpl.collections.PathCollection | None:
-    """Scatter a planar map (n, 2) with equal axes and no ticks: a map has no units.
+    """Scatter a planar map with equal axes and no ticks: a map has no units.
 
-    labels : (n,) groups, one colour each; `names` (one per sorted label) stand where a group is densest; `circles`
-    draws each group's root-mean-square radius. values : (n,) numbers for a colour scale instead; the collection is
-    returned, for a colour bar. markers : (n,) small whole numbers, one marker shape each.
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+        Drawn into.
+    Y : (n, 2) array
+        The map.
+    labels : (n,) array, optional
+        Groups, one colour each.
+    values : (n,) array, optional
+        Numbers for a colour scale instead.
+    title : str
+        Over the map.
+    circles : bool
+        Draw each group's root-mean-square radius.
+    names : sequence of str, optional
+        One per sorted label; each stands where its group is densest.
+    size : float
+        Of the markers, in points squared.
+    markers : (n,) array, optional
+        Small whole numbers, one marker shape each.
+
+    Returns
+    -------
+    matplotlib.collections.PathCollection or None
+        With `values`: the points, for a colour bar.
     """
     Y = np.asarray(Y)
     check_array("Y", Y, ("n", 2))
@@ -62,7 +84,7 @@ def draw_map(
     ax.set_aspect("equal", adjustable="datalim")
     ax.set(xticks=[], yticks=[])
     ax.grid(False)
-    ax.spines[:].set(visible=True, color="#D5D5D5", linewidth=0.8)
+    ax.spines[:].set(visible=True, color=GREYS["frame"], linewidth=0.8)
     ax.set_title(title, fontsize=9.5)
     return drawn if values is not None else None
 
@@ -70,18 +92,36 @@ def draw_map(
 def draw_sphere(
     ax: Axes,
     Y: np.ndarray,
-    labels: Sequence | np.ndarray | None = None,
     *,
+    labels: Sequence | np.ndarray | None = None,
     values: np.ndarray | None = None,
     title: str = "",
     size: float = 5.0,
 ) -> mpl.collections.PathCollection:
-    """Unit vectors (n, 3) on an equal-area disc, the front hemisphere (x >= 0), and on a second one those at the back.
+    """Unit vectors on an equal-area disc, the front hemisphere (x >= 0), and on a second one those at the back.
 
     With no point at the back only the cap is drawn that holds them all, its angle from middle to edge written below.
+    Lines of longitude and latitude are 30 degrees apart.
 
-    Turn Y by `face_on` first, so that most points are in front. labels : (n,) groups, or values : (n,) numbers for a
-    colour scale. Lines of longitude and latitude are 30 degrees apart.
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+        Drawn into.
+    Y : (n, 3) array
+        Unit vectors; turn them by `face_on` first, so that most are in front.
+    labels : (n,) array, optional
+        Groups, one colour each.
+    values : (n,) array, optional
+        Numbers for a colour scale instead.
+    title : str
+        Over the map.
+    size : float
+        Of the markers, in points squared.
+
+    Returns
+    -------
+    matplotlib.collections.PathCollection
+        The points, for a colour bar.
     """
     Y = np.asarray(Y)
     check_array("Y", Y, ("n", 3))
@@ -92,13 +132,15 @@ def draw_sphere(
     edge = 1.0 if back.any() else min(1.0, 1.08 * np.linalg.norm(flat, axis=1).max())
     shifts = (0, 2.1) if back.any() else (0,)
     for shift in shifts:
-        disc = Circle((shift, 0), edge, facecolor="#F4F6F8", edgecolor="#B5B5B5", linewidth=0.8, zorder=0)
+        disc = Circle((shift, 0), edge, facecolor=GREYS["fill"], edgecolor=GREYS["edge"], linewidth=0.8, zorder=0)
         ax.add_patch(disc)
         for fixed in np.radians(np.arange(-60, 61, 30)):
             run = np.radians(np.linspace(-89.9, 89.9, 60))
             for lon, lat in ((run, np.full(60, fixed)), (np.full(60, fixed), run)):
                 line = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], 1)
-                (drawn,) = ax.plot(*(_disc(line) + np.array([shift, 0])).T, color="#D2D7DC", linewidth=0.7, zorder=1)
+                (drawn,) = ax.plot(
+                    *(_disc(line) + np.array([shift, 0])).T, color=GREYS["grid"], linewidth=0.7, zorder=1
+                )
                 drawn.set_clip_path(disc)
     groups = np.zeros(len(Y), dtype=int) if labels is None else np.unique(labels, return_inverse=True)[1]
     paint = {"c": np.array(palette(groups.max() + 1))[groups]} if values is None else {"c": values}
@@ -106,7 +148,7 @@ def draw_sphere(
     drawn = ax.scatter(*place, s=size, linewidths=0, alpha=0.8, rasterized=True, zorder=2, **paint)
     cap = f"cap of {2 * np.degrees(np.arcsin(edge / np.sqrt(2))):.0f}°"  # from its middle to its edge
     for shift, name in zip(shifts, ("front", f"back: {int(back.sum())} points") if back.any() else (cap,)):
-        ax.text(shift, -1.1 * edge, name, fontsize=7.5, ha="center", va="top", color="#666666")
+        ax.text(shift, -1.1 * edge, name, fontsize=7.5, ha="center", va="top", color=GREYS["text"])
     ax.set(xlim=(-1.05 * edge, 1.05 * edge + shifts[-1]), ylim=(-1.35 * edge, 1.05 * edge))
     ax.set_aspect("equal")
     ax.set_axis_off()
@@ -114,7 +156,12 @@ def draw_sphere(
     return drawn
 
 
-def _check_marks(n: int, labels, values, markers=None) -> None:
+def _check_marks(
+    n: int,
+    labels: Sequence | np.ndarray | None,
+    values: np.ndarray | None,
+    markers: np.ndarray | None = None,
+) -> None:
     for name, given in (("labels", labels), ("markers", markers)):
         if given is not None:
             check_shape(name, np.asarray(given), (n,))

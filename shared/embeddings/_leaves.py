@@ -66,12 +66,16 @@ def repulsion(
     the spread of σ. θ = 0 is exact.
     """
     order = group(Y) if order is None else order
-    y, s = Y[order], sigma[order]
+    y = Y[order]
+    s = sigma[order]
     if _compiled(Y):
         root = math.sqrt(scale)
-        arrays, levels = (*_columns(y * root), s.numpy()), _levels(len(Y))
-        push, mass = fast.repulsion(*arrays, fast.summarise(*arrays, levels), levels, np.float32(theta))
-        push, Z = torch.from_numpy(push).to(Y.dtype).mul_(root), torch.tensor(mass.sum(dtype=np.float64), dtype=Y.dtype)
+        levels = _levels(len(Y))
+        arrays = (*_columns(y * root), s.numpy())
+        nodes = fast.summarise(*arrays, levels)
+        pushes, masses = fast.repulsion(*arrays, nodes, levels, np.float32(theta))
+        push = torch.from_numpy(pushes).to(Y.dtype).mul_(root)
+        Z = torch.tensor(masses.sum(dtype=np.float64), dtype=Y.dtype)
     else:
         push, Z = _repulsion_torch(y, s, leaf_size(len(Y)), scale, theta)
     out = torch.empty_like(Y)
@@ -91,7 +95,10 @@ def _levels(n: int) -> int:
     return max(0, math.ceil(math.log2(n / _TREE_LEAF)))
 
 
-def _repulsion_torch(y, s, m, scale, theta):
+def _repulsion_torch(
+    y: torch.Tensor, s: torch.Tensor, m: int, scale: float, theta: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`repulsion` on points in the order of leaves of m, by blocks of pairs."""
     n = len(y)
     count = math.ceil(n / m)
     pad = count * m - n
@@ -102,12 +109,14 @@ def _repulsion_torch(y, s, m, scale, theta):
     centre = (points * weight[..., None]).sum(1) / size[:, None]
     mean_s = (widths * weight).sum(1) / size
     radius = ((points - centre[:, None]).square().sum(2) * weight).max(1).values
-    low, high = points.min(1).values, points.max(1).values
+    low = points.min(1).values
+    high = points.max(1).values
     away = (torch.relu(low[:, None] - centre) + torch.relu(centre - high[:, None])).square().sum(2)  # (leaf, leaf)
     least = widths.min(1).values
     far = radius <= theta**2 * (away + (least[:, None] + least).square() / scale)
 
-    force, Z = torch.zeros_like(points), y.new_zeros(())
+    force = torch.zeros_like(points)
+    Z = y.new_zeros(())
     step = max(1, _CHUNK // (m * count))
     for start in range(0, count, step):
         rows = slice(start, start + step)
@@ -117,14 +126,22 @@ def _repulsion_torch(y, s, m, scale, theta):
     target, source = torch.nonzero(~far, as_tuple=True)
     step = max(1, _CHUNK // (m * m))
     for start in range(0, len(target), step):
-        a, b = target[start : start + step], source[start : start + step]
+        a = target[start : start + step]
+        b = source[start : start + step]
         w, push = _kernel(points[a], widths[a], points[b], widths[b], weight[b][:, None, :], scale)
         force.index_add_(0, a, push)
         Z = Z + (w * weight[a]).sum()
     return force.view(-1, 2)[:n], Z
 
 
-def _kernel(points, widths, sources, source_widths, weight, scale):
+def _kernel(
+    points: torch.Tensor,
+    widths: torch.Tensor,
+    sources: torch.Tensor,
+    source_widths: torch.Tensor,
+    weight: torch.Tensor,
+    scale: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Mass Σ_j w_ij (leaves, m) and push Σ_j γ w² (y_i - y_j) (leaves, m, 2) of sources on the points of leaves."""
     sources = sources if sources.ndim == 3 else sources[None]
     source_widths = source_widths if source_widths.ndim == 2 else source_widths[None]
@@ -140,7 +157,8 @@ def attraction(
 ) -> torch.Tensor:
     """Σ_j p_ij γ_ij w_ij (y_i - y_j), (n, 2), over the edges of a sparse P; `rows` are CSR row pointers (n + 1,)."""
     if _compiled(Y):
-        root, most = math.sqrt(scale), int(rows.diff().max())
+        root = math.sqrt(scale)
+        most = int(rows.diff().max())  # edges of a row
         arrays = (*_columns(Y * root), sigma.numpy(), rows.numpy(), columns.numpy(), p.numpy())
         return torch.from_numpy(fast.attraction(*arrays, most)).mul_(root)
     i = torch.repeat_interleave(torch.arange(len(Y), device=Y.device), rows.diff())

@@ -13,9 +13,16 @@ from torch.nn.functional import normalize
 from tqdm.auto import tqdm
 
 from shared._checks import check_choice, check_finite, check_range, check_shape
+from shared.embeddings._angles import random_triples, triple_angles
 from shared.embeddings._descent import Callback
-from shared.embeddings._metrics import angles, triples
-from shared.embeddings._sphere import check_unit, from_lonlat, project, retract, tangents, to_lonlat
+from shared.embeddings._sphere import (
+    check_unit,
+    from_lonlat,
+    pairwise_tangents,
+    project_to_tangent,
+    retract,
+    to_lonlat,
+)
 from shared.embeddings._validation import as_data
 
 LOSSES = ("cos", "angle")
@@ -24,31 +31,65 @@ _COINCIDENT = 1e-9  # squared distance, relative to the largest, below which two
 
 
 def angle_cosines(V: torch.Tensor) -> torch.Tensor:
-    """Cosines of the angles at i between directions V_ij and V_ik, unit vectors (m, m, d): (m, m, m)."""
+    """Cosines of the angles at i between directions V_ij and V_ik.
+
+    Parameters
+    ----------
+    V : (m, m, d) tensor
+        Unit vectors, from `pairwise_directions` or `pairwise_tangents`.
+
+    Returns
+    -------
+    (m, m, m) tensor
+        In [-1, 1].
+    """
     return V @ V.transpose(1, 2)
 
 
-def directions(X: torch.Tensor) -> torch.Tensor:
-    """Unit vectors from each point to each other, (m, m, d) for X (m, d); zero where two points coincide."""
+def pairwise_directions(X: torch.Tensor) -> torch.Tensor:
+    """Unit vectors from each point to each other.
+
+    Parameters
+    ----------
+    X : (m, d) tensor
+        Points.
+
+    Returns
+    -------
+    (m, m, d) tensor
+        Zero where two points coincide.
+    """
     V = X[None] - X[:, None]
     squared = V.square().sum(-1, keepdim=True)
     return torch.where(squared > _COINCIDENT * squared.max(), V / squared.clamp_min(1e-300).sqrt(), 0.0)
 
 
-def angle_loss(data: torch.Tensor, Y: torch.Tensor, kind: str = "cos") -> torch.Tensor:
+def angle_loss(data: torch.Tensor, Y: torch.Tensor, *, kind: str = "cos") -> torch.Tensor:
     """Mean squared difference of all angles of m points between data and sphere; differentiable in Y.
 
-    data : (m, m, m) cosines of the data's angles, from `angle_cosines(directions(X))`; Y : (m, 3) unit vectors.
-    kind : "cos" compares the cosines, "angle" the angles in radians (clamped at 1e-6 from ±1, where arccos is steep).
     A triple counts if its three points differ, in the data and on the sphere.
+
+    Parameters
+    ----------
+    data : (m, m, m) tensor
+        Cosines of the data's angles, from `angle_cosines(pairwise_directions(X))`.
+    Y : (m, 3) tensor
+        Unit vectors.
+    kind : "cos" or "angle"
+        Compare the cosines, or the angles in radians (clamped at 1e-6 from ±1, where arccos is steep).
+
+    Returns
+    -------
+    scalar tensor
+        The loss.
     """
     check_choice("kind", kind, LOSSES)
-    T = tangents(Y)
-    here = angle_cosines(T)
+    here = angle_cosines(pairwise_tangents(Y))
     counts = _counts(data) & _counts(here.detach())
     if kind == "angle":
         edge = 1 - 1e-6
-        data, here = data.clamp(-edge, edge).acos(), here.clamp(-edge, edge).acos()
+        data = data.clamp(-edge, edge).acos()
+        here = here.clamp(-edge, edge).acos()
     return ((here - data).square() * counts).sum() / counts.sum().clamp_min(1)
 
 
@@ -60,11 +101,21 @@ def _counts(cosines: torch.Tensor) -> torch.Tensor:
     return known[:, :, None] & known[:, None, :] & different[None]
 
 
-def denoise(X: np.ndarray, rank: int | str = "auto") -> np.ndarray:
-    """Scores (n, rank) of the leading principal components of X (n, d).
+def pca_denoise(X: np.ndarray, *, rank: int | str = "auto") -> np.ndarray:
+    """Scores of the leading principal components: the data without the noise of the others.
 
-    rank "auto": all of up to ten dimensions; of more, the components whose singular value passes Gavish & Donoho's
-    (2014) threshold for unknown noise, at least 2 and at most 10.
+    Parameters
+    ----------
+    X : (n, d) array
+        Data, four points at least.
+    rank : int or "auto"
+        Components kept. "auto": all of up to ten dimensions; of more, those whose singular value passes Gavish &
+        Donoho's (2014) threshold for unknown noise, at least 2 and at most 10.
+
+    Returns
+    -------
+    (n, rank) float64
+        The scores.
     """
     X = as_data("X", X, min_points=4)
     n, d = X.shape
@@ -81,10 +132,22 @@ def denoise(X: np.ndarray, rank: int | str = "auto") -> np.ndarray:
     return U[:, :rank] * s[:rank]
 
 
-def patch(X: np.ndarray, span: float = 0.7 * math.pi) -> np.ndarray:
-    """The first two columns of X laid on the sphere as longitude and latitude, the first `span` radians wide: (n, 3).
+def sphere_patch(X: np.ndarray, *, span: float = 0.7 * math.pi) -> np.ndarray:
+    """The first two columns of X laid on the sphere as longitude and latitude: Mercat's start.
 
     Both keep their proportion, their middle is at longitude and latitude 0; a one-column X lies on the equator.
+
+    Parameters
+    ----------
+    X : (n, d) array
+        Scores.
+    span : float
+        Width of the wider column, in radians.
+
+    Returns
+    -------
+    (n, 3) float64
+        Unit vectors.
     """
     X = as_data("X", X, min_points=1)
     plane = X[:, :2] if X.shape[1] > 1 else np.c_[X, np.zeros(len(X))]
@@ -99,25 +162,55 @@ class Mercat(BaseEstimator):
 
     Parameters
     ----------
-    rank : principal components kept before angles are taken ("auto": see `denoise`).
-    batch_points : points a step; all their triples are used, so a step costs O(batch_points³).
-    n_iter : steps; "auto" takes each point 200 times, 600 steps at least, so the whole is linear in n.
-    lr : step size in radians of Adam on the sphere, with one second moment a point; falls to 0 by a half cosine.
-    loss : "cos" or "angle", see `angle_loss`.
-    init : "pca" (see `patch`), "random" (uniform on the sphere), or unit vectors (n, 3).
-    n_restarts : further fits from random starts; the one of least loss is kept.
-    callback : called with (iteration, Y) every `callback_every` steps of each start; True ends that start.
+    rank : int or "auto"
+        Principal components kept before angles are taken; "auto": see `pca_denoise`.
+    batch_points : int
+        Points a step; all their triples are used, so a step costs O(batch_points³).
+    max_iter : int or "auto"
+        Steps; "auto" takes each point 200 times, 600 steps at least, so the whole is linear in n.
+    lr : float
+        Step size in radians of Adam on the sphere, with one second moment a point; falls to 0 by a half cosine.
+    loss : "cos" or "angle"
+        See `angle_loss`.
+    init : "pca", "random" or (n, 3) array
+        `sphere_patch` of the scores, uniform on the sphere, or your own unit vectors.
+    n_restarts : int
+        Further fits from random starts; the one of least loss is kept.
+    random_state : int, RandomState or None
+        For starts and batches; an int gives the same map on the same machine.
+    callback : callable, optional
+        Called with (iteration, Y tensor) every `callback_every` steps of each start; True ends that start.
+    callback_every : int
+        See `callback`.
+    progress : bool
+        Show a progress bar.
+    device : str or torch.device
+        Where the steps run.
 
-    Attributes: embedding_ (n, 3) unit vectors, lonlat_ (n, 2) radians, loss_ (over 20,000 random triples), loss_curve_
-    (a step each), start_loss_ (of the first start before its first step), rank_, best_start_ (0: `init`).
+    Attributes
+    ----------
+    embedding_ : (n, 3) float64
+        Unit vectors.
+    lonlat_ : (n, 2) float64
+        Their longitude and latitude in radians.
+    loss_ : float
+        Over 20,000 random triples.
+    loss_curve_ : (steps,) float64
+        The loss of each step's batch.
+    start_loss_ : float
+        Of the first start before its first step, over the same triples as `loss_`.
+    rank_ : int
+        Components kept.
+    best_start_ : int
+        Which start was the best; 0 is `init`.
     """
 
     def __init__(
         self,
-        rank: int | str = "auto",
         *,
+        rank: int | str = "auto",
         batch_points: int = 48,
-        n_iter: int | str = "auto",
+        max_iter: int | str = "auto",
         lr: float = 0.05,
         loss: str = "cos",
         init: str | np.ndarray = "pca",
@@ -130,7 +223,7 @@ class Mercat(BaseEstimator):
     ) -> None:
         self.rank = rank
         self.batch_points = batch_points
-        self.n_iter = n_iter
+        self.max_iter = max_iter
         self.lr = lr
         self.loss = loss
         self.init = init
@@ -141,39 +234,79 @@ class Mercat(BaseEstimator):
         self.progress = progress
         self.device = device
 
-    def fit_transform(self, X: np.ndarray, y=None) -> np.ndarray:
-        """Embed X (n, d) and return unit vectors (n, 3)."""
+    def fit_transform(self, X: np.ndarray, y: None = None) -> np.ndarray:
+        """Embed the points.
+
+        Parameters
+        ----------
+        X : (n, d) array
+            Data, four points at least.
+        y : ignored
+            For scikit-learn's pipelines.
+
+        Returns
+        -------
+        (n, 3) float64
+            Unit vectors.
+        """
         return self.fit(X, y).embedding_
 
-    def transform(self, X):
-        """There is no map for new points."""
+    def transform(self, X: np.ndarray) -> np.ndarray:
+        """There is no map for new points.
+
+        Parameters
+        ----------
+        X : (n, d) array
+            Any.
+
+        Returns
+        -------
+        nothing
+            It always raises NotImplementedError.
+        """
         raise NotImplementedError("Mercat embeds the points it is fitted on only; use fit_transform")
 
-    def fit(self, X: np.ndarray, y=None) -> Mercat:
-        """Embed X (n, d), n >= 4."""
+    def fit(self, X: np.ndarray, y: None = None) -> Mercat:
+        """Embed the points.
+
+        Parameters
+        ----------
+        X : (n, d) array
+            Data, four points at least.
+        y : ignored
+            For scikit-learn's pipelines.
+
+        Returns
+        -------
+        Mercat
+            Itself.
+        """
         check_choice("loss", self.loss, LOSSES)
         check_range("batch_points", self.batch_points, 4)
         check_range("lr", self.lr, 1e-12)
         check_range("n_restarts", self.n_restarts, 0)
-        scores = denoise(X, self.rank)
+        scores = pca_denoise(X, rank=self.rank)
         self.rank_ = scores.shape[1]
         seed = check_random_state(self.random_state).randint(2**31 - 1)
-        rng = np.random.default_rng(seed)
-        judge = triples(len(scores), 20_000, rng)
+        generator = np.random.default_rng(seed)
+        judge = random_triples(len(scores), 20_000, generator=generator)
         best = math.inf
         for start in range(1 + self.n_restarts):
-            init = self._start(scores, rng, random=start > 0)
-            Y, curve = self._descend(scores, init, rng)
+            init = self._start(scores, generator, random=start > 0)
+            Y, curve = self._descend(scores, init, generator)
             loss = self._loss(scores, Y, judge)
             if start == 0:
                 self.start_loss_ = self._loss(scores, init, judge)
             if loss < best:
-                best, self.embedding_, self.loss_curve_, self.best_start_ = loss, Y, curve, start
+                best = loss
+                self.embedding_ = Y
+                self.loss_curve_ = curve
+                self.best_start_ = start
         self.loss_ = best
         self.lonlat_ = to_lonlat(self.embedding_)
         return self
 
-    def _start(self, scores: np.ndarray, rng: np.random.Generator, *, random: bool) -> np.ndarray:
+    def _start(self, scores: np.ndarray, generator: np.random.Generator, *, random: bool) -> np.ndarray:
         if not isinstance(self.init, str) and not random:
             start = np.asarray(self.init, dtype=np.float64)
             check_shape("init", start, (len(scores), 3))
@@ -181,36 +314,38 @@ class Mercat(BaseEstimator):
             check_unit("init", start)
             return start
         if random or check_choice("init", self.init, ("pca", "random")) == "random":
-            start = rng.standard_normal((len(scores), 3))
+            start = generator.standard_normal((len(scores), 3))
             return start / np.linalg.norm(start, axis=1, keepdims=True)
-        return patch(scores)
+        return sphere_patch(scores)
 
     def _loss(self, scores: np.ndarray, Y: np.ndarray, at: np.ndarray) -> float:
-        a, b = angles(scores, at), angles(Y, at, "sphere")
+        a = triple_angles(scores, at)
+        b = triple_angles(Y, at, geometry="sphere")
         error = np.cos(a) - np.cos(b) if self.loss == "cos" else a - b
         return float(np.nanmean(error**2))
 
     def _descend(
-        self, scores: np.ndarray, start: np.ndarray, rng: np.random.Generator
+        self, scores: np.ndarray, start: np.ndarray, generator: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
         n = len(scores)
         m = min(self.batch_points, n)
-        steps = max(600, math.ceil(200 * n / m)) if self.n_iter == "auto" else int(self.n_iter)
-        check_range("n_iter", steps, 1)
+        steps = max(600, math.ceil(200 * n / m)) if self.max_iter == "auto" else int(self.max_iter)
+        check_range("max_iter", steps, 1)
         data = torch.as_tensor(scores, dtype=torch.float32, device=self.device)
         Y = torch.as_tensor(start, dtype=torch.float32, device=self.device)
-        momentum, scale = torch.zeros_like(Y), Y.new_zeros(n, 1)
-        count = Y.new_zeros(n, 1)
+        momentum = torch.zeros_like(Y)
+        scale = Y.new_zeros(n, 1)  # second moment, one a point
+        count = Y.new_zeros(n, 1)  # steps that a point was in
         curve = np.empty(steps)
-        for step, batch in enumerate(tqdm(_batches(n, m, steps, rng), total=steps, disable=not self.progress)):
+        for step, batch in enumerate(tqdm(_batches(n, m, steps, generator), total=steps, disable=not self.progress)):
             at = torch.as_tensor(batch, device=self.device)
             here = Y[at].requires_grad_()
-            loss = angle_loss(angle_cosines(directions(data[at])), here, self.loss)
+            loss = angle_loss(angle_cosines(pairwise_directions(data[at])), here, kind=self.loss)
             (slope,) = torch.autograd.grad(loss, here)
             here = here.detach()
-            slope = m * project(here, slope)  # a point's own share does not shrink with the batch
+            slope = m * project_to_tangent(here, slope)  # a point's own share does not shrink with the batch
             count[at] += 1
-            momentum[at] = 0.9 * project(here, momentum[at]) + 0.1 * slope
+            momentum[at] = 0.9 * project_to_tangent(here, momentum[at]) + 0.1 * slope
             scale[at] = 0.999 * scale[at] + 0.001 * slope.square().sum(1, keepdim=True)
             mean = momentum[at] / (1 - 0.9 ** count[at])
             size = (scale[at] / (1 - 0.999 ** count[at])).sqrt() + 1e-8
@@ -224,13 +359,13 @@ class Mercat(BaseEstimator):
         return normalize(Y.double(), dim=1).cpu().numpy(), curve
 
 
-def _batches(n: int, m: int, steps: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+def _batches(n: int, m: int, steps: int, generator: np.random.Generator) -> Iterator[np.ndarray]:
     """`steps` sets of m different points (m,): shuffled passes over all of them, so that each has its turn."""
     waiting = np.empty(0, dtype=np.int64)
     for _ in range(steps):
         if len(waiting) < m:
-            order = rng.permutation(n)
+            order = generator.permutation(n)
             left = np.isin(order, waiting)
             waiting = np.concatenate([waiting, order[~left], order[left]])  # no point twice in a batch
-        batch, waiting = waiting[:m], waiting[m:]
-        yield batch
+        yield waiting[:m]
+        waiting = waiting[m:]

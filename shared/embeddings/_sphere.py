@@ -15,18 +15,57 @@ def check_unit(argument: str, Y: np.ndarray) -> None:
         raise ValueError(f"{argument} must hold unit vectors; lengths are off by up to {off:.3g}")
 
 
-def project(Y: torch.Tensor, V: torch.Tensor) -> torch.Tensor:
-    """The part of V (n, 3) tangent to the sphere at Y (n, 3)."""
+def project_to_tangent(Y: torch.Tensor, V: torch.Tensor) -> torch.Tensor:
+    """The part of a vector that is tangent to the sphere.
+
+    Parameters
+    ----------
+    Y : (n, 3) tensor
+        Unit vectors.
+    V : (n, 3) tensor
+        A vector at each.
+
+    Returns
+    -------
+    (n, 3) tensor
+        Orthogonal to Y, row by row.
+    """
     return V - (V * Y).sum(-1, keepdim=True) * Y
 
 
 def retract(Y: torch.Tensor, V: torch.Tensor) -> torch.Tensor:
-    """Step from Y along the tangent V and back to the sphere by normalising: the exponential map to second order."""
+    """Step along a tangent and back to the sphere by normalising: the exponential map to second order.
+
+    Parameters
+    ----------
+    Y : (n, 3) tensor
+        Unit vectors.
+    V : (n, 3) tensor
+        A tangent at each.
+
+    Returns
+    -------
+    (n, 3) tensor
+        Unit vectors.
+    """
     return torch.nn.functional.normalize(Y + V, dim=-1)
 
 
 def exp_map(Y: torch.Tensor, V: torch.Tensor) -> torch.Tensor:
-    """The point at arc length |V| from Y along the great circle in direction V (tangent)."""
+    """The point at arc length |V| along the great circle in direction V.
+
+    Parameters
+    ----------
+    Y : (..., 3) tensor
+        Unit vectors.
+    V : (..., 3) tensor
+        A tangent at each, its length in radians.
+
+    Returns
+    -------
+    (..., 3) tensor
+        Unit vectors.
+    """
     if Y.shape[-1:] != (3,):
         raise ValueError(f"Y has shape {tuple(Y.shape)}; expected (…, 3)")
     check_finite("Y", Y)
@@ -35,17 +74,40 @@ def exp_map(Y: torch.Tensor, V: torch.Tensor) -> torch.Tensor:
     return torch.cos(length) * Y + torch.sinc(length / torch.pi) * V
 
 
-def tangents(Y: torch.Tensor, eps: float = 1e-12) -> torch.Tensor:
-    """Unit tangents t_ij at y_i towards y_j: (n, n, 3), zero where there is none (coincident or antipodal points).
+def pairwise_tangents(Y: torch.Tensor, *, eps: float = 1e-12) -> torch.Tensor:
+    """Unit tangents at each point towards each other: t_ij = y_j - (y_i·y_j) y_i, normalised.
 
-    Source: Mercat (Fischer & Ma 2024): t_ij = y_j - (y_i·y_j) y_i, normalised.
+    Source: Mercat (Fischer & Ma 2024).
+
+    Parameters
+    ----------
+    Y : (n, 3) tensor
+        Unit vectors.
+    eps : float
+        Added to squared lengths.
+
+    Returns
+    -------
+    (n, n, 3) tensor
+        Zero where there is none (coincident or antipodal points).
     """
     T = Y[None] - (Y @ Y.T)[..., None] * Y[:, None]
     return T / (T.square().sum(-1, keepdim=True) + eps).sqrt()
 
 
 def from_lonlat(lonlat: np.ndarray) -> np.ndarray:
-    """Unit vectors (n, 3) at longitude and latitude (n, 2) in radians."""
+    """Unit vectors at given longitudes and latitudes.
+
+    Parameters
+    ----------
+    lonlat : (n, 2) array
+        In radians.
+
+    Returns
+    -------
+    (n, 3) array
+        Unit vectors.
+    """
     lonlat = np.asarray(lonlat)
     check_array("lonlat", lonlat, ("n", 2))
     lon, lat = lonlat.T
@@ -53,23 +115,57 @@ def from_lonlat(lonlat: np.ndarray) -> np.ndarray:
 
 
 def to_lonlat(Y: np.ndarray) -> np.ndarray:
-    """Longitude in (-π, π] and latitude in [-π/2, π/2] of unit vectors (n, 3): (n, 2) in radians."""
+    """Longitude in (-π, π] and latitude in [-π/2, π/2] of unit vectors.
+
+    Parameters
+    ----------
+    Y : (n, 3) array
+        Unit vectors.
+
+    Returns
+    -------
+    (n, 2) float64
+        In radians.
+    """
     Y = np.asarray(Y, dtype=np.float64)
     check_array("Y", Y, ("n", 3))
     check_unit("Y", Y)
     return np.stack([np.arctan2(Y[:, 1], Y[:, 0]), np.arcsin(np.clip(Y[:, 2], -1, 1))], 1)
 
 
-def random_rotation(rng: np.random.Generator) -> np.ndarray:
-    """A rotation matrix (3, 3), uniform over all of them."""
-    Q, R = np.linalg.qr(rng.standard_normal((3, 3)))
+def random_rotation(*, generator: np.random.Generator) -> np.ndarray:
+    """A rotation matrix, uniform over all of them.
+
+    Parameters
+    ----------
+    generator : numpy.random.Generator
+        Draws it.
+
+    Returns
+    -------
+    (3, 3) float64
+        Orthogonal, determinant 1.
+    """
+    Q, R = np.linalg.qr(generator.standard_normal((3, 3)))
     Q = Q * np.sign(np.diagonal(R))
     return Q if np.linalg.det(Q) > 0 else Q[:, [1, 0, 2]]
 
 
-def align(Y: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Y turned (or mirrored) onto `reference`, both (n, 3), as near as an orthogonal map can (Procrustes)."""
-    Y, reference = np.asarray(Y), np.asarray(reference)
+def procrustes_align(Y: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Turn (or mirror) points onto others as near as an orthogonal map can.
+
+    Parameters
+    ----------
+    Y, reference : (n, 3) arrays
+        What is turned, and onto what.
+
+    Returns
+    -------
+    (n, 3) array
+        Y, turned.
+    """
+    Y = np.asarray(Y)
+    reference = np.asarray(reference)
     check_array("Y", Y, ("n", 3))
     check_array("reference", reference, Y.shape)
     U, _, Vt = np.linalg.svd(Y.T @ reference)
@@ -77,7 +173,18 @@ def align(Y: np.ndarray, reference: np.ndarray) -> np.ndarray:
 
 
 def face_on(Y: np.ndarray) -> np.ndarray:
-    """Y (n, 3) turned for drawing: mean direction at longitude and latitude 0, widest spread along the equator."""
+    """Turn points for drawing: mean direction at longitude and latitude 0, widest spread along the equator.
+
+    Parameters
+    ----------
+    Y : (n, 3) array
+        Unit vectors.
+
+    Returns
+    -------
+    (n, 3) float64
+        Unit vectors.
+    """
     Y = np.asarray(Y, dtype=np.float64)
     check_array("Y", Y, ("n", 3))
     centre = Y.mean(0)

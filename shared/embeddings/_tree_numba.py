@@ -18,10 +18,32 @@ _INNER = {"fastmath": True, "cache": True, "error_model": "numpy"}  # a check fo
 _OPTIONS = {"parallel": True, "nogil": True, **_INNER}
 _BLOCKS = 64  # pieces of work, each with buffers of its own
 
-# a node's row: what a far group gives to the kernel, its squared radius, its box and least width
-_X, _Y, _S, _SIZE, _XX, _XY, _YY, _XT, _YT, _TT, _RADIUS, _LOW_X, _LOW_Y, _HIGH_X, _HIGH_Y, _LOW_S = range(16)
+# A node's row: what a far group gives to the kernel (the first _FAR columns), its squared radius, its box, least width.
+_X = 0  # centroid
+_Y = 1
+_S = 2  # mean width
+_SIZE = 3
+_XX = 4  # covariances within the group
+_XY = 5
+_YY = 6
+_XT = 7
+_YT = 8
+_TT = 9
 _FAR = 10
-_1, _2, _3, _4, _10, _12 = (np.float32(k) for k in (1, 2, 3, 4, 10, 12))  # a plain 2 would make it double precision
+_RADIUS = 10
+_LOW_X = 11
+_LOW_Y = 12
+_HIGH_X = 13
+_HIGH_Y = 14
+_LOW_S = 15
+
+# Constants in single precision: a plain 2 would make the arithmetic double.
+_1 = np.float32(1)
+_2 = np.float32(2)
+_3 = np.float32(3)
+_4 = np.float32(4)
+_10 = np.float32(10)
+_12 = np.float32(12)
 
 
 @numba.njit(parallel=True, cache=True)
@@ -34,7 +56,9 @@ def group(x, y, levels):
     order = np.arange(n)
     for level in range(levels):
         for j in numba.prange(1 << level):
-            begin, middle, end = j * n >> level, (2 * j + 1) * n >> (level + 1), (j + 1) * n >> level
+            begin = j * n >> level
+            middle = (2 * j + 1) * n >> (level + 1)
+            end = (j + 1) * n >> level
             own = order[begin:end]
             xs, ys = x[own], y[own]
             longer = xs if xs.max() - xs.min() >= ys.max() - ys.min() else ys
@@ -54,8 +78,14 @@ def summarise(x, y, s, levels):
         j = k - (1 << level)
         begin, end = j * n >> level, (j + 1) * n >> level
         node, size = nodes[k], end - begin
-        mx, my, ms = 0.0, 0.0, 0.0
-        low_x, low_y, low_s, high_x, high_y = x[begin], y[begin], s[begin], x[begin], y[begin]
+        mx = 0.0
+        my = 0.0
+        ms = 0.0
+        low_x = x[begin]
+        low_y = y[begin]
+        low_s = s[begin]
+        high_x = x[begin]
+        high_y = y[begin]
         for i in range(begin, end):
             mx += x[i]
             my += y[i]
@@ -63,13 +93,25 @@ def summarise(x, y, s, levels):
             low_x, high_x = min(low_x, x[i]), max(high_x, x[i])
             low_y, high_y = min(low_y, y[i]), max(high_y, y[i])
             low_s = min(low_s, s[i])
-        node[_X], node[_Y], node[_S], node[_SIZE] = mx / size, my / size, ms / size, size
-        node[_LOW_X], node[_LOW_Y], node[_LOW_S] = low_x, low_y, low_s
+        node[_X] = mx / size
+        node[_Y] = my / size
+        node[_S] = ms / size
+        node[_SIZE] = size
+        node[_LOW_X] = low_x
+        node[_LOW_Y] = low_y
+        node[_LOW_S] = low_s
         node[_HIGH_X], node[_HIGH_Y] = high_x, high_y
-        xx, xy, yy, xs, ys, ss = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+        xx = 0.0
+        xy = 0.0
+        yy = 0.0
+        xs = 0.0
+        ys = 0.0
+        ss = 0.0
         radius = np.float32(0)
         for i in range(begin, end):
-            p, q, r = x[i] - node[_X], y[i] - node[_Y], s[i] - node[_S]
+            p = x[i] - node[_X]
+            q = y[i] - node[_Y]
+            r = s[i] - node[_S]
             xx += p * p
             xy += p * q
             yy += q * q
@@ -77,8 +119,12 @@ def summarise(x, y, s, levels):
             ys += q * r
             ss += r * r
             radius = max(radius, p * p + q * q + r * r)
-        node[_XX], node[_XY], node[_YY] = xx / size, xy / size, yy / size
-        node[_XT], node[_YT], node[_TT] = -xs / size, -ys / size, ss / size  # a falls as x_j grows, t grows with s_j
+        node[_XX] = xx / size
+        node[_XY] = xy / size
+        node[_YY] = yy / size
+        node[_XT] = -xs / size  # a falls as x_j grows, t grows with s_j
+        node[_YT] = -ys / size
+        node[_TT] = ss / size
         node[_RADIUS] = radius
     return nodes
 
@@ -100,7 +146,9 @@ def repulsion(x, y, s, nodes, levels, theta):
             for i in range(leaf * n >> levels, (leaf + 1) * n >> levels):
                 ax, ay, aw = _from_points(x[i], y[i], s[i], near, n_near)
                 bx, by, bw = _from_groups(x[i], y[i], s[i], far, n_far)
-                push[i, 0], push[i, 1], mass[i] = ax + bx, ay + by, aw + bw
+                push[i, 0] = ax + bx
+                push[i, 1] = ay + by
+                mass[i] = aw + bw
     return push, mass
 
 
@@ -112,7 +160,9 @@ def _meet(x, y, s, nodes, levels, leaf, limit, far, near):
     own = nodes[leaves + leaf]
     stack = np.empty(levels + 2, np.int64)
     stack[0] = 1
-    top, n_far, n_near = 1, 0, 0
+    top = 1
+    n_far = 0
+    n_near = 0
     while top:
         top -= 1
         k = stack[top]
@@ -126,7 +176,9 @@ def _meet(x, y, s, nodes, levels, leaf, limit, far, near):
             n_far += 1
         elif k >= leaves:
             for i in range((k - leaves) * n >> levels, (k - leaves + 1) * n >> levels):
-                near[0, n_near], near[1, n_near], near[2, n_near] = x[i], y[i], s[i]
+                near[0, n_near] = x[i]
+                near[1, n_near] = y[i]
+                near[2, n_near] = s[i]
                 n_near += 1
         else:
             stack[top], stack[top + 1] = 2 * k + 1, 2 * k
@@ -137,10 +189,16 @@ def _meet(x, y, s, nodes, levels, leaf, limit, far, near):
 @numba.njit(**_INNER)
 def _from_points(x, y, s, near, count):
     """Push (two numbers) and mass of the first `count` listed points on one."""
-    xs, ys, ss = near[0], near[1], near[2]
-    ax, ay, aw = np.float32(0), np.float32(0), np.float32(0)
+    xs = near[0]
+    ys = near[1]
+    ss = near[2]
+    ax = np.float32(0)
+    ay = np.float32(0)
+    aw = np.float32(0)
     for j in range(count):
-        a, b, t = x - xs[j], y - ys[j], s + ss[j]
+        a = x - xs[j]
+        b = y - ys[j]
+        t = s + ss[j]
         t = t * t
         r = _1 / (a * a + b * b + t)
         w = t * r
@@ -158,11 +216,23 @@ def _from_groups(x, y, s, far, count):
     With E = a² C_aa + 2ab C_ab + b² C_bb and L = a C_at + b C_bt, half the sum of second derivatives of w = t² r is
     t² r² (4 r E - C_aa - C_bb) + 4 t r² L (2w - 1) + r C_tt (1 - w)(1 - 4w).
     """
-    xs, ys, ss, size = far[_X], far[_Y], far[_S], far[_SIZE]
-    caa, cab, cbb, cat, cbt, ctt = far[_XX], far[_XY], far[_YY], far[_XT], far[_YT], far[_TT]
-    ax, ay, aw = np.float32(0), np.float32(0), np.float32(0)
+    xs = far[_X]
+    ys = far[_Y]
+    ss = far[_S]
+    size = far[_SIZE]
+    caa = far[_XX]
+    cab = far[_XY]
+    cbb = far[_YY]
+    cat = far[_XT]
+    cbt = far[_YT]
+    ctt = far[_TT]
+    ax = np.float32(0)
+    ay = np.float32(0)
+    aw = np.float32(0)
     for j in range(count):
-        a, b, t = x - xs[j], y - ys[j], s + ss[j]
+        a = x - xs[j]
+        b = y - ys[j]
+        t = s + ss[j]
         square = t * t
         r = _1 / (a * a + b * b + square)
         w = square * r
@@ -187,16 +257,22 @@ def attraction(x, y, s, rows, columns, p, most):
     pull = np.empty((n, 2), np.float32)
     blocks = min(n, _BLOCKS)
     for block in numba.prange(blocks):
-        xs, ys, ss = np.empty(most, np.float32), np.empty(most, np.float32), np.empty(most, np.float32)
+        xs = np.empty(most, np.float32)
+        ys = np.empty(most, np.float32)
+        ss = np.empty(most, np.float32)
         for i in range(block * n // blocks, (block + 1) * n // blocks):
             begin, end = rows[i], rows[i + 1]
             for k in range(begin, end):  # gathered first: the arithmetic below is then in vectors
                 j = columns[k]
-                xs[k - begin], ys[k - begin], ss[k - begin] = x[j], y[j], s[j]
+                xs[k - begin] = x[j]
+                ys[k - begin] = y[j]
+                ss[k - begin] = s[j]
             ax, ay = np.float32(0), np.float32(0)
             weights = p[begin:end]
             for k in range(end - begin):
-                a, b, t = x[i] - xs[k], y[i] - ys[k], s[i] + ss[k]
+                a = x[i] - xs[k]
+                b = y[i] - ys[k]
+                t = s[i] + ss[k]
                 w = weights[k] / (a * a + b * b + t * t)
                 ax += w * a
                 ay += w * b

@@ -9,7 +9,18 @@
 
 from shared.plots._curves import band, bars, curve
 from shared.plots._images import heatmap, overlay
-from shared.plots._style import COLORS, DIVERGING, NULL, SEQUENTIAL, color, figure, label_panels, palette, use_style
+from shared.plots._style import (
+    COLORS,
+    DIVERGING,
+    GREYS,
+    NULL,
+    SEQUENTIAL,
+    color,
+    figure,
+    label_panels,
+    palette,
+    use_style,
+)
 from shared.plots._tokens import token_heatmap
 
 use_style()
@@ -17,6 +28,7 @@ use_style()
 __all__ = [
     "COLORS",
     "DIVERGING",
+    "GREYS",
     "NULL",
     "SEQUENTIAL",
     "band",

@@ -18,6 +18,7 @@ WIDTH = 8.0  # inches
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195", "#6B6B6B")
 _MORE = ("#000000", "#8C6D00", "#4B7F52", "#A0522D", "#88CCEE", "#AA4499", "#DDCC77", "#332288")  # for many groups
 NULL = "#9A9A9A"  # random baselines, controls, reference lines
+GREYS = {"fill": "#F4F6F8", "frame": "#D5D5D5", "grid": "#D2D7DC", "edge": "#B5B5B5", "text": "#666666"}  # backgrounds
 DIVERGING = "RdBu_r"  # signed relevance: red for, blue against, white for none
 SEQUENTIAL = "viridis"  # quantities that start at zero
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from shared.embeddings import affinities, bandwidths, density_scale, distances, neighbour_affinities
+from shared.embeddings import affinities, bandwidths, density_scale, distance_matrix, neighbour_affinities
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "dtsnejedi.npz"
 
@@ -24,8 +24,8 @@ def entropy_bits(p):
 
 @pytest.mark.parametrize("perplexity", [3.0, 10.0, 25.0])
 def test_bandwidths_have_the_wanted_perplexity(X, perplexity):
-    _, sigma = affinities(X, perplexity)
-    D = distances(X)
+    _, sigma = affinities(X, perplexity=perplexity)
+    D = distance_matrix(X)
     for i in range(len(X)):
         p = np.exp(-(D[i] ** 2) / (2 * sigma[i].item() ** 2))
         p[i] = 0
@@ -57,8 +57,8 @@ def test_bandwidths_of_many_rows_are_those_of_few(monkeypatch):
 
 @pytest.mark.parametrize("symmetrise", ["conditional", "sigma"])
 def test_joint_probabilities_from_the_definition(X, symmetrise):
-    P, sigma = affinities(X, 10.0, symmetrise=symmetrise)
-    D, s, n = distances(X), sigma.numpy(), len(X)
+    P, sigma = affinities(X, perplexity=10.0, symmetrise=symmetrise)
+    D, s, n = distance_matrix(X), sigma.numpy(), len(X)
     conditional = np.zeros((n, n))
     for i in range(n):
         for j in range(n):
@@ -71,7 +71,7 @@ def test_joint_probabilities_from_the_definition(X, symmetrise):
 
 
 def test_density_scale_from_the_definition(X):
-    _, sigma = affinities(X, 10.0)
+    _, sigma = affinities(X, perplexity=10.0)
     s = sigma.numpy()
     gamma = (s[:, None] + s) ** -2.0
     off = gamma[~np.eye(len(s), dtype=bool)]
@@ -82,21 +82,21 @@ def test_equals_scikit_learn(X):
     from scipy.spatial.distance import squareform
     from sklearn.manifold._t_sne import _joint_probabilities
 
-    squared = (distances(X) ** 2).astype(np.float32)
+    squared = (distance_matrix(X) ** 2).astype(np.float32)
     theirs = squareform(_joint_probabilities(squared, 12.0, 0))
-    np.testing.assert_allclose(affinities(X, 12.0)[0].numpy(), theirs, atol=2e-7)
+    np.testing.assert_allclose(affinities(X, perplexity=12.0)[0].numpy(), theirs, atol=2e-7)
 
 
 def test_neighbours_equal_opentsne(X):
     affinity = pytest.importorskip("openTSNE.affinity")
     theirs = affinity.PerplexityBasedNN(X, perplexity=12, method="exact", n_jobs=1).P
-    ours, _ = neighbour_affinities(X, 12.0)
+    ours, _ = neighbour_affinities(X, perplexity=12.0)
     np.testing.assert_allclose(ours.toarray(), theirs.toarray(), atol=1e-8)
 
 
 def test_equals_dtsnejedi():
     golden = np.load(GOLDEN, allow_pickle=False)
-    P, sigma = affinities(golden["X"], 20.0, symmetrise="sigma")
+    P, sigma = affinities(golden["X"], perplexity=20.0, symmetrise="sigma")
     np.testing.assert_allclose(P.numpy(), golden["P"], atol=1e-8)
     theirs = golden["gamma"][~np.eye(len(P), dtype=bool)]
     np.testing.assert_allclose(density_scale(sigma).numpy()[~np.eye(len(P), dtype=bool)], theirs, rtol=1e-4)
@@ -104,40 +104,40 @@ def test_equals_dtsnejedi():
 
 @pytest.mark.parametrize("symmetrise", ["conditional", "sigma"])
 def test_neighbour_graph_over_all_points_is_the_dense_one(X, symmetrise):
-    dense, sigma = affinities(X, 29.6, symmetrise=symmetrise)
-    sparse, sparse_sigma = neighbour_affinities(X, 29.6, symmetrise=symmetrise)  # 3 · 29.6 → all 89 others
+    dense, sigma = affinities(X, perplexity=29.6, symmetrise=symmetrise)
+    sparse, sparse_sigma = neighbour_affinities(X, perplexity=29.6, symmetrise=symmetrise)  # 3 · 29.6 → all 89 others
     np.testing.assert_allclose(sparse.toarray(), dense.numpy(), atol=1e-12)
     np.testing.assert_allclose(sparse_sigma, sigma.numpy(), rtol=1e-8)
 
 
 @pytest.mark.parametrize("symmetrise", ["conditional", "sigma"])
 def test_scale_rotation_and_order(X, symmetrise):
-    P, sigma = affinities(X, 10.0, symmetrise=symmetrise)
+    P, sigma = affinities(X, perplexity=10.0, symmetrise=symmetrise)
     rng = np.random.default_rng(1)
     turned = X @ np.linalg.qr(rng.standard_normal((5, 5)))[0] + 3
-    np.testing.assert_allclose(affinities(7 * turned, 10.0, symmetrise=symmetrise)[0], P, atol=1e-9)
+    np.testing.assert_allclose(affinities(7 * turned, perplexity=10.0, symmetrise=symmetrise)[0], P, atol=1e-9)
     order = rng.permutation(len(X))
-    other, other_sigma = affinities(X[order], 10.0, symmetrise=symmetrise)
+    other, other_sigma = affinities(X[order], perplexity=10.0, symmetrise=symmetrise)
     np.testing.assert_allclose(other, P[order][:, order], atol=1e-12)
     np.testing.assert_allclose(density_scale(other_sigma), density_scale(sigma)[order][:, order], rtol=1e-6)
 
 
 def test_precomputed_distances(X):
-    ours, _ = affinities(distances(X), 10.0, metric="precomputed")
-    np.testing.assert_allclose(ours, affinities(X, 10.0)[0], atol=1e-12)
+    ours, _ = affinities(distance_matrix(X), perplexity=10.0, metric="precomputed")
+    np.testing.assert_allclose(ours, affinities(X, perplexity=10.0)[0], atol=1e-12)
 
 
 def test_duplicates_get_a_floor_and_a_warning(X):
     X[:20] = X[0]
     with pytest.warns(UserWarning, match="20 points .* tied"):
-        P, sigma = affinities(X, 10.0)
+        P, sigma = affinities(X, perplexity=10.0)
     assert bool(torch.isfinite(P).all())
     assert sigma[:20].max() < 1e-5 * sigma[20:].median()
 
 
 def test_a_few_duplicates_are_ordinary(X, recwarn):
     X[1] = X[0]
-    P, sigma = affinities(X, 10.0, symmetrise="sigma")
+    P, sigma = affinities(X, perplexity=10.0, symmetrise="sigma")
     assert bool(torch.isfinite(P).all())
     assert sigma.min() > 0
     assert not recwarn.list
@@ -156,8 +156,9 @@ def test_a_few_duplicates_are_ordinary(X, recwarn):
 )
 @pytest.mark.parametrize("function", [affinities, neighbour_affinities])
 def test_bad_data(X, change, message, function):
+    data, perplexity = change(X)
     with pytest.raises(ValueError, match=message):
-        function(*change(X))
+        function(data, perplexity=perplexity)
 
 
 @pytest.mark.parametrize(
@@ -172,4 +173,4 @@ def test_bad_data(X, change, message, function):
 )
 def test_bad_distances(X, change, message):
     with pytest.raises(ValueError, match=message):
-        affinities(change(distances(X)), 10.0, metric="precomputed")
+        affinities(change(distance_matrix(X)), perplexity=10.0, metric="precomputed")

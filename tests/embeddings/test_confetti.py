@@ -3,18 +3,26 @@
 import numpy as np
 import pytest
 
-from shared.embeddings import DTSNE, affinities, confetti, distances, label_distances, nearest, nos_curve
+from shared.embeddings import (
+    DTSNE,
+    affinities,
+    confetti,
+    distance_matrix,
+    label_distances,
+    nearest_neighbours,
+    nos_curve,
+)
 
 
 @pytest.fixture
 def pair():
     rng = np.random.default_rng(0)
-    return distances(rng.standard_normal((60, 5))), distances(rng.standard_normal((60, 2)))
+    return distance_matrix(rng.standard_normal((60, 5))), distance_matrix(rng.standard_normal((60, 2)))
 
 
 def test_from_the_definition(pair):
     D, prior = pair
-    got = confetti(D, prior, 0.7)
+    got = confetti(D, prior, lam=0.7)
     for i in range(0, 60, 7):
         for j in range(60):
             expected = 0 if i == j else D[i, j] / D.max() - 0.35 * prior[i, j] / prior.max() + 0.7
@@ -26,7 +34,7 @@ def test_from_the_definition(pair):
 def test_it_is_a_metric(pair, lam, labels):
     D, prior = pair
     prior = label_distances(np.arange(60) % 3) if labels else prior
-    M = confetti(D, prior, lam)
+    M = confetti(D, prior, lam=lam)
     np.testing.assert_array_equal(M, M.T)
     assert (np.diagonal(M) == 0).all()
     assert M[~np.eye(60, dtype=bool)].min() > 0
@@ -36,15 +44,15 @@ def test_it_is_a_metric(pair, lam, labels):
 def test_without_the_offset_it_is_none(pair):
     """Why lam is added: without it triangles break (so the test above can fail)."""
     D, prior = pair
-    M = confetti(D, prior, 2.0) - 2.0
+    M = confetti(D, prior, lam=2.0) - 2.0
     np.fill_diagonal(M, 0)
     assert not (M[:, None, :] + M.T[None, :, :] - M[:, :, None] >= -1e-12).all()
 
 
 def test_small_lambda_is_the_data(pair):
     D, prior = pair
-    plain, _ = affinities(D, 10.0, metric="precomputed")
-    ours, _ = affinities(confetti(D, prior, 1e-9), 10.0, metric="precomputed")
+    plain, _ = affinities(D, perplexity=10.0, metric="precomputed")
+    ours, _ = affinities(confetti(D, prior, lam=1e-9), perplexity=10.0, metric="precomputed")
     np.testing.assert_allclose(ours, plain, atol=1e-6)
 
 
@@ -60,8 +68,11 @@ def test_a_shifted_prior_keeps_neighbourhoods(pair):
     """Adding a constant to the prior off the diagonal shifts all distances alike (at equal scale)."""
     D, prior = pair
     shifted = prior / prior.max() + 0.5 * (1 - np.eye(60))
-    one, two = confetti(D, prior, 1.0), confetti(D, shifted, 1.5)  # 1.5: the shifted prior is scaled by its maximum
-    np.testing.assert_array_equal(nearest(one, 59), nearest(two, 59))
+    one, two = (
+        confetti(D, prior, lam=1.0),
+        confetti(D, shifted, lam=1.5),
+    )  # 1.5: the shifted prior is scaled by its maximum
+    np.testing.assert_array_equal(nearest_neighbours(one, 59), nearest_neighbours(two, 59))
 
 
 def test_quantile_scale_forgives_outliers(pair):
@@ -79,9 +90,9 @@ def test_constant_prior_warns(pair):
 
 def test_any_embedding_takes_it(pair):
     D, prior = pair
-    Y = DTSNE(density=False, metric="precomputed", perplexity=10, n_iter=10).fit_transform(confetti(D, prior))
+    Y = DTSNE(density=False, metric="precomputed", perplexity=10, max_iter=10).fit_transform(confetti(D, prior))
     assert Y.shape == (60, 2)
-    assert nos_curve(distances(Y), D).shape == (59,)
+    assert nos_curve(distance_matrix(Y), D).shape == (59,)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from shared.embeddings import (
     affinities,
     classical_scaling,
     density_scale,
-    distances,
+    distance_matrix,
     kl_objective,
     nos_area,
     nos_curve,
@@ -33,7 +33,7 @@ def test_plain_tsne_step_by_step(clusters):
     """With the density term off, each step is t-SNE's as van der Maaten wrote it (slow, over all pairs, float64)."""
     X, _ = clusters
     n = len(X)
-    P = affinities(X, 15.0)[0].numpy()
+    P = affinities(X, perplexity=15.0)[0].numpy()
     start = np.random.default_rng(5).standard_normal((n, 2))
     Y, velocity, gains = start.copy(), np.zeros((n, 2)), np.ones((n, 2))
     for step in range(30):
@@ -51,10 +51,10 @@ def test_plain_tsne_step_by_step(clusters):
     model = DTSNE(
         density=False,
         perplexity=15,
-        n_iter=30,
-        exaggeration=4,
-        exaggeration_iter=12,
-        learning_rate=20.0,
+        max_iter=30,
+        early_exaggeration=4,
+        early_exaggeration_iter=12,
+        lr=20.0,
         init=start,
         method="exact",
     )
@@ -64,7 +64,7 @@ def test_plain_tsne_step_by_step(clusters):
 @pytest.mark.parametrize("method", ["exact", "approximate"])
 def test_density_is_kept_by_dtsne_and_lost_by_tsne(clusters, method):
     X, labels = clusters
-    options = {"perplexity": 15, "n_iter": 400, "exaggeration_iter": 100, "method": method, "random_state": 0}
+    options = {"perplexity": 15, "max_iter": 400, "early_exaggeration_iter": 100, "method": method, "random_state": 0}
     ours = rms_radii(DTSNE(**options).fit_transform(X), labels)
     plain = rms_radii(DTSNE(density=False, **options).fit_transform(X), labels)
     np.testing.assert_allclose(ours / ours[0], [1, 2, 4], rtol=0.2)
@@ -74,11 +74,11 @@ def test_density_is_kept_by_dtsne_and_lost_by_tsne(clusters, method):
 @pytest.mark.parametrize("density", [False, True])
 def test_kl_is_that_of_the_embedding(clusters, density):
     X, _ = clusters
-    model = DTSNE(perplexity=15, n_iter=50, density=density, method="exact").fit(X)
-    P, sigma = affinities(X, 15, symmetrise="sigma" if density else "conditional")
+    model = DTSNE(perplexity=15, max_iter=50, density=density, method="exact").fit(X)
+    P, sigma = affinities(X, perplexity=15, symmetrise="sigma" if density else "conditional")
     gamma = density_scale(sigma) if density else None
     assert model.kl_ == pytest.approx(
-        kl_objective(torch.as_tensor(model.embedding_).double(), P, gamma)[0].item(), rel=1e-4
+        kl_objective(torch.as_tensor(model.embedding_).double(), P, gamma=gamma)[0].item(), rel=1e-4
     )
     np.testing.assert_allclose(model.sigma_, sigma)
 
@@ -90,9 +90,9 @@ def nudged(X, n):
 
 def test_reaches_the_kl_of_dtsnejedi():
     golden = np.load(GOLDEN, allow_pickle=False)
-    P, sigma = affinities(golden["X"], 20.0, symmetrise="sigma")
-    theirs = kl_objective(torch.as_tensor(golden["Y"]).double(), P, density_scale(sigma))[0].item()
-    ours = [DTSNE(perplexity=20, n_iter=1000).fit(X).kl_ for X in nudged(golden["X"], 3)]
+    P, sigma = affinities(golden["X"], perplexity=20.0, symmetrise="sigma")
+    theirs = kl_objective(torch.as_tensor(golden["Y"]).double(), P, gamma=density_scale(sigma))[0].item()
+    ours = [DTSNE(perplexity=20, max_iter=1000).fit(X).kl_ for X in nudged(golden["X"], 3)]
     assert np.median(ours) < theirs + max(np.ptp(ours), 0.05 * theirs)
 
 
@@ -101,7 +101,7 @@ def test_reaches_the_kl_of_opentsne(clusters):
     openTSNE = pytest.importorskip("openTSNE")
     ours, theirs = [], []
     for X in nudged(clusters[0], 5):
-        P, _ = affinities(X, 15.0)
+        P, _ = affinities(X, perplexity=15.0)
         peer = openTSNE.TSNE(perplexity=15, negative_gradient_method="bh", theta=0.0, random_state=0, n_jobs=1).fit(X)
         theirs.append(kl_objective(torch.as_tensor(np.asarray(peer)).double(), P)[0].item())
         ours.append(DTSNE(density=False, perplexity=15).fit(X).kl_)
@@ -111,7 +111,7 @@ def test_reaches_the_kl_of_opentsne(clusters):
 @pytest.mark.parametrize("method", ["exact", "approximate"])
 def test_same_seed_same_map(clusters, method):
     X, _ = clusters
-    options = {"perplexity": 15, "n_iter": 60, "init": "random", "method": method}
+    options = {"perplexity": 15, "max_iter": 60, "init": "random", "method": method}
     first, again, other = (DTSNE(random_state=s, **options).fit_transform(X) for s in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert not np.allclose(first, other)
@@ -122,7 +122,7 @@ def test_row_order_does_not_matter(clusters, method):
     X, _ = clusters
     order = np.random.default_rng(1).permutation(len(X))
     start = np.random.default_rng(2).standard_normal((len(X), 2))
-    options = {"perplexity": 15, "n_iter": 20, "exaggeration_iter": 0, "method": method, "theta": 0.0}
+    options = {"perplexity": 15, "max_iter": 20, "early_exaggeration_iter": 0, "method": method, "theta": 0.0}
     one = DTSNE(init=start, **options).fit_transform(X)
     two = DTSNE(init=start[order], **options).fit_transform(X[order])
     np.testing.assert_allclose(two, one[order], atol=2e-2)
@@ -131,24 +131,26 @@ def test_row_order_does_not_matter(clusters, method):
 def test_scaled_data_give_the_same_map(clusters):
     X, _ = clusters
     start = np.random.default_rng(2).standard_normal((len(X), 2))
-    options = {"perplexity": 15, "n_iter": 20, "init": start}
+    options = {"perplexity": 15, "max_iter": 20, "init": start}
     np.testing.assert_allclose(DTSNE(**options).fit_transform(10 * X), DTSNE(**options).fit_transform(X), atol=1e-2)
 
 
 def test_warm_start_goes_on_and_callbacks_stop(clusters):
     X, _ = clusters
     seen = []
-    model = DTSNE(perplexity=15, n_iter=400, exaggeration_iter=100, callback=lambda t, Y: seen.append(t) or t >= 150)
+    model = DTSNE(
+        perplexity=15, max_iter=400, early_exaggeration_iter=100, callback=lambda t, Y: seen.append(t) or t >= 150
+    )
     first = model.fit(X).kl_
     assert seen == [50, 100, 150]
     assert model.n_iter_ == 150
-    model.set_params(warm_start=True, exaggeration_iter=0, callback=None, n_iter=300).fit(X)
+    model.set_params(warm_start=True, early_exaggeration_iter=0, callback=None, max_iter=300).fit(X)
     assert model.kl_ < first
 
 
 def test_scikit_learn_conventions(clusters):
     X, _ = clusters
-    model = DTSNE(perplexity=15, n_iter=5, n_components=3)
+    model = DTSNE(perplexity=15, max_iter=5, n_components=3)
     assert clone(model).get_params() == model.get_params()
     assert model.fit_transform(X).shape == (len(X), 3)
     with pytest.raises(NotImplementedError, match="fit_transform"):
@@ -157,9 +159,9 @@ def test_scikit_learn_conventions(clusters):
 
 def test_precomputed_distances_give_the_same_map(clusters):
     X, _ = clusters
-    one = DTSNE(perplexity=15, n_iter=10).fit(X)
-    two = DTSNE(perplexity=15, n_iter=10, metric="precomputed").fit(distances(X))
-    np.testing.assert_allclose(distances(one.embedding_), distances(two.embedding_), atol=1e-4)
+    one = DTSNE(perplexity=15, max_iter=10).fit(X)
+    two = DTSNE(perplexity=15, max_iter=10, metric="precomputed").fit(distance_matrix(X))
+    np.testing.assert_allclose(distance_matrix(one.embedding_), distance_matrix(two.embedding_), atol=1e-4)
 
 
 def test_classical_scaling_is_principal_components(clusters):
@@ -167,7 +169,10 @@ def test_classical_scaling_is_principal_components(clusters):
     from sklearn.decomposition import PCA
 
     np.testing.assert_allclose(
-        distances(classical_scaling(distances(X), 2)), distances(PCA(2).fit_transform(X)), rtol=1e-6, atol=1e-6
+        distance_matrix(classical_scaling(distance_matrix(X))),
+        distance_matrix(PCA(2).fit_transform(X)),
+        rtol=1e-6,
+        atol=1e-6,
     )
 
 
@@ -179,9 +184,9 @@ def test_classical_scaling_is_principal_components(clusters):
         ({"init": np.zeros((3, 2))}, "init has shape"),
         ({"method": "fast"}, "method='fast'"),
         ({"metric": "cosine"}, "metric='cosine'"),
-        ({"n_iter": 0}, "n_iter=0"),
-        ({"exaggeration": 0.5}, "exaggeration=0.5"),
-        ({"learning_rate": -1.0}, "learning_rate=-1.0"),
+        ({"max_iter": 0}, "max_iter=0"),
+        ({"early_exaggeration": 0.5}, "early_exaggeration=0.5"),
+        ({"lr": -1.0}, "lr=-1.0"),
         ({"method": "approximate", "n_components": 3}, "n_components=2"),
         ({"method": "approximate", "theta": 2.0}, "theta=2.0"),
     ],
@@ -192,29 +197,29 @@ def test_bad_options(clusters, options, message):
 
 
 def test_divergence_is_an_error(clusters):
-    with pytest.raises(FloatingPointError, match="learning_rate"):
-        DTSNE(perplexity=15, n_iter=100, learning_rate=1e30).fit(clusters[0])
+    with pytest.raises(FloatingPointError, match="lr"):
+        DTSNE(perplexity=15, max_iter=100, lr=1e30).fit(clusters[0])
 
 
 @pytest.fixture(scope="module")
 def views():
     X, a, b = two_view_clusters(150, generator=np.random.default_rng(0))
-    return X, distances(X[:, :8]), a, b
+    return X, distance_matrix(X[:, :8]), a, b
 
 
 def test_jedi_removes_the_prior(views):
     X, prior, a, _ = views
-    options = {"perplexity": 15, "n_iter": 300, "exaggeration_iter": 100, "random_state": 0}
+    options = {"perplexity": 15, "max_iter": 300, "early_exaggeration_iter": 100, "random_state": 0}
     plain = DTSNE(density=False, init="random", **options).fit_transform(X)
     ours = JEDI(beta=0.999, **options).fit_transform(X, prior=prior)
-    left, before = (nos_area(nos_curve(distances(Y), a)) for Y in (ours, plain))
+    left, before = (nos_area(nos_curve(distance_matrix(Y), a)) for Y in (ours, plain))
     assert left < 0.6 * before
 
 
 def test_jedi_without_weight_is_tsne(views):
     X, prior, _, _ = views
     start = np.random.default_rng(2).standard_normal((len(X), 2))
-    options = {"perplexity": 15, "n_iter": 20, "init": start}
+    options = {"perplexity": 15, "max_iter": 20, "init": start}
     plain = DTSNE(density=False, **options).fit_transform(X)
     np.testing.assert_allclose(JEDI(beta=1e-9, **options).fit_transform(X, prior=prior), plain, atol=1e-3)
 
@@ -237,4 +242,4 @@ def test_jedi_bad_prior(views, change, message):
 def test_jedi_takes_labels(views):
     X, _, a, _ = views
     prior = (a[:, None] != a).astype(float)
-    assert np.isfinite(JEDI(perplexity=15, n_iter=20).fit_transform(X, prior=prior)).all()
+    assert np.isfinite(JEDI(perplexity=15, max_iter=20).fit_transform(X, prior=prior)).all()

@@ -6,19 +6,19 @@ import pytest
 from shared.embeddings import (
     angle_corr,
     angle_errors,
-    angles,
-    distances,
+    distance_matrix,
     from_lonlat,
     global_corr,
+    knn_radii,
     knn_recall,
     local_corr,
-    nearest,
+    nearest_neighbours,
     nos_area,
     nos_curve,
-    radii,
     radius_corr,
+    random_triples,
     rms_radii,
-    triples,
+    triple_angles,
     trustworthiness,
 )
 
@@ -33,7 +33,7 @@ def pair():
 
 
 def test_against_slow_loops(pair):
-    D, E = map(distances, pair)
+    D, E = map(distance_matrix, pair)
     n = len(D)
     near, near_map = (
         [sorted((j for j in range(n) if j != i), key=lambda j: M[i, j])[:K] for i in range(n)] for M in (D, E)
@@ -41,14 +41,14 @@ def test_against_slow_loops(pair):
     here = [D[i, j] for i in range(n) for j in near[i]]
     matched = [E[i, j] for i in range(n) for j in near[i]]
     ranked = [E[i, j] for i in range(n) for j in near_map[i]]
-    assert local_corr(D, E, K) == pytest.approx(np.corrcoef(here, matched)[0, 1])
-    assert local_corr(D, E, K, match="rank") == pytest.approx(np.corrcoef(here, ranked)[0, 1])
+    assert local_corr(D, E, k=K) == pytest.approx(np.corrcoef(here, matched)[0, 1])
+    assert local_corr(D, E, k=K, match="rank") == pytest.approx(np.corrcoef(here, ranked)[0, 1])
     r, s = [D[i, near[i][-1]] for i in range(n)], [E[i, near_map[i][-1]] for i in range(n)]
-    np.testing.assert_allclose(radii(D, K), r)
+    np.testing.assert_allclose(knn_radii(D, K), r)
     ratios = [(r[i] / r[j], s[i] / s[j]) for i in range(n) for j in range(n) if i != j]
-    assert radius_corr(D, E, K) == pytest.approx(np.corrcoef(np.transpose(ratios))[0, 1])
-    assert radius_corr(D, E, K, kind="log") == pytest.approx(np.corrcoef(np.log(r), np.log(s))[0, 1])
-    assert knn_recall(D, E, K) == pytest.approx(np.mean([len({*a} & {*b}) / K for a, b in zip(near, near_map)]))
+    assert radius_corr(D, E, k=K) == pytest.approx(np.corrcoef(np.transpose(ratios))[0, 1])
+    assert radius_corr(D, E, k=K, kind="log") == pytest.approx(np.corrcoef(np.log(r), np.log(s))[0, 1])
+    assert knn_recall(D, E, k=K) == pytest.approx(np.mean([len({*a} & {*b}) / K for a, b in zip(near, near_map)]))
     pairs = [(D[i, j], E[i, j]) for i in range(n) for j in range(i)]
     assert global_corr(D, E) == pytest.approx(np.corrcoef(np.transpose(pairs))[0, 1])
 
@@ -58,7 +58,7 @@ def test_trustworthiness_equals_scikit_learn(pair, k):
     from sklearn.manifold import trustworthiness as theirs
 
     X, Y = pair
-    assert trustworthiness(distances(X), distances(Y), k) == pytest.approx(theirs(X, Y, n_neighbors=k))
+    assert trustworthiness(distance_matrix(X), distance_matrix(Y), k=k) == pytest.approx(theirs(X, Y, n_neighbors=k))
 
 
 def test_nearest_equals_scikit_learn(pair):
@@ -66,7 +66,8 @@ def test_nearest_equals_scikit_learn(pair):
 
     X, _ = pair
     np.testing.assert_array_equal(
-        nearest(distances(X), K), NearestNeighbors(n_neighbors=K).fit(X).kneighbors(return_distance=False)
+        nearest_neighbours(distance_matrix(X), K),
+        NearestNeighbors(n_neighbors=K).fit(X).kneighbors(return_distance=False),
     )
 
 
@@ -74,40 +75,40 @@ def test_a_moved_and_scaled_copy_is_perfect(pair):
     X, _ = pair
     rng = np.random.default_rng(1)
     Y = 3 * X @ np.linalg.qr(rng.standard_normal((4, 4)))[0] + 1
-    D, E = distances(X), distances(Y)
+    D, E = distance_matrix(X), distance_matrix(Y)
     values = [
         global_corr(D, E),
-        local_corr(D, E, K),
-        local_corr(D, E, K, match="rank"),
-        radius_corr(D, E, K),
-        radius_corr(D, E, K, kind="log"),
-        knn_recall(D, E, K),
-        trustworthiness(D, E, K),
+        local_corr(D, E, k=K),
+        local_corr(D, E, k=K, match="rank"),
+        radius_corr(D, E, k=K),
+        radius_corr(D, E, k=K, kind="log"),
+        knn_recall(D, E, k=K),
+        trustworthiness(D, E, k=K),
         nos_curve(D, E).min(),
-        angle_corr(X, Y, rng=rng),
+        angle_corr(X, Y, generator=rng),
     ]
     np.testing.assert_allclose(values, 1, atol=1e-9)
-    np.testing.assert_allclose(angle_errors(X, Y, rng=rng), 0, atol=1e-5)
+    np.testing.assert_allclose(angle_errors(X, Y, generator=rng), 0, atol=1e-5)
 
 
 def test_row_order_does_not_matter(pair):
     order = np.random.default_rng(2).permutation(50)
-    D, E = map(distances, pair)
+    D, E = map(distance_matrix, pair)
     for metric in (global_corr, local_corr, radius_corr, knn_recall, trustworthiness):
         k = {} if metric is global_corr else {"k": K}
         assert metric(D[order][:, order], E[order][:, order], **k) == pytest.approx(metric(D, E, **k))
 
 
 def test_overlap_curve_against_slow_loops(pair):
-    D, E = map(distances, pair)
+    D, E = map(distance_matrix, pair)
     n = len(D)
     curve = nos_curve(D, E)
     for k in (1, 3, 20, n - 1):
-        assert curve[k - 1] == pytest.approx(knn_recall(D, E, k))
+        assert curve[k - 1] == pytest.approx(knn_recall(D, E, k=k))
     labels = np.random.default_rng(3).integers(3, size=n)
     curve = nos_curve(D, labels)
     for k in (1, 10, n - 1):
-        near = nearest(D, k)
+        near = nearest_neighbours(D, k)
         shares = [
             (labels[near[i]] == labels[i]).sum() / ((labels == labels[i]).sum() - 1)
             for i in range(n)
@@ -121,7 +122,7 @@ def test_overlap_of_random_maps_is_chance():
     n, repeats = 60, 40
     rng = np.random.default_rng(4)
     areas = [
-        nos_area(nos_curve(distances(rng.standard_normal((n, 2))), distances(rng.standard_normal((n, 2)))))
+        nos_area(nos_curve(distance_matrix(rng.standard_normal((n, 2))), distance_matrix(rng.standard_normal((n, 2)))))
         for _ in range(repeats)
     ]
     # both maps put their central points near to everyone, which shifts chance a little: random ranks have none of it
@@ -144,29 +145,31 @@ def test_area_bounds():
 def test_angles_of_known_triangles():
     square = np.array([[0.0, 0], [1, 0], [1, 1], [0, 2]])
     at = np.array([[0, 1, 3], [0, 1, 2], [1, 0, 2], [2, 0, 1]])
-    np.testing.assert_allclose(np.degrees(angles(square, at)), [90, 45, 90, 45])
+    np.testing.assert_allclose(np.degrees(triple_angles(square, at)), [90, 45, 90, 45])
     octant = from_lonlat(np.radians([[0, 0], [90, 0], [0, 90]]))
     at = np.array([[0, 1, 2], [1, 0, 2], [2, 0, 1]])
-    np.testing.assert_allclose(np.degrees(angles(octant, at, "sphere")), 90)  # angle sum 270°, not 180°
+    np.testing.assert_allclose(np.degrees(triple_angles(octant, at, geometry="sphere")), 90)  # angle sum 270°, not 180°
 
 
 def test_small_spherical_triangles_are_flat():
     rng = np.random.default_rng(5)
     flat = rng.uniform(-1, 1, (30, 2))
-    at = triples(30, 500, rng)
+    at = random_triples(30, 500, generator=rng)
     for size, bound in ((1e-1, 2.0), (1e-3, 1e-3)):
-        error = np.degrees(np.abs(angles(from_lonlat(size * flat), at, "sphere") - angles(flat, at))).max()
+        error = np.degrees(
+            np.abs(triple_angles(from_lonlat(size * flat), at, geometry="sphere") - triple_angles(flat, at))
+        ).max()
         assert error < bound
 
 
 def test_arcs():
     points = from_lonlat(np.radians([[0, 0], [90, 0], [180, 0], [1e-6, 0]]))
-    D = np.degrees(distances(points, "sphere"))
+    D = np.degrees(distance_matrix(points, geometry="sphere"))
     np.testing.assert_allclose(D[0], [0, 90, 180, 1e-6], rtol=1e-6, atol=1e-12)
 
 
 def test_triples_are_three_different_points():
-    at = triples(4, 5000, np.random.default_rng(6))
+    at = random_triples(4, 5000, generator=np.random.default_rng(6))
     assert (np.sort(at, 1)[:, 1:] != np.sort(at, 1)[:, :-1]).all()
     counts = np.unique(at, axis=0, return_counts=True)[1]
     assert len(counts) == 24
@@ -175,7 +178,7 @@ def test_triples_are_three_different_points():
 
 def test_coincident_points_have_no_angle():
     X = np.array([[0.0, 0], [0, 0], [1, 0]])
-    assert np.isnan(angles(X, np.array([[0, 1, 2]]))).all()
+    assert np.isnan(triple_angles(X, np.array([[0, 1, 2]]))).all()
 
 
 def test_rms_radii():
@@ -187,18 +190,20 @@ def test_rms_radii():
     ("call", "message"),
     [
         (lambda D, E: global_corr(D, E[:-1, :-1]), "E is of 49 points"),
-        (lambda D, E: local_corr(D, E, 50), "k=50"),
-        (lambda D, E: local_corr(D, E, K, match="name"), "match='name'"),
-        (lambda D, E: radius_corr(D, E, 0), "k=0"),
-        (lambda D, E: trustworthiness(D, E, 25), "below n / 2"),
+        (lambda D, E: local_corr(D, E, k=50), "k=50"),
+        (lambda D, E: local_corr(D, E, k=K, match="name"), "match='name'"),
+        (lambda D, E: radius_corr(D, E, k=0), "k=0"),
+        (lambda D, E: trustworthiness(D, E, k=25), "below n / 2"),
         (lambda D, E: nos_curve(D, np.zeros(3)), "3 labels for 50 points"),
         (lambda D, E: nos_curve(D, np.arange(50)), "share a label"),
-        (lambda D, E: distances(D, "torus"), "geometry='torus'"),
-        (lambda D, E: distances(D, "sphere"), "unit vectors"),
-        (lambda D, E: triples(2, 5, np.random.default_rng(0)), "three points"),
+        (lambda D, E: distance_matrix(D, geometry="torus"), "geometry='torus'"),
+        (lambda D, E: distance_matrix(D, geometry="sphere"), "unit vectors"),
+        (lambda D, E: random_triples(2, 5, generator=np.random.default_rng(0)), "three points"),
         (lambda D, E: rms_radii(D, [0]), "labels has shape"),
+        (lambda D, E: triple_angles(D, np.array([[0, 1, 50]])), "at must hold indices"),
+        (lambda D, E: triple_angles(D, np.array([[0.0, 1, 2]])), "at must hold indices"),
     ],
 )
 def test_bad_input(pair, call, message):
     with pytest.raises(ValueError, match=message):
-        call(*map(distances, pair))
+        call(*map(distance_matrix, pair))

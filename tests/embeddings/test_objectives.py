@@ -26,8 +26,8 @@ N = 60
 def case():
     rng = np.random.default_rng(0)
     X = rng.standard_normal((N, 6)) * rng.uniform(0.5, 3, (N, 1))
-    P, sigma = affinities(X, 8.0, symmetrise="sigma")
-    prior, _ = affinities(rng.standard_normal((N, 2)), 8.0)
+    P, sigma = affinities(X, perplexity=8.0, symmetrise="sigma")
+    prior, _ = affinities(rng.standard_normal((N, 2)), perplexity=8.0)
     Y = torch.as_tensor(3 * rng.standard_normal((N, 2)))
     return Y, P, density_scale(sigma), prior
 
@@ -55,10 +55,10 @@ def test_kl_equals_autograd(case, density):
     Y, P, gamma, _ = case
     scale = gamma if density else torch.ones_like(gamma)
     value, gradient = autograd(lambda Y: slow_kl(P, slow_q(Y, scale)), Y)
-    loss, closed = kl_objective(Y, P, gamma if density else None)
+    loss, closed = kl_objective(Y, P, gamma=gamma if density else None)
     assert loss.item() == pytest.approx(value, rel=1e-10)
     torch.testing.assert_close(closed, gradient, atol=1e-12, rtol=1e-8)
-    torch.testing.assert_close(kl_gradient(Y, P, gamma if density else None), gradient, atol=1e-12, rtol=1e-8)
+    torch.testing.assert_close(kl_gradient(Y, P, gamma=gamma if density else None), gradient, atol=1e-12, rtol=1e-8)
 
 
 @pytest.mark.parametrize(("alpha", "beta"), [(0.5, 0.5), (1.0, 0.9), (0.0, 0.9), (0.3, 0.999)])
@@ -118,7 +118,7 @@ def test_objective_ignores_rotation_and_translation(case, density):
     turn = torch.linalg.qr(torch.as_tensor(np.random.default_rng(2).standard_normal((2, 2))))[0]
     moved = Y @ turn + 5
     gamma = gamma if density else None
-    for objective in (lambda Y: kl_objective(Y, P, gamma), lambda Y: jedi_objective(Y, P, prior, 0.5, 0.9)):
+    for objective in (lambda Y: kl_objective(Y, P, gamma=gamma), lambda Y: jedi_objective(Y, P, prior, 0.5, 0.9)):
         (loss, gradient), (loss_moved, gradient_moved) = objective(Y), objective(moved)
         assert loss.item() == pytest.approx(loss_moved.item(), rel=1e-9)
         torch.testing.assert_close(gradient @ turn, gradient_moved, atol=1e-10, rtol=1e-6)
@@ -152,7 +152,7 @@ def far_apart(n, density, seed=0):
     s, Y = torch.as_tensor(sigma), torch.as_tensor(Y)
     scale = float(np.partition(sigma, 1)[:2].sum() ** 2)
     gamma = scale / (s[:, None] + s).square()
-    W = pair_kernel(Y, gamma)
+    W = pair_kernel(Y, gamma=gamma)
     A = W * W * gamma
     return Y.float(), s.float(), scale, A.sum(1, keepdim=True) * Y - A @ Y, W.sum()
 
@@ -251,11 +251,11 @@ def test_sparse_objective_equals_the_dense_one(monkeypatch, kernels, density):
         monkeypatch.setattr(leaves, "fast", None)
     rng = np.random.default_rng(4)
     X = rng.standard_normal((200, 6)) * rng.uniform(0.5, 3, (200, 1))
-    P, sigma = neighbour_affinities(X, 15.0, symmetrise="sigma" if density else "conditional")
+    P, sigma = neighbour_affinities(X, perplexity=15.0, symmetrise="sigma" if density else "conditional")
     Y = torch.as_tensor(4 * rng.standard_normal((200, 2)))
     gamma = density_scale(torch.as_tensor(sigma)) if density else None
-    loss, _ = kl_objective(Y, torch.as_tensor(P.toarray()), gamma)
-    gradient = kl_gradient(Y, torch.as_tensor(P.toarray()), gamma, exaggeration=4.0)
+    loss, _ = kl_objective(Y, torch.as_tensor(P.toarray()), gamma=gamma)
+    gradient = kl_gradient(Y, torch.as_tensor(P.toarray()), gamma=gamma, exaggeration=4.0)
     problem = SparseKL(P, sigma if density else None, theta=0.0)
     assert problem.loss(Y.float()) == pytest.approx(loss.item(), rel=1e-4)
     torch.testing.assert_close(problem.gradient(Y.float(), 4.0).double(), gradient, atol=1e-6, rtol=1e-3)

@@ -1,0 +1,124 @@
+"""What neighbour embeddings have in common: the start, the schedule, the descent, scikit-learn's interface."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.decomposition import PCA
+from sklearn.utils import check_random_state
+
+from shared._checks import check_choice, check_finite, check_range, check_shape
+from shared.embeddings._descent import DescentSchedule, descend
+from shared.embeddings._validation import as_distances
+
+
+class NeighbourEmbedding(BaseEstimator):
+    """What DTSNE and JEDI share: parameters, the start, the descent."""
+
+    def fit_transform(self, X: np.ndarray, y: None = None, **options: Any) -> np.ndarray:
+        """Embed the points.
+
+        Parameters
+        ----------
+        X : (n, d) array
+            Data, or (n, n) distances with `metric="precomputed"`.
+        y : ignored
+            For scikit-learn's pipelines.
+        **options
+            For `fit`.
+
+        Returns
+        -------
+        (n, n_components) float32
+            The map.
+        """
+        return self.fit(X, y, **options).embedding_
+
+    def transform(self, X: np.ndarray) -> np.ndarray:
+        """There is no map for new points.
+
+        Parameters
+        ----------
+        X : (n, d) array
+            Any.
+
+        Returns
+        -------
+        nothing
+            It always raises NotImplementedError.
+        """
+        raise NotImplementedError(f"{type(self).__name__} embeds the points it is fitted on only; use fit_transform")
+
+    def _schedule(self) -> DescentSchedule:
+        check_range("max_iter", self.max_iter, 1)
+        check_range("early_exaggeration", self.early_exaggeration, 1.0)
+        if self.lr != "auto":
+            check_range("lr", self.lr, 1e-12)
+        return DescentSchedule(
+            max_iter=self.max_iter,
+            early_exaggeration=self.early_exaggeration,
+            early_exaggeration_iter=self.early_exaggeration_iter,
+            lr=self.lr,
+        )
+
+    def _start(self, X: np.ndarray) -> np.ndarray:
+        """The first embedding (n, n_components): a given one, the last fit's, principal components or noise."""
+        shape = (len(X), self.n_components)
+        if self.warm_start and hasattr(self, "embedding_") and self.embedding_.shape == shape:
+            return self.embedding_
+        if not isinstance(self.init, str):
+            start = np.asarray(self.init, dtype=np.float64)
+            check_shape("init", start, shape)
+            check_finite("init", start)
+            return start
+        check_choice("init", self.init, ("pca", "random"))
+        random = check_random_state(self.random_state)
+        if self.init == "random":
+            return 1e-3 * random.standard_normal(shape)
+        if self.metric == "precomputed":
+            start = classical_scaling(X, n_components=self.n_components)
+        else:
+            seed = random.randint(2**31 - 1)
+            start = PCA(self.n_components, svd_solver="auto", random_state=seed).fit_transform(X)
+        return start / max(start[:, 0].std(), np.finfo(float).tiny) * 1e-3
+
+    def _descend(self, start: np.ndarray, gradient: Callable, dtype: torch.dtype) -> torch.Tensor:
+        Y = torch.as_tensor(np.ascontiguousarray(start), dtype=dtype, device=self.device)
+        Y, self.n_iter_ = descend(
+            Y,
+            gradient,
+            self._schedule(),
+            callback=self.callback,
+            callback_every=self.callback_every,
+            progress=self.progress,
+        )
+        self.embedding_ = Y.cpu().numpy()
+        return Y
+
+
+def classical_scaling(D: np.ndarray, *, n_components: int = 2) -> np.ndarray:
+    """Classical multidimensional scaling: principal components, if the distances are Euclidean.
+
+    Parameters
+    ----------
+    D : (n, n) array
+        Distances.
+    n_components : int
+        Dimensions of the map.
+
+    Returns
+    -------
+    (n, n_components) float64
+        The map; each column's largest entry is positive.
+    """
+    squared = np.square(as_distances("D", D))
+    inner = -0.5 * (squared - squared.mean(0) - squared.mean(1)[:, None] + squared.mean())
+    values, vectors = np.linalg.eigh(inner)
+    values = values[::-1][:n_components]  # largest first
+    vectors = vectors[:, ::-1][:, :n_components]
+    signs = np.sign(vectors[np.abs(vectors).argmax(0), np.arange(n_components)])
+    return vectors * signs * np.sqrt(values.clip(min=0.0))
