@@ -18,6 +18,7 @@ from shared.zoo._architectures import ARCHITECTURES
 from shared.zoo._assets import AssetError, asset_dir
 from shared.zoo._cards import all_cards, names
 from shared.zoo.hub._fetch import hub_folder, is_hub_name
+from shared.zoo.hub._openclip import is_openclip, load_openclip
 
 _HEADS = {
     "ForCausalLM": "AutoModelForCausalLM",
@@ -27,6 +28,7 @@ _HEADS = {
     "ForMaskedLM": "AutoModelForMaskedLM",
 }
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "tokenizer.model")
+_LOCAL = {"trust_remote_code": False, "local_files_only": True}
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,8 @@ def load_model(
 ) -> LoadedModel:
     """Load a model, in eval mode.
 
-    A hub's is loaded through transformers' Auto classes, from safetensors only, without remote code.
+    A hub's is loaded through transformers' Auto classes, from safetensors only, without remote code; one that has only
+    OpenCLIP's files (as LAION's) becomes transformers' `CLIPModel`.
 
     Parameters
     ----------
@@ -143,12 +146,14 @@ def load_model(
     if card is not None and card.loader != "load_model":
         raise ValueError(f"name={name!r} is for {card.task}: zoo.{card.loader} loads it")
     folder = asset_dir(name) if card else hub_folder(name, "model", revision=options.get("revision"))
-    config = _read_json(folder / "config.json", name)
     described = {
         "name": name,
         "source": card.source if card else str(folder.name if folder.is_dir() else name),
         "licence": card.licence if card else None,
     }
+    if is_openclip(folder):
+        return _load_openclip(folder, described, device, dtype, options)
+    config = _read_json(folder / "config.json", name)
     load = _load_own if config.get("architecture") in ARCHITECTURES else _load_transformers
     return load(folder, config, described, device, dtype, options)
 
@@ -174,6 +179,20 @@ def _load_own(
     return LoadedModel(model, info)
 
 
+def _load_openclip(
+    folder: Path, described: dict, device: torch.device, dtype: torch.dtype, options: dict
+) -> LoadedModel:
+    if "auto" in options:
+        raise TypeError(f"{described['name']} holds OpenCLIP's files, which are loaded as CLIPModel; leave auto= out")
+    options = {key: value for key, value in options.items() if key != "revision"}
+    with _quiet():
+        model, image = load_openclip(folder, described["name"], dtype, **options)
+        tokenizer = _tokenizer(folder)
+    model = model.to(device).eval()
+    info = ModelInfo(architecture="CLIPModel", n_parameters=_count(model), **image, **described)
+    return LoadedModel(model, info, tokenizer)
+
+
 def _load_transformers(
     folder: Path, config: dict, described: dict, device: torch.device, dtype: torch.dtype, options: dict
 ) -> LoadedModel:
@@ -188,13 +207,11 @@ def _load_transformers(
     autos = [name for name in dir(transformers) if name.startswith("AutoModel")]
     auto = check_choice("auto", options.pop("auto", by_head), autos)
     options = {key: value for key, value in options.items() if key != "revision"}
-    local = {"trust_remote_code": False, "local_files_only": True}
     with _quiet():
         model = getattr(transformers, auto).from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, **local, **options
+            folder, dtype=dtype, use_safetensors=True, **_LOCAL, **options
         )
-        has_tokenizer = any((folder / file).is_file() for file in _TOKENIZER_FILES)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **local) if has_tokenizer else None
+        tokenizer = _tokenizer(folder)
     model = model.to(device).eval()
     labels = getattr(model.config, "id2label", None) if architecture.endswith("Classification") else None
     info = ModelInfo(
@@ -205,6 +222,15 @@ def _load_transformers(
         **described,
     )
     return LoadedModel(model, info, tokenizer)
+
+
+def _tokenizer(folder: Path) -> Any:
+    """The folder's tokenizer; None if it has none."""
+    import transformers
+
+    if not any((folder / file).is_file() for file in _TOKENIZER_FILES):
+        return None
+    return transformers.AutoTokenizer.from_pretrained(folder, **_LOCAL)
 
 
 def _image_input(folder: Path, config: dict) -> dict[str, tuple]:

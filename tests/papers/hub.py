@@ -143,6 +143,43 @@ def tiny_clip(folder: Path, *, layers: int, patch: int, width: int = 16, side: i
     _image_processor(folder, "CLIPImageProcessor", "crop_size", side, mean, std)
 
 
+def open_clip_weights(model: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """Random weights in OpenCLIP's layout of its `model_cfg`; none is one or zero, so that each must find its place."""
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int, scale: float = 0.5) -> torch.Tensor:
+        return torch.randn(shape, generator=generator) * scale
+
+    state = {"logit_scale": draw() + 2}
+    vision_cfg, text_cfg, embed = model["vision_cfg"], model["text_cfg"], model["embed_dim"]
+    width, patch = vision_cfg["width"], vision_cfg["patch_size"]
+    state |= {
+        "visual.class_embedding": draw(width),
+        "visual.positional_embedding": draw((vision_cfg["image_size"] // patch) ** 2 + 1, width),
+        "visual.conv1.weight": draw(width, 3, patch, patch, scale=0.2),
+        "visual.proj": draw(width, embed),
+        "token_embedding.weight": draw(text_cfg["vocab_size"], text_cfg["width"]),
+        "positional_embedding": draw(text_cfg["context_length"], text_cfg["width"]),
+        "text_projection": draw(text_cfg["width"], embed),
+    }
+    norms = [("visual.ln_pre", width), ("visual.ln_post", width), ("ln_final", text_cfg["width"])]
+    for prefix, cfg in (("visual.transformer", vision_cfg), ("transformer", text_cfg)):
+        d = cfg["width"]
+        hidden = int(d * cfg.get("mlp_ratio", 4))
+        for i in range(cfg["layers"]):
+            block = f"{prefix}.resblocks.{i}"
+            norms += [(f"{block}.ln_1", d), (f"{block}.ln_2", d)]
+            state |= {
+                f"{block}.attn.in_proj_weight": draw(3 * d, d, scale=0.3),
+                f"{block}.attn.in_proj_bias": draw(3 * d),
+            }
+            for name, rows, columns in (("attn.out_proj", d, d), ("mlp.c_fc", hidden, d), ("mlp.c_proj", d, hidden)):
+                state |= {f"{block}.{name}.weight": draw(rows, columns, scale=0.3), f"{block}.{name}.bias": draw(rows)}
+    for name, d in norms:
+        state |= {f"{name}.weight": 1 + draw(d), f"{name}.bias": draw(d)}
+    return state
+
+
 def tiny_image_dataset(
     folder: Path, n: int = 8, n_classes: int = 2, shape: tuple[int, int, int] = (3, 224, 224), split: str = "train"
 ) -> None:
