@@ -10,9 +10,9 @@ NAMES = ("units", "notebooks", "dry runs", "faults")
 
 def kind(nodeid: str) -> str:
     """`notebooks`, `dry runs`, `faults` (the runner under attack) or `units`."""
-    if ".ipynb" in nodeid:
+    if nodeid.startswith("papers/"):
         return "notebooks"
-    if "test_dry_run" in nodeid:
+    if nodeid.startswith("tests/papers/test_dry_run"):
         return "dry runs"
     return "faults" if nodeid.startswith(("tests/faults", "tests/runner")) else "units"
 
@@ -27,7 +27,7 @@ class Clock:
     def add(self, nodeid: str, duration: float) -> None:
         """Count a phase of a test."""
         self.seconds[kind(nodeid)] += duration
-        self.seen[kind(nodeid)].add(nodeid.split("::")[0] if ".ipynb" in nodeid else nodeid)
+        self.seen[kind(nodeid)].add(nodeid.split("::")[0] if kind(nodeid) == "notebooks" else nodeid)
 
     def lines(self, workers: int) -> list[str]:
         """The summary: worker seconds by kind, and the arithmetic for 75 papers."""
