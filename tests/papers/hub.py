@@ -13,15 +13,21 @@ A stand-in of a paper (`stand_ins/<slug>.py`) writes them under the hub ids that
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow
 import torch
 import transformers
+from PIL import Image
+from pyarrow import parquet
+from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 WORDS = (
@@ -34,13 +40,33 @@ SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "i
 SPECIAL = ("<unk>", "<s>", "</s>", "<pad>")
 
 
+@dataclass(frozen=True)
+class Layout:
+    """How a data set of the hub lies there: the folder of its files, its column of images, whether they are photos."""
+
+    folder: str = "data"
+    image: str = "image"
+    photos: bool = True
+
+
+LAYOUTS = {
+    "uoft-cs/cifar10": Layout("plain_text", "img", photos=False),
+    "ylecun/mnist": Layout("mnist", photos=False),
+}
+
+
 def data_folder(hub: Path, name: str) -> Path:
     """Where a data set of the hub lies in a local hub."""
     return hub / "datasets" / name
 
 
-def tiny_tokenizer(folder: Path, words: Sequence[str] = WORDS) -> transformers.PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer that adds `<s>` and has a token of its own for each of `words`; saved to `folder`."""
+def tiny_tokenizer(
+    folder: Path, words: Sequence[str] = WORDS, *, start: bool = True
+) -> transformers.PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer with a token of its own for each of `words`, saved to `folder`.
+
+    With `start` it adds `<s>`, as Llama's does; without it knows that token but adds none, as GPT-2's and SmolLM's.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -51,9 +77,10 @@ def tiny_tokenizer(folder: Path, words: Sequence[str] = WORDS) -> transformers.P
         show_progress=False,
     )
     tokenizer.train_from_iterator([" ".join([word, word]) for word in words for _ in range(2)], trainer)
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", tokenizer.token_to_id("<s>"))]
-    )
+    if start:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", tokenizer.token_to_id("<s>"))]
+        )
     return _save_tokenizer(tokenizer, folder)
 
 
@@ -74,9 +101,9 @@ def tiny_wordpiece_tokenizer(folder: Path, words: Sequence[str] = WORDS) -> tran
     return _save_tokenizer(tokenizer, folder, **special)
 
 
-def tiny_llama(folder: Path, **config: Any) -> None:
-    """`LlamaForCausalLM` with grouped-query attention, and a tokenizer."""
-    tokenizer = tiny_tokenizer(folder)
+def tiny_llama(folder: Path, *, start: bool = True, **config: Any) -> None:
+    """`LlamaForCausalLM` with grouped-query attention, and a tokenizer with or without a start token."""
+    tokenizer = tiny_tokenizer(folder, start=start)
     given = {**SMALL, "num_key_value_heads": 2, "max_position_embeddings": 512, **_ids(tokenizer), **config}
     _save(transformers.LlamaForCausalLM, transformers.LlamaConfig(**given), folder)
 
@@ -89,8 +116,8 @@ def tiny_mixtral(folder: Path, **config: Any) -> None:
 
 
 def tiny_gpt2(folder: Path, **config: Any) -> None:
-    """`GPT2LMHeadModel` and a tokenizer."""
-    tokenizer = tiny_tokenizer(folder)
+    """`GPT2LMHeadModel` and a tokenizer that adds no start token."""
+    tokenizer = tiny_tokenizer(folder, start=False)
     given = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 512, **_ids(tokenizer), **config}
     _save(transformers.GPT2LMHeadModel, transformers.GPT2Config(**given), folder)
 
@@ -124,23 +151,27 @@ def tiny_resnet(folder: Path, **config: Any) -> None:
     _image_processor(folder, "ConvNextImageProcessor", "size", 64, mean, std)
 
 
-def tiny_clip(folder: Path, *, layers: int, patch: int, width: int = 16, side: int = 64) -> None:
-    """A CLIP of random weights with `layers` vision blocks, one text block, and the tokenizer of clip-shapes."""
+def tiny_open_clip(folder: Path, *, layers: int, patch: int, width: int = 16, side: int = 64) -> None:
+    """A CLIP of random weights in OpenCLIP's layout, as LAION's: `layers` vision blocks, one text block.
+
+    It reads with the tokenizer of clip-shapes; the pickle beside the weights must never be opened.
+    """
     from shared.zoo.recipes._small_clip import build_tokenizer
 
     tokenizer = build_tokenizer()
-    special = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
-    special |= {"pad_token_id": tokenizer.pad_token_id, "vocab_size": len(tokenizer)}
-    size = {"hidden_size": width, "intermediate_size": 32, "num_attention_heads": 2, "projection_dim": width}
-    config = transformers.CLIPConfig(
-        text_config=size | special | {"num_hidden_layers": 1, "max_position_embeddings": 40},
-        vision_config=size | {"num_hidden_layers": layers, "image_size": side, "patch_size": patch},
-        projection_dim=width,
-    )
-    _save(transformers.CLIPModel, config, folder)
     tokenizer.save_pretrained(folder)
-    mean, std = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
-    _image_processor(folder, "CLIPImageProcessor", "crop_size", side, mean, std)
+    vision = {"layers": layers, "width": width, "head_width": width // 2, "mlp_ratio": 2.0}
+    text = {"layers": 1, "width": width, "heads": 2, "mlp_ratio": 2.0}
+    model = {
+        "embed_dim": width,
+        "vision_cfg": vision | {"image_size": side, "patch_size": patch},
+        "text_cfg": text | {"context_length": 40, "vocab_size": len(tokenizer)},
+    }
+    save_file(open_clip_weights(model), folder / "open_clip_model.safetensors")
+    (folder / "open_clip_pytorch_model.bin").write_bytes(b"a pickle")
+    images = {"mean": [0.48145466, 0.4578275, 0.40821073], "std": [0.26862954, 0.26130258, 0.27577711]}
+    content = {"model_cfg": model, "preprocess_cfg": images}
+    (folder / "open_clip_config.json").write_text(json.dumps(content), encoding="utf-8")
 
 
 def open_clip_weights(model: Mapping[str, Any]) -> dict[str, torch.Tensor]:
@@ -183,10 +214,29 @@ def open_clip_weights(model: Mapping[str, Any]) -> dict[str, torch.Tensor]:
 def tiny_image_dataset(
     folder: Path, n: int = 8, n_classes: int = 2, shape: tuple[int, int, int] = (3, 224, 224), split: str = "train"
 ) -> None:
-    """Random images `x` (N, C, H, W) in [0, 1] and labels `y` (N,) as `<split>.npz`."""
+    """Random images of about `shape` and labels, in two shards of parquet with the columns of the data set's own.
+
+    Photographs are JPEGs of several sizes, the second of them grey, the third CMYK; other sets have PNGs of one size.
+    """
+    real = LAYOUTS.get("/".join(folder.parts[-2:]), Layout())
     rng = np.random.default_rng(0)
-    folder.mkdir(parents=True, exist_ok=True)
-    np.savez(folder / f"{split}.npz", x=rng.random((n, *shape), dtype=np.float32), y=np.arange(n) % n_classes)
+    channels, height, width = shape
+    cells = []
+    for i in range(n):
+        ragged = (i * 7 % 13, i * 5 % 11) if real.photos else (0, 0)
+        pixels = rng.integers(0, 256, (height + ragged[0], width + ragged[1], channels), dtype=np.uint8)
+        image = Image.fromarray(pixels.squeeze(2) if channels == 1 else pixels)
+        image = image.convert({1: "L", 2: "CMYK"}.get(i, "RGB")) if real.photos else image
+        file = io.BytesIO()
+        image.save(file, "JPEG" if real.photos else "PNG")
+        cells.append({"bytes": file.getvalue(), "path": f"{i}.jpg"})
+    names = {"names": [f"class {c}" for c in range(n_classes)], "_type": "ClassLabel"}
+    metadata = {"huggingface": json.dumps({"info": {"features": {"label": names}}})}
+    table = pyarrow.table({real.image: cells, "label": [i % n_classes for i in range(n)]})
+    table = table.replace_schema_metadata(metadata)
+    (folder / real.folder).mkdir(parents=True, exist_ok=True)
+    for shard, part in enumerate((table.slice(0, n // 2), table.slice(n // 2))):
+        parquet.write_table(part, folder / real.folder / f"{split}-{shard:05d}-of-00002.parquet")
 
 
 def tiny_text_dataset(folder: Path, columns: Mapping[str, Sequence[Any]], split: str = "train") -> None:

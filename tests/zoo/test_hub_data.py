@@ -92,7 +92,9 @@ def test_sizes_that_differ_are_decoded_one_by_one(tmp_path):
     assert type(data) is zoo.PhotoData
     assert [tuple(image.shape) for image in data.x] == [(3, 9 - i, 4 + i) for i in range(5)]
     assert torch.equal(data.x[-1], data.x[4])
-    assert [image.shape[1] for image in data.x[1:3]] == [8, 7]
+    for rows in (slice(1, 3), [1, 2], torch.tensor([1, 2]), np.array([1, 2]), data.y.remainder(3) > 0):
+        assert [image.shape[1] for image in data.x[rows]][:2] == [8, 7]
+    assert len(data.x[data.y > 3]) == 1
     with pytest.raises(IndexError, match="there is no image 5"):
         data.x[5]
     alive, most = weakref.WeakSet(), 0

@@ -42,7 +42,7 @@ class Pictures(Sequence[Tensor]):
     """Pictures (C, H, W), float32 in [0, 1], of any sizes; what is kept of each is its encoded bytes or where they lie.
 
     All are RGB, whatever the files are (grey, CMYK, palette, RGBA), and upright as EXIF says; with `grey` all have one
-    channel.
+    channel. Several rows, chosen as in a tensor, are `Pictures` again.
     """
 
     def __init__(self, cells: Sequence[bytes | Span], name: str, *, grey: bool = False) -> None:
@@ -56,10 +56,12 @@ class Pictures(Sequence[Tensor]):
     @overload
     def __getitem__(self, index: int) -> Tensor: ...
     @overload
-    def __getitem__(self, index: slice) -> Pictures: ...
+    def __getitem__(self, index: slice | Sequence[int] | np.ndarray | Tensor) -> Pictures: ...
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return Pictures(self._cells[index], self._name, grey=self._grey)
+        if isinstance(index, list | tuple | range) or getattr(index, "ndim", 0):
+            return Pictures([self._cells[row] for row in _rows(index)], self._name, grey=self._grey)
         row = operator.index(index)
         if not -len(self) <= row < len(self):
             raise IndexError(f"{self._name} has {len(self)} images; there is no image {row}")
@@ -95,6 +97,12 @@ class Pictures(Sequence[Tensor]):
 
         cell = self._cells[row]
         return Image.open(io.BytesIO(cell.read() if isinstance(cell, Span) else cell))
+
+
+def _rows(index: Sequence[int] | np.ndarray | Tensor) -> list[int]:
+    """Rows by number, or those where a mask is true, as a tensor takes them."""
+    chosen = torch.as_tensor(index)
+    return (chosen.nonzero().flatten() if chosen.dtype == torch.bool else chosen).tolist()
 
 
 def _pixels(image: Image, mode: str) -> np.ndarray:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from tests.papers.hub import data_folder, tiny_clip, tiny_image_dataset
+from tests.papers.hub import data_folder, tiny_image_dataset, tiny_open_clip
 
 WIDTH = 16
 DICTIONARY = "sparse-autoencoder-clip-b-32-sae-vanilla-x64-layer-{}-hook_resid_post-l1-1e-05"
@@ -13,7 +13,7 @@ LAYERS = (1, 6, 8)
 
 
 def build(hub: Path) -> None:
-    tiny_clip(hub / "laion" / "CLIP-ViT-B-32-DataComp.XL-s13B-b90K", layers=12, patch=32, width=WIDTH)
+    tiny_open_clip(hub / "laion" / "CLIP-ViT-B-32-DataComp.XL-s13B-b90K", layers=12, patch=32, width=WIDTH)
     for layer in LAYERS:
         tiny_prisma(hub / "Prisma-Multimodal" / DICTIONARY.format(layer), layer)
     tiny_image_dataset(data_folder(hub, "ILSVRC/imagenet-1k"), n=20, n_classes=5, split="validation")

@@ -20,7 +20,7 @@ def build(hub: Path) -> None:
     data.mkdir(parents=True)
     x, y = rng.random((120, 3, 32, 32), dtype=np.float32), rng.integers(0, 2, (120, 40))
     np.savez(data / "train.npz", x=x, y=y)
-    tiny_llama(hub / "HuggingFaceTB" / "SmolLM2-135M-Instruct", num_hidden_layers=15)
+    tiny_llama(hub / "HuggingFaceTB" / "SmolLM2-135M-Instruct", num_hidden_layers=15, start=False)
 
 
 PARAMETERS = {

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from tests.papers.hub import data_folder, tiny_clip, tiny_image_dataset
+from tests.papers.hub import data_folder, tiny_image_dataset, tiny_open_clip
 
 
 def build(hub: Path) -> None:
-    tiny_clip(hub / "laion" / "CLIP-ViT-B-16-laion2B-s34B-b88K", layers=3, patch=16)
+    tiny_open_clip(hub / "laion" / "CLIP-ViT-B-16-laion2B-s34B-b88K", layers=3, patch=16)
     tiny_image_dataset(data_folder(hub, "ILSVRC/imagenet-1k"), n=24, n_classes=5)
 
 
