@@ -134,7 +134,8 @@ def ledger(papers: list[Entry]) -> str:
     counted = counts(row for paper in papers for row in paper.claims)
     total = "; ".join(f"{name}: {in_words(counted[kind])}" for kind, name in KINDS.items())
     intro = (
-        f"Claims at small scale, {total if any(counted.values()) else 'none yet'}. Each number is a mean over independent units with its 95 % interval. A claim "
+        f"Claims at small scale, {total if any(counted.values()) else 'none yet'}. "
+        "Each number is a mean over independent units with its 95 % interval. A claim "
         "is held if the whole interval satisfies the check and the difference to its null version excludes zero, not "
         "reproduced if the whole interval fails it, else open. Our own questions are answered yes, no or open."
     )

@@ -191,7 +191,9 @@ def federated_ratio(device: torch.device, large: bool) -> dict[str, float]:
 
     def run(executor: str) -> float:
         clients = Clients(x, y, parts)
-        return timed(lambda: simulate(net, clients, Strategy(aggregator=FedAvg()), 1, local=local, executor=executor), device, 3)
+        return timed(
+            lambda: simulate(net, clients, Strategy(aggregator=FedAvg()), 1, local=local, executor=executor), device, 3
+        )
 
     return _ratio(run("auto"), run("loop"))
 
