@@ -44,7 +44,7 @@ def fresh_results(notebook: str) -> dict[str, Any]:
 def rows(slug: str) -> list[dict[str, str]]:
     """Each claim as a fresh official run printed it, else the stored run; empty before the first."""
     fresh = [claim for notebook in known_notebooks(slug) for claim in fresh_results(notebook).get("claims", [])]
-    printed = {claim["id"]: claim["printed"] for claim in fresh}
+    printed = {claim["printed"]["id"]: claim["printed"] for claim in fresh}
     return list({**{row["id"]: row for row in stored_rows(slug)}, **printed}.values())
 
 
