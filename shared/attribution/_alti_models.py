@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from shared.hooks import TransformerParts, capture, find_module, transformer_parts
+from shared.hooks import TransformerParts, capture, find_module, padded_positions, transformer_parts
 from shared.lrp.engine import (
     EMBEDS,
     RMS_NORMS,
@@ -95,7 +95,8 @@ class Record:
 def record(model: nn.Module, names: TransformerParts, x: Any, position: int | Tensor | None) -> Record:
     """Run the model once and keep what ALTI-Logit needs."""
     inputs = Inputs(model, x)
-    kwargs = {inputs.key or (TOKENS if inputs.tokens else EMBEDS): inputs.value, **inputs.kwargs}
+    named = {inputs.key or (TOKENS if inputs.tokens else EMBEDS): inputs.value, **inputs.kwargs}
+    kwargs = padded_positions(model, named)
     numbers = range(len(find_module(model, names.blocks)))
     blocks, attended, mlps, attentions = (
         [names.layer(part, n) for n in numbers] for part in ("block", "attention_write", "mlp_write", "attention")

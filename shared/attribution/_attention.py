@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from shared._checks import check_choice, check_finite, check_range, check_shape
+from shared.hooks import run_model
 from shared.lrp.engine import AttentionTap, check_found, parts_of
 
 HEAD_REDUCTIONS = ("mean", "max", "min")
@@ -35,10 +36,7 @@ def raw_attention(model: nn.Module, x: Any, *, batch_size: int | None = None) ->
     found = []
     with tap.watching(model, tap.weights), torch.no_grad():
         for part in parts_of(model, x, batch_size=batch_size):
-            if isinstance(part.x, Tensor):
-                model(part.x)
-            else:
-                model(**part.x)
+            run_model(model, part.x)
             check_found(tap.outputs)
             found.append(torch.stack([weights for weights, _ in tap.patterns.values()], dim=1))
     return torch.cat(found)

@@ -10,7 +10,15 @@
 """
 
 from shared.hooks._attention import attention_modules, wrap_attention
-from shared.hooks._batches import batches, count_rows, model_device, refuse_training, run_model, take_rows
+from shared.hooks._batches import (
+    batches,
+    count_rows,
+    model_device,
+    padded_positions,
+    refuse_training,
+    run_model,
+    take_rows,
+)
 from shared.hooks._channels import AxisFinder, find_channel_axis, module_axis, resolve_axis
 from shared.hooks._core import capture, edit, find_module, first_tensor, patch, refuse_compiled
 from shared.hooks._directions import Projection, ablated, moved_to, projected_out, span_basis, steered
@@ -42,6 +50,7 @@ __all__ = [
     "module_axis",
     "move_to",
     "moved_to",
+    "padded_positions",
     "patch",
     "pool",
     "project_out",

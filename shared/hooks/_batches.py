@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -31,8 +32,35 @@ def run_model(model: nn.Module, x: Any) -> Any:
         return value.to(device) if isinstance(value, Tensor) and device is not None else value
 
     if isinstance(x, Mapping):
-        return model(**{key: here(value) for key, value in x.items()})
+        return model(**{key: here(value) for key, value in padded_positions(model, x).items()})
     return model(here(x[0] if isinstance(x, tuple | list) else x))
+
+
+def padded_positions(model: nn.Module, batch: Mapping[str, Any]) -> dict[str, Any]:
+    """A transformers batch in which left padding takes no positions.
+
+    GPT-2, say, counts positions from the first column, padding included, so that a left-padded row gives other
+    numbers than the row alone. Rotary models see distances only and don't mind.
+
+    Parameters
+    ----------
+    model : the batch's model.
+    batch : its arguments by name.
+
+    Returns
+    -------
+    The batch; with `position_ids` that count attended tokens where an attention mask (B, S) begins with padding, the
+    model takes such ids, none were given and it doesn't number its tokens by itself.
+    """
+    named = dict(batch)
+    mask = named.get("attention_mask")
+    if not isinstance(mask, Tensor) or mask.ndim != 2 or named.get("position_ids") is not None:
+        return named
+    takes = "position_ids" in inspect.signature(model.forward).parameters
+    itself = any(hasattr(module, "create_position_ids_from_input_ids") for module in model.modules())  # RoBERTa
+    if takes and not itself and not bool(mask[:, 0].all()):
+        named["position_ids"] = (mask.long().cumsum(-1) - 1).clamp(min=0)
+    return named
 
 
 def model_device(model: nn.Module) -> torch.device | None:

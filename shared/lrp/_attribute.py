@@ -250,9 +250,11 @@ def explained_logits(inputs: Inputs, output: Any, position: int | Tensor | None)
 
 
 def _check(applied: Applied, inputs: Inputs, logits: Tensor) -> None:
-    check_graph(logits, applied.has_attention, lambda: first_offender(applied.model, inputs.run, applied.has_attention))
+    check_graph(logits, applied.covered, lambda: first_offender(applied.model, inputs.run, applied.covered))
     check_input_layer(applied.explicit_inputs, inputs.leaf, logits)
-    check_merged({pair.node: pair.name for pair in applied.pairs if pair.node is not None}, logits)
+    for pair in applied.pairs:
+        pair.check_taken()
+    check_merged({node: pair.name for pair in applied.pairs for node in pair.nodes}, logits)
     if len(logits) != len(inputs.leaf):
         raise ValueError(
             f"the explained output has {len(logits)} rows for {len(inputs.leaf)} of x; choose another output="

@@ -1,13 +1,13 @@
 """A safety net: after the forward pass, look for operations that no rule has covered.
 
-Parameters are frozen during an attribution, so every edge of the autograd graph leads to the input. A product of two
-such tensors, or a nonlinear operation, that wasn't made by one of our rules would silently fall back to the plain
-gradient; it is an error instead.
+Parameters are frozen during an attribution, so every edge of the autograd graph leads to the input. What is linear in
+the input, or homogeneous (`f(x) = f'(x) x`), is right under the plain gradient; our rules and the attention they wrap
+are known; whatever else made a node would silently fall back to the plain gradient, and is an error instead.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -16,19 +16,43 @@ from torch import Tensor, nn
 
 from shared.lrp._errors import UnsupportedModule
 
-NONLINEAR = (
-    "Gelu Silu Hardtanh Sigmoid Tanh Softplus Elu Hardswish Hardsigmoid Mish LogSigmoid Exp Expm1 Log Log1P Pow Sqrt "
-    "Rsqrt Reciprocal Sin Cos Erf Softmax LogSoftmax Logsumexp NativeLayerNorm NativeGroupNorm FusedRmsNorm "
-    "LinalgVectorNorm Norm Var Std VarMean StdMean Prod Cumprod Clamp"
-).split()
-BILINEAR = ["Mul", "Div", "Mm", "Bmm", "Baddbmm", "Dot", "Mv", "Addcmul", "Addcdiv"]
-ATTENTION = ["ScaledDotProduct"]
-IN_ATTENTION = {"Softmax", "Bmm", "ScaledDotProduct"}  # the math kernel shows its parts
+# Autograd's names without "Backward0". Linear in the input: sums, moves, fixed resampling, running batch norm.
+LINEAR = frozenset(
+    "AccumulateGrad Add Sub Rsub Neg Sum Mean Nansum Cumsum Trace Diagonal DiagonalScatter Diag Tril Triu Complex "
+    "View UnsafeView ReshapeAlias Alias AsStrided Permute Transpose T Mt Movedim Squeeze Unsqueeze Flatten Unflatten "
+    "Expand Repeat Clone Copy CopySlices ToCopy To Contiguous Detach Slice SliceScatter Select SelectScatter Narrow "
+    "Split SplitWithSizes UnsafeSplit UnsafeSplitWithSizes Unbind Cat Stack Index IndexSelect IndexPut IndexPutImpl "
+    "UnsafeIndex UnsafeIndexPut IndexAdd IndexCopy IndexFill Gather Scatter ScatterAdd Take Put MaskedSelect "
+    "MaskedFill MaskedScatter Where SWhere Flip Roll Rot90 Unfold Fill Zero Constant ConstantPadNd ReflectionPad1D "
+    "ReflectionPad2D ReflectionPad3D ReplicationPad1D ReplicationPad2D ReplicationPad3D Im2Col Col2Im PixelShuffle "
+    "PixelUnshuffle ChannelShuffle NativeChannelShuffle AvgPool1D AvgPool2D AvgPool3D AdaptiveAvgPool1D "
+    "AdaptiveAvgPool2D AdaptiveAvgPool3D MkldnnAdaptiveAvgPool2D UpsampleNearest1D UpsampleNearest2D UpsampleNearest3D "
+    "UpsampleNearestExact1D UpsampleNearestExact2D UpsampleNearestExact3D UpsampleLinear1D UpsampleBilinear2D "
+    "UpsampleBilinear2DAa UpsampleBicubic2D UpsampleBicubic2DAa UpsampleTrilinear3D Embedding EmbeddingBag "
+    "NativeBatchNorm CudnnBatchNorm MiopenBatchNorm BatchNormNoUpdate NativeDropout".split()
+)
+# Homogeneous: pieces through the origin, or one entry picked out of several.
+HOMOGENEOUS = frozenset(
+    "Relu LeakyRelu Prelu PreluKernel RreluWithNoise Abs Max Min Amax Amin Maximum Minimum Fmax Fmin Topk Sort Cummax "
+    "Cummin Median Kthvalue MaxPool2DWithIndices MaxPool3DWithIndices MaxPool2D MkldnnMaxPool2D MkldnnMaxPool3D "
+    "AdaptiveMaxPool1D AdaptiveMaxPool2D AdaptiveMaxPool3D FractionalMaxPool2D FractionalMaxPool3D MaxUnpool2D "
+    "MaxUnpool3D".split()
+)
+# Linear in each of these two arguments, and so right while one of them is constant.
+PRODUCTS = {
+    **dict.fromkeys("Mul Mm Bmm Mv Dot Linear MkldnnLinear GridSampler2D GridSampler3D".split(), (0, 1)),
+    **dict.fromkeys("Addmm Baddbmm Addbmm Addmv Addr Addcmul".split(), (1, 2)),
+}
+QUOTIENTS = {"Div": 1, "Addcdiv": 2}  # name -> the argument that must be constant
+ATTENTION = ("Softmax", "Bmm", "ScaledDotProduct")  # for the hint: what an attention kernel shows
+OWN_FUNCTIONS = ("shared.lrp.", "torch.utils.checkpoint")  # checkpointed parts run again under the same rules
 
 
-def nodes(root: Any) -> Iterator[Any]:
-    """Every node of the autograd graph behind `root` (a grad_fn), each once."""
-    seen, stack = {root}, [root]
+def nodes(root: Any, *, until: Collection[Any] = ()) -> Iterator[Any]:
+    """Every node of the autograd graph behind `root` (a grad_fn), each once; not those in `until`, nor what is behind
+    them only.
+    """
+    seen, stack = {root, *until}, [root]
     while stack:
         node = stack.pop()
         yield node
@@ -38,32 +62,48 @@ def nodes(root: Any) -> Iterator[Any]:
                 stack.append(parent)
 
 
-def offence(node: Any, has_attention: bool) -> str | None:
-    """The operation's name if no rule covers it, else None."""
-    name = type(node).__name__.split("Backward")[0]
-    if has_attention and (name in IN_ATTENTION or name.startswith("ScaledDotProduct")):
+def cover(known: set[Any], output: Tensor, *inputs: Tensor) -> None:
+    """Add to `known` the nodes between the inputs and the output of a call that a rule answers for."""
+    if output.grad_fn is not None:
+        known.update(nodes(output.grad_fn, until={x.grad_fn for x in inputs if x.grad_fn is not None}))
+
+
+def offence(node: Any, known: Collection[Any]) -> str | None:
+    """The operation's name if neither the plain gradient is right for it nor a rule covers it (`known`), else None."""
+    if node in known or _is_own(node):
         return None
-    bilinear = name in BILINEAR and sum(parent is not None for parent, _ in node.next_functions) > 1
-    return name if name in NONLINEAR or bilinear or name.startswith("ScaledDotProduct") else None
+    name = type(node).__name__.split("Backward")[0]
+    depends = [parent is not None for parent, _ in node.next_functions]
+    if name in PRODUCTS or "Conv" in name:
+        return name if all(depends[at] for at in PRODUCTS.get(name, (0, 1)) if at < len(depends)) else None
+    if name in QUOTIENTS:
+        return name if depends[QUOTIENTS[name]] else None
+    by_batch = name.endswith("BatchNorm") and getattr(node, "_saved_training", False)
+    return name if by_batch or name not in LINEAR | HOMOGENEOUS else None
 
 
-def check_graph(output: Tensor, has_attention: bool, locate: Callable[[], str]) -> None:
+def _is_own(node: Any) -> bool:
+    function = getattr(node, "_forward_cls", None)
+    return function is not None and function.__module__.startswith(OWN_FUNCTIONS)
+
+
+def check_graph(output: Tensor, known: Collection[Any], locate: Callable[[], str]) -> None:
     """Raise `UnsupportedModule` if the graph behind `output` holds an operation without a rule.
 
     `locate`, called only for the error, runs the model again and says in which module the operation sits.
     """
     for node in nodes(output.grad_fn):
-        operation = offence(node, has_attention)
+        operation = offence(node, known)
         if operation is not None:
             hint = (
                 "use AttnLRP() or CPLRP() for a transformers model"
-                if operation in IN_ATTENTION or operation.startswith("ScaledDotProduct")
+                if operation.startswith(ATTENTION)
                 else "use the nn.Module form of an activation, detach a constant factor, or give the module a rule"
             )
             raise UnsupportedModule(f"no LRP rule for the operation {operation} in {locate()}; {hint}")
 
 
-def first_offender(model: nn.Module, run: Callable[[], Any], has_attention: bool) -> str:
+def first_offender(model: nn.Module, run: Callable[[], Any], known: Collection[Any]) -> str:
     """Run the model once more and name the module that makes the first uncovered operation.
 
     What is new in a module's output it made itself; what is new in its input, the module around it made.
@@ -76,7 +116,7 @@ def first_offender(model: nn.Module, run: Callable[[], Any], has_attention: bool
         for tensor in _tensors(value):
             fresh = [n for n in nodes(tensor.grad_fn) if n not in seen] if tensor.grad_fn is not None else []
             seen.update(fresh)
-            if any(offence(n, has_attention) for n in fresh):
+            if any(offence(n, known) for n in fresh):
                 found.append(maker)
 
     def before(label: str, _module: nn.Module, args: Any, kwargs: Any) -> None:

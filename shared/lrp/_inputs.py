@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from shared._checks import check_choice, check_finite
+from shared.hooks import padded_positions
 
 TOKENS, PIXELS, EMBEDS = "input_ids", "pixel_values", "inputs_embeds"
 OUTPUTS = ("logits", "logits_per_image", "image_embeds", "text_embeds", "pooler_output", "last_hidden_state")
@@ -97,11 +98,13 @@ class Inputs:
         -------
         Whatever the model gives.
         """
-        kwargs = {**self.kwargs, **extra}
+        kwargs = {key: _normal(value) for key, value in {**self.kwargs, **extra}.items()}
+        if self.tokens or self.key == EMBEDS:
+            kwargs = padded_positions(self.model, kwargs)
         with torch.enable_grad():
             if self.tokens:
                 with self._embedding_leaf():
-                    return self._call(self.value, kwargs)
+                    return self._call(_normal(self.value), kwargs)
             self.leaf = self._start(self.value)
             return self._call(self.leaf, kwargs)
 
@@ -138,6 +141,11 @@ class Inputs:
 
     def _flat(self) -> Tensor:
         return self.value.flatten()
+
+
+def _normal(value: Any) -> Any:
+    """A tensor made under `torch.inference_mode` can't enter a graph; a copy of it can."""
+    return value.clone() if isinstance(value, Tensor) and value.is_inference() else value
 
 
 def output_tensor(outputs: Any, output: str | Callable[[Any], Tensor] | None) -> Tensor:
@@ -203,7 +211,7 @@ def last_positions(logits: Tensor, mask: Tensor | None, position: int | Tensor |
 
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
-    """No parameter requires grad inside: only activations enter the graph.
+    """No parameter requires grad inside: only activations enter the graph, also under a caller's `inference_mode`.
 
     Parameters
     ----------
@@ -217,7 +225,8 @@ def frozen(model: nn.Module) -> Iterator[None]:
     for parameter in parameters:
         parameter.requires_grad_(False)
     try:
-        yield
+        with torch.inference_mode(False), torch.enable_grad():
+            yield
     finally:
         for parameter in parameters:
             parameter.requires_grad_(True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import weakref
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
@@ -79,23 +80,28 @@ def in_data_flow(model: nn.Module, pairs: list[Pair], run: Callable[[], Any]) ->
 
 
 def _fed_directly(pairs: list[Pair], run: Callable[[], Any]) -> list[nn.Module]:
+    calls: Counter[nn.Module] = Counter()
     outputs: dict[nn.Module, Tensor] = {}
-    fed: dict[nn.Module, Any] = {}  # batch norm -> graph node of its input, the layer's output
+    fed: dict[nn.Module, list[Any]] = {norm: [] for _, norm in pairs}  # graph node of each input that is the layer's
 
     def after(linear: nn.Module, _args: Any, output: Tensor) -> None:
+        calls[linear] += 1
         outputs[linear] = output
 
     def before(linear: nn.Module, norm: nn.Module, args: Any) -> None:
+        calls[norm] += 1
         if args[0] is outputs.pop(linear, None):
-            fed[norm] = args[0].grad_fn
+            fed[norm].append(args[0].grad_fn)
 
     with ExitStack() as stack:
         for linear, norm in pairs:
             stack.callback(linear.register_forward_hook(after).remove)
             stack.callback(norm.register_forward_pre_hook(partial(before, linear)).remove)
         output = first_tensor(run())
-    consumers = count_consumers(set(fed.values()), output)
-    return [norm for norm, node in fed.items() if consumers[node] <= 1]
+    consumers = count_consumers({node for found in fed.values() for node in found}, output)
+    # a layer that several norms share is merged into none of them: its other calls would get the wrong weights
+    always = [(linear, norm) for linear, norm in pairs if 0 < len(fed[norm]) == calls[linear] == calls[norm]]
+    return [norm for _, norm in always if all(consumers[node] <= 1 for node in fed[norm])]
 
 
 class MergedPair:
@@ -104,7 +110,7 @@ class MergedPair:
     def __init__(self, op: LinearOp, linear: nn.Module, norm: nn.Module, name: str) -> None:
         self.op, self.linear, self.norm, self.name = op, linear, norm, name
         self.output: Tensor | None = None
-        self.node: Any = None  # of the layer's output in the autograd graph
+        self.nodes: list[Any] = []  # of the layer's outputs in the autograd graph, one per call
 
     def parameters(self) -> tuple[Tensor, Tensor]:
         """`(W', b')` of the merged layer."""
@@ -134,8 +140,23 @@ class MergedPair:
                 f"batch norm {self.name!r} follows {type(self.linear).__name__} in registration but not in data flow; "
                 "give canonizers=[MergeBatchNorm(pairs={norm name: layer name})] or canonizers=[] for no merging"
             )
-        self.output, self.node = None, x.grad_fn
+        self.output = None
+        self.nodes.append(x.grad_fn)
         return x.clone()
+
+    def give(self, output: Tensor) -> Tensor:
+        """Note what the merged layer computed; the batch norm must take it before the layer is called again."""
+        self.check_taken()
+        self.output = output
+        return output
+
+    def check_taken(self) -> None:
+        """Raise if an output of the merged layer went elsewhere than to its batch norm."""
+        if self.output is not None:
+            raise RuntimeError(
+                f"the layer before batch norm {self.name!r} is called without it too, so the norm can't be merged into "
+                "it; pass canonizers=[] or MergeBatchNorm(pairs=...) without this pair"
+            )
 
     def _same(self, x: Tensor) -> bool:
         """A hook on the layer may have handed on a copy of its output."""

@@ -133,7 +133,7 @@ class Applied:
         self.composite, self.model, self.run = composite, model, run
         self.pairs: list[MergedPair] = []
         self.explicit_inputs: list[Tensor] = []  # inputs of layers whose rule sends relevance itself
-        self.has_attention = False
+        self.covered: set[Any] = set()  # graph nodes inside the attention calls that our wrappers answer for
 
     def __enter__(self) -> Applied:
         check_ready(self.model)
@@ -148,6 +148,7 @@ class Applied:
 
     def __exit__(self, *error: Any) -> None:
         self.explicit_inputs.clear()
+        self.covered.clear()
         self.pairs.clear()
         self._stack.close()
 
@@ -155,14 +156,15 @@ class Applied:
         rules, mode = self.composite.rules(self.model), self.composite.transformer
         merged = self._merge(stack)
         for name, module in self.model.named_modules():
+            if "parametrizations" in name.split("."):
+                continue  # they compute weights, which are constants here
             _disable_inplace(stack, module)
             _functional_activation(stack, module)
             forward = self._forward_for(name, module, rules.get(name), merged.get(module))
             if forward is not None:
                 _override(stack, module, forward)
         if mode is not None and attention_modules(self.model):
-            stack.enter_context(wrap_attention(self.model, _transformers.attention_wrapper(mode)))
-            self.has_attention = True
+            stack.enter_context(wrap_attention(self.model, _transformers.attention_wrapper(mode, self.covered)))
 
     def _merge(self, stack: ExitStack) -> dict[nn.Module, MergedPair]:
         names = {module: name for name, module in self.model.named_modules()}
@@ -196,8 +198,7 @@ class Applied:
         if _transformers.clip_forward(module) is not None:
             return _transformers.clip_forward(module)
         if isinstance(module, nn.MultiheadAttention) and self.composite.transformer is not None:
-            self.has_attention = True
-            return mha_forward(module, name, self.composite.transformer, self._dense_rule())
+            return mha_forward(module, name, self.composite.transformer, self._dense_rule(), self.covered)
         _transformers.check_norm(module, name)
         gated = _transformers.gated_forward(module, self.composite.transformer) if self.composite.transformer else None
         return gated or _transformers.norm_forward(module)
@@ -216,9 +217,7 @@ class Applied:
                 self.explicit_inputs.append(x)
             x = pad_input(module, x)
             z = op.apply(x, weight, bias) if rule is None else rule.apply(op, x, weight, bias)
-            if pair is not None:
-                pair.output = z
-            return z
+            return z if pair is None else pair.give(z)
 
         return forward
 
@@ -290,3 +289,8 @@ def check_ready(model: nn.Module) -> None:
         attends = isinstance(getattr(module, "attention_dropout", None), float) and module.attention_dropout > 0
         if module.training and (drops or attends or isinstance(module, nn.modules.batchnorm._BatchNorm)):
             raise RuntimeError(f"{type(module).__name__} at {name!r} is in train mode; call model.eval() first")
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
+            raise ValueError(
+                f"{type(module).__name__} at {name!r} has no running statistics: it normalises by the batch, so that "
+                "a row's explanation would depend on the other rows; give the model a norm with track_running_stats"
+            )

@@ -10,12 +10,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from shared.lrp._errors import unsupported
+from shared.lrp._graph import cover
 from shared.lrp.rules._base import Rule
 from shared.lrp.rules._functions import scale_gradient
 from shared.lrp.rules._ops import LinearOp
 
 
-def mha_forward(module: nn.MultiheadAttention, name: str, mode: str, rule: Rule | None) -> Callable[..., Any]:
+def mha_forward(
+    module: nn.MultiheadAttention, name: str, mode: str, rule: Rule | None, covered: set[Any]
+) -> Callable[..., Any]:
     """The module's forward with explicit projections (under `rule`) and the attention rules of `mode`."""
     if module.bias_k is not None or module.add_zero_attn or not (module.dropout == 0 or not module.training):
         raise unsupported("bias_k, add_zero_attn or dropout", module, name, ("plain nn.MultiheadAttention",))
@@ -41,7 +44,9 @@ def mha_forward(module: nn.MultiheadAttention, name: str, mode: str, rule: Rule 
         else:
             q, k, v = scale_gradient(q, 0.25), scale_gradient(k, 0.25), scale_gradient(v, 0.5)
         mask = _additive_mask(attn_mask, key_padding_mask, q)
-        out = F.scaled_dot_product_attention(q, k, v, mask).transpose(1, 2).flatten(2)
+        out = F.scaled_dot_product_attention(q, k, v, mask)
+        cover(covered, out, q, k, v)
+        out = out.transpose(1, 2).flatten(2)
         out = module.out_proj(out)
         weights = _weights(q, k, mask, average_attn_weights) if need_weights else None
         return out if module.batch_first else out.transpose(0, 1), weights

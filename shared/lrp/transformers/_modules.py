@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from shared._checks import check_choice
 from shared.lrp._errors import unsupported
+from shared.lrp._graph import cover
 from shared.lrp.rules._functions import UniformProduct, scale_gradient
 
 MODES = ("attnlrp", "cp")
@@ -144,11 +145,11 @@ def _unit(x: Tensor) -> Tensor:
     return x / x.detach().norm(dim=-1, keepdim=True)
 
 
-def attention_wrapper(mode: str) -> Callable[..., Any]:
+def attention_wrapper(mode: str, covered: set[Any]) -> Callable[..., Any]:
     """Wrapper for `hooks.wrap_attention`: scales what flows back to q, k and v and leaves the fused kernel alone.
 
     AttnLRP: two products with half each, so 1/4 at q and k (softmax in between is its own rule) and 1/2 at v.
-    CP-LRP: the pattern is a constant, v gets everything.
+    CP-LRP: the pattern is a constant, v gets everything. The kernel's graph nodes are added to `covered`.
     """
     check_choice("mode", mode, MODES)
 
@@ -156,8 +157,11 @@ def attention_wrapper(mode: str) -> Callable[..., Any]:
         call: Callable[..., Any], module: nn.Module, q: Tensor, k: Tensor, v: Tensor, *args: Any, **kw: Any
     ) -> Any:
         if mode == "cp":
-            return call(module, q.detach(), k.detach(), v, *args, **kw)
-        q, k, v = scale_gradient(q, 0.25), scale_gradient(k, 0.25), scale_gradient(v, 0.5)
-        return call(module, q, k, v, *args, **kw)
+            q, k = q.detach(), k.detach()
+        else:
+            q, k, v = scale_gradient(q, 0.25), scale_gradient(k, 0.25), scale_gradient(v, 0.5)
+        result = call(module, q, k, v, *args, **kw)
+        cover(covered, result[0], q, k, v)
+        return result
 
     return wrapper
