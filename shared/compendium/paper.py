@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from shared._checks import check_choice
 from shared.compendium.card import load_card
 from shared.compendium.claims import VOID, ClaimError, Gate, Measurement, measurement, per_unit
 from shared.compendium.parameters import recorded
-from shared.compendium.paths import SCALES, atomic_path, output_dir
+from shared.compendium.paths import SCALES, atomic_path, cache_dir, output_dir
 from shared.compendium.report import printed, report
 from shared.compendium.runinfo import Meter, git_state, resolve_device, seed_everything, versions
 
@@ -99,6 +99,31 @@ class Paper:
         return torch.Generator(device).manual_seed(
             int(np.random.SeedSequence([self.seed, stream]).generate_state(1)[0])
         )
+
+    def resume(self, name: str, compute: Callable[[], Any]) -> Any:
+        """What a long part of a run gives, or gave before the run was killed.
+
+        Parameters
+        ----------
+        name : lower-case letters, digits and underscores; says which part: method and seed, say.
+        compute : without arguments; gives numbers, strings, lists and dictionaries (JSON).
+
+        Returns
+        -------
+        The result. At paper scale under the runner it is kept in `data/cache` under the hash of code and parameters
+        (the runner's key), so that the same run, started again, goes on from there; anywhere else it is computed.
+        """
+        if not re.fullmatch(r"[a-z0-9_]+", name):
+            raise ValueError(f"name={name!r} must consist of a-z, 0-9 and _")
+        key = os.environ.get("REPRISE_KEY")
+        if self.small or self.dry_run or key is None:
+            return compute()
+        kept = cache_dir() / "resume" / key / f"{name}.json"
+        if not kept.is_file():
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_path(kept) as path:
+                path.write_text(json.dumps(compute()), encoding="utf-8")
+        return json.loads(kept.read_text(encoding="utf-8"))
 
     def figure(self, figure: Figure, name: str, caption: str) -> Figure:
         """Save a matplotlib figure as `<name>.png` (200 dpi) and `<name>.svg`, whole or not at all.

@@ -11,8 +11,9 @@
 `shared.federated.flower` runs the same strategies on Flower; it needs the optional package `flwr`.
 """
 
-from shared.federated._aggregate import Aggregator, DPFedAvg, FedAvg, FedAvgM, FedOpt, FedProx, Scaffold
-from shared.federated._client import Clients, LocalTrainer, LocalTraining, accuracy, cross_entropy, evaluate_states
+from shared.federated._aggregate import Aggregator, DPFedAvg, FedAvg, FedAvgM, FedLC, FedOpt, FedProx, Scaffold
+from shared.federated._client import Clients, LocalTraining, accuracy, cross_entropy
+from shared.federated._evaluate import evaluate_states
 from shared.federated._partition import (
     label_counts,
     partition_classes,
@@ -30,6 +31,7 @@ from shared.federated._robust import (
     radon_point,
 )
 from shared.federated._select import (
+    ClassBalancedSelector,
     ClusterSelector,
     EntropySelector,
     PowerOfChoice,
@@ -38,7 +40,7 @@ from shared.federated._select import (
     Selector,
     label_entropy,
 )
-from shared.federated._simulate import FederatedHistory, simulate, visited_clients
+from shared.federated._simulate import FederatedHistory, Federation, simulate, simulate_many, visited_clients
 from shared.federated._state import (
     Params,
     Update,
@@ -54,9 +56,11 @@ from shared.federated._state import (
     unflatten,
 )
 from shared.federated._strategy import DaisyChain, Plan, Strategy
+from shared.federated._trainer import LocalTrainer
 
 __all__ = [
     "Aggregator",
+    "ClassBalancedSelector",
     "Clients",
     "ClusterSelector",
     "CoordinateMedian",
@@ -65,9 +69,11 @@ __all__ = [
     "EntropySelector",
     "FedAvg",
     "FedAvgM",
+    "FedLC",
     "FedOpt",
     "FedProx",
     "FederatedHistory",
+    "Federation",
     "GeometricMedian",
     "LocalTrainer",
     "LocalTraining",
@@ -103,6 +109,7 @@ __all__ = [
     "radon_point",
     "screen_updates",
     "simulate",
+    "simulate_many",
     "stack_states",
     "state_of",
     "take_states",

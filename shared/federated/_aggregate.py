@@ -7,6 +7,7 @@ its own state (a dictionary, empty before the first round) to the new global sta
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
@@ -54,6 +55,25 @@ def weighted_mean(stacked: Params, weights: Tensor) -> Params:
     return reduce_states(stacked, lambda v: torch.tensordot(shares.to(v), v, dims=1))
 
 
+def plain_mean(params: Params, updates: Updates, weights: Tensor) -> Params:
+    """The weighted mean of what clients sent; what none of them changed, such as a frozen weight, stays bit for bit."""
+    mean = weighted_mean(updates.params, weights)
+    still = [key for key in mean if not updates.learns(key) and bool((updates.params[key] == params[key]).all())]
+    return mean | {key: params[key] for key in still}
+
+
+def warn_unprotected(updates: Updates, params: Params) -> None:
+    """Say which running statistics leave the clients without noise."""
+    loose = [k for k, v in updates.params.items() if v.is_floating_point() and not updates.learns(k)]
+    loose = [key for key in loose if bool((updates.params[key] != params[key]).any())]
+    if loose:
+        warnings.warn(
+            f"{', '.join(loose)} are averaged without clipping or noise, so the privacy guarantee doesn't cover them; "
+            "use a norm without running statistics (group norm)",
+            stacklevel=2,
+        )
+
+
 def _need_updates(updates: Updates) -> None:
     if not len(updates):
         raise ValueError("updates is empty; at least one client must have answered")
@@ -88,7 +108,7 @@ class FedAvg:
         The new global state and the new own state.
         """
         _need_updates(updates)
-        return weighted_mean(updates.params, self.weights(updates)), state
+        return plain_mean(params, updates, self.weights(updates)), state
 
     def weights(self, updates: Updates) -> Tensor:
         """How much each client counts.
@@ -122,6 +142,28 @@ class FedProx(FedAvg):
         return {"proximal": self.mu}
 
 
+class FedLC(FedAvg):
+    r"""FedLC, Zhang et al. 2022: clients calibrate their logits for the labels they have; the server averages.
+
+    A client with $n_c$ examples of class $c$ trains on the logits $f_c - \tau n_c^{-1/4}$: the rarer a class, the
+    larger the margin it is given, and classes that the client doesn't have leave its softmax altogether.
+
+    Parameters
+    ----------
+    tau : the size of the margins, > 0.
+    weighted : weigh clients by their number of examples.
+    """
+
+    def __init__(self, *, tau: float = 1.0, weighted: bool = True) -> None:
+        super().__init__(weighted=weighted)
+        if not tau > 0:
+            raise ValueError(f"tau={tau!r} must be positive: the size of the margins")
+        self.tau = tau
+
+    def client_options(self) -> dict[str, float]:
+        return {"calibration": self.tau}
+
+
 class FedAvgM(FedAvg):
     r"""Server momentum, Hsu et al. 2019: $v \leftarrow \beta v + \Delta$, $w \leftarrow w + \eta v$.
 
@@ -142,7 +184,7 @@ class FedAvgM(FedAvg):
         old = state.get("velocity", {})
         velocity, merged = {}, {}
         for key, value in mean.items():
-            if not value.is_floating_point():
+            if not updates.learns(key):
                 merged[key] = value
                 continue
             velocity[key] = self.beta * old.get(key, 0) + (value - params[key])
@@ -195,7 +237,7 @@ class FedOpt(FedAvg):
         rnd = state.get("round", 0) + 1
         firsts, seconds, merged = {}, {}, {}
         for key, value in mean.items():
-            if not value.is_floating_point():
+            if not updates.learns(key):
                 merged[key] = value
                 continue
             delta = value - params[key]
@@ -240,7 +282,7 @@ class Scaffold(FedAvg):
                 "updates.control is empty; SCAFFOLD's clients must send the change of their control variates"
             )
         mean, _ = super().aggregate(params, updates, state)
-        merged = {k: params[k] + self.lr * (v - params[k]) if v.is_floating_point() else v for k, v in mean.items()}
+        merged = {k: params[k] + self.lr * (v - params[k]) if updates.learns(k) else v for k, v in mean.items()}
         share = len(updates) / max(updates.population, len(updates))
         old = state.get("control", {})
         return merged, {"control": {k: old.get(k, 0) + share * v.mean(0) for k, v in updates.control.items()}}
@@ -251,6 +293,7 @@ class DPFedAvg(FedAvg):
 
     Clips each client's $\Delta_k$ to length `clip` = $S$, averages the $m$ of them uniformly, and adds
     $\mathcal N(0, (zS/m)^2 I)$ once, $z$ = `noise_multiplier`. `shared.federated.privacy_spent` gives the price.
+    Running statistics are averaged without either, with a warning: the guarantee doesn't cover them.
 
     Parameters
     ----------
@@ -269,12 +312,14 @@ class DPFedAvg(FedAvg):
     def aggregate(self, params: Params, updates: Updates, state: State) -> tuple[Params, State]:
         _need_updates(updates)
         rnd = state.get("round", 0)
-        start = flatten({key: value[None] for key, value in params.items()})[0]
-        deltas = clip_rows(flatten(updates.params) - start, self.clip)
+        warn_unprotected(updates, params)
+        trained = {key: value for key, value in params.items() if updates.learns(key)}
+        start = flatten({key: value[None] for key, value in trained.items()})[0]
+        deltas = clip_rows(flatten({key: updates.params[key] for key in trained}) - start, self.clip)
         noise = derive_rng(self.random_state, "central-dp", rnd).standard_normal(len(start))
         mean = deltas.mean(0) + self.noise_multiplier * self.clip / len(updates) * torch.as_tensor(noise).to(deltas)
-        counters = reduce_states(updates.params, lambda v: v[0])
-        return unflatten(start + mean, counters), {"round": rnd + 1}
+        rest = plain_mean(params, updates, self.weights(updates))
+        return rest | unflatten(start + mean, trained), {"round": rnd + 1}
 
 
 def clip_rows(vectors: Tensor, limit: float) -> Tensor:

@@ -226,19 +226,76 @@ class EntropySelector:
         unknown = [client for client in available if client not in self.counts]
         if unknown:
             raise ValueError(f"available has clients {unknown} without label counts")
-        total = np.zeros(len(next(iter(self.counts.values()))))
-        chosen: list[int] = []
+        rows = np.stack([self.counts[client] for client in available]) if len(available) else np.zeros((0, 1))
+        total, chosen = np.zeros(rows.shape[1]), []
         for _ in range(min(count, len(available))):
-            left = [c for c in available if c not in chosen]
-            candidates = np.array([c for c in left if c not in self._recent] or left)
+            left = [i for i, client in enumerate(available) if client not in chosen]
+            candidates = np.array([i for i in left if available[i] not in self._recent] or left)
             if chosen:
-                gains = label_entropy(total + np.stack([self.counts[c] for c in candidates]))
+                gains = label_entropy(total + rows[candidates])
                 candidates = candidates[gains >= gains.max() - 1e-12]
-            pick = int(generator.choice(candidates))
+            at = int(generator.choice(candidates))
+            chosen.append(int(available[at]))
+            total = total + rows[at]
+            self._recent.append(chosen[-1])
+        return chosen
+
+
+class ClassBalancedSelector:
+    r"""Class-balanced sampling after FedCBS, Zhang et al. 2022: random, but more likely the more even the labels are.
+
+    With the imbalance $Q(S) = \sum_c (L_c / \sum L - 1/C)^2$ of the summed label counts $L$ of a set $S$, the first
+    client of round $k$ is drawn in proportion to $Q(\{m\})^{-\beta_1} + \lambda \sqrt{3 \ln k / (2 T_m)}$, where $T_m$
+    counts how often it was chosen (from 1), the i-th in proportion to $Q(S \cup \{m\})^{-\beta_i}$, $\beta_i = i$.
+
+    Parameters
+    ----------
+    counts : label counts (C,) of each client, (K, C) or by client id.
+    exploration : λ, >= 0.
+    """
+
+    def __init__(self, counts: Mapping[int, np.ndarray] | np.ndarray, *, exploration: float = 10.0) -> None:
+        self.counts = check_counts(counts)
+        check_range("exploration", exploration, 0)
+        self.exploration = exploration
+        self._round = 0
+        self._times = dict.fromkeys(self.counts, 1)
+
+    def select(self, available: Sequence[int], count: int, generator: np.random.Generator) -> list[int]:
+        """Choose clients.
+
+        Parameters
+        ----------
+        available : ids of those that can be reached.
+        count : how many.
+        generator : where chance comes from.
+
+        Returns
+        -------
+        The chosen ids; fewer than `count` if fewer are available.
+        """
+        self._round += 1
+        left, chosen = list(available), []
+        total = np.zeros(len(next(iter(self.counts.values()))))
+        for place in range(1, min(count, len(left)) + 1):
+            imbalance = np.maximum(label_imbalance(total + np.stack([self.counts[c] for c in left])), 1e-12)
+            chance = (imbalance.min() / imbalance) ** place
+            if place == 1:
+                times = np.array([self._times[c] for c in left])
+                chance = 1 / imbalance + self.exploration * np.sqrt(1.5 * np.log(self._round) / times)
+            pick = left.pop(int(generator.choice(len(left), p=chance / chance.sum())))
             chosen.append(pick)
             total = total + self.counts[pick]
-            self._recent.append(pick)
+            self._times[pick] += 1
         return chosen
+
+
+def label_imbalance(counts: np.ndarray) -> np.ndarray:
+    """Squared distance (…) of label frequencies of counts (…, C) from uniform ones; no labels count as one class."""
+    size = counts.sum(-1, keepdims=True)
+    classes = counts.shape[-1]
+    share = np.divide(counts, size, out=np.zeros_like(counts), where=size > 0)
+    return np.where(size[..., 0] > 0, ((share - 1 / classes) ** 2).sum(-1), 1 - 1 / classes)
 
 
 def label_entropy(counts: np.ndarray) -> np.ndarray:

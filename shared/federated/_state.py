@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
 
 import numpy as np
 import torch
@@ -31,9 +32,22 @@ def state_of(model: nn.Module) -> Params:
 
     Returns
     -------
-    Parameters and buffers, in the order of its state dict.
+    Parameters and buffers, in the order of its state dict; of tied weights the first name only.
     """
-    return {key: value.detach().clone() for key, value in model.state_dict().items()}
+    return {key: value.detach().clone() for key, value in untied(model.state_dict(), tied_names(model)).items()}
+
+
+def tied_names(model: nn.Module) -> dict[str, str]:
+    """Parameters and buffers that are the same tensor as an earlier one: name -> the first name."""
+    first: dict[int, str] = {}
+    named = chain(model.named_parameters(remove_duplicate=False), model.named_buffers(remove_duplicate=False))
+    names = {name: first.setdefault(id(value), name) for name, value in named}
+    return {name: whose for name, whose in names.items() if name != whose}
+
+
+def untied(state: Mapping[str, Tensor], tied: Collection[str]) -> Params:
+    """A state without the further names of tied weights."""
+    return {key: value for key, value in state.items() if key not in tied}
 
 
 def check_state(argument: str, state: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> None:
@@ -159,9 +173,10 @@ def payload_bytes(state: Params) -> int:
 
     Returns
     -------
-    The number of bytes.
+    The number of bytes; a tensor that has two names counts once.
     """
-    return sum(value.numel() * value.element_size() for value in state.values())
+    once = {id(value): value for value in state.values()}
+    return sum(value.numel() * value.element_size() for value in once.values())
 
 
 @dataclass
@@ -176,6 +191,8 @@ class Updates:
     loss : (n,) mean training loss, NaN where unknown.
     control : for SCAFFOLD, the change of each client's control variate (n, …).
     population : how many clients there are in all.
+    trained : the keys that gradients changed; None for all floating ones. Running statistics and frozen weights are
+        not among them: they are no updates, so aggregators only average them.
     """
 
     clients: list[int]
@@ -184,9 +201,23 @@ class Updates:
     loss: Tensor
     control: Params = field(default_factory=dict)
     population: int = 0
+    trained: frozenset[str] | None = None
 
     def __len__(self) -> int:
         return len(self.clients)
+
+    def learns(self, key: str) -> bool:
+        """Whether an entry of the state is a trained weight.
+
+        Parameters
+        ----------
+        key : its name.
+
+        Returns
+        -------
+        False for counters, running statistics and frozen weights.
+        """
+        return self.params[key].is_floating_point() and (self.trained is None or key in self.trained)
 
     def rows(self, keep: Sequence[int] | np.ndarray) -> Updates:
         """Some of the updates.
@@ -201,13 +232,13 @@ class Updates:
         """
         keep = np.asarray(keep, dtype=int)
         at = torch.as_tensor(keep)
-        return Updates(
-            [self.clients[i] for i in keep],
-            take_states(self.params, keep),
-            self.num_examples[at],
-            self.loss[at],
-            take_states(self.control, keep),
-            self.population,
+        return replace(
+            self,
+            clients=[self.clients[i] for i in keep],
+            params=take_states(self.params, keep),
+            num_examples=self.num_examples[at],
+            loss=self.loss[at],
+            control=take_states(self.control, keep),
         )
 
 
@@ -222,6 +253,7 @@ class Update:
     num_examples : how many examples it trained on.
     loss : its mean training loss.
     control : the change of its control variate.
+    trained : the keys that gradients changed; None for all floating ones.
     """
 
     client: int
@@ -229,6 +261,7 @@ class Update:
     num_examples: float
     loss: float = float("nan")
     control: Params = field(default_factory=dict)
+    trained: frozenset[str] | None = None
 
 
 def screen_updates(updates: Updates) -> tuple[Updates, dict[int, str]]:
@@ -297,6 +330,7 @@ def gather_updates(answers: Sequence[Update], like: Params, population: int) -> 
         torch.tensor([float(answer.loss) for answer in kept], dtype=torch.float64),
         stack_states([answer.control for answer in kept]) if controls else {},
         population,
+        kept[0].trained,
     )
     sound, bad = screen_updates(stacked)
     return sound, rejected | bad

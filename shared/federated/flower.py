@@ -28,11 +28,12 @@ from flwr.serverapp.strategy import Strategy as FlowerBase
 from torch import Tensor, nn
 
 from shared._checks import check_range
-from shared.federated._client import Clients, LocalTrainer, LocalTraining
+from shared.federated._client import Clients, LocalTraining
 from shared.federated._privacy import laplace_counts
 from shared.federated._select import Selector
 from shared.federated._state import Params, Update, gather_updates, take_states
 from shared.federated._strategy import Strategy
+from shared.federated._trainer import LocalTrainer
 
 Loaded = tuple[nn.Module, Tensor, Tensor, LocalTraining]
 _LOG = getLogger(__name__)
@@ -218,12 +219,13 @@ def client_app(
             {key: value[None] for key, value in start.items()},
             int(config["round"]),
             anchor=anchor,
-            proximal=float(config.get("proximal", 0.0)),
+            options={name: float(config[name]) for name in ("proximal", "calibration") if name in config},
             control=control,
             own_control=None if own is None else {key: value[None] for key, value in own.items()},
         )
         facts = {"num-examples": len(inputs), "loss": float(updates.loss[0])}
         content = RecordDict({"arrays": _record(take_states(updates.params, 0)), "metrics": MetricRecord(facts)})
+        content["trained"] = ConfigRecord({"keys": sorted(updates.trained)})
         if updates.control:
             change = take_states(updates.control, 0)
             content["control"] = _record(change)
@@ -244,6 +246,6 @@ def _state(record: ArrayRecord) -> Params:
 def _update(client: int, content: RecordDict) -> Update:
     metrics = content["metrics"]
     control = _state(content["control"]) if "control" in content else {}
-    return Update(
-        client, _state(content["arrays"]), float(metrics["num-examples"]), float(metrics.get("loss", "nan")), control
-    )
+    trained = frozenset(content["trained"]["keys"]) if "trained" in content else None
+    examples, loss = float(metrics["num-examples"]), float(metrics.get("loss", "nan"))
+    return Update(client, _state(content["arrays"]), examples, loss, control, trained)

@@ -307,3 +307,23 @@ def test_figures_can_go_elsewhere(monkeypatch, tmp_path):
     assert paths.run_dir("tiny") == tmp_path / "tiny"
     monkeypatch.delenv("REPRISE_FIGURES")
     assert paths.figures_dir() == paths.ROOT / "figures"
+
+
+def test_a_long_run_goes_on_where_it_was_killed(make, monkeypatch, tmp_path):
+    monkeypatch.setenv("REPRISE_CACHE", str(tmp_path / "cache"))
+    calls = []
+
+    def part():
+        calls.append(1)
+        return {"scores": [0.5, len(calls)]}
+
+    assert make(scale="paper").resume("fedavg_0", part)["scores"] == [0.5, 1]
+    assert make(scale="paper").resume("fedavg_0", part)["scores"] == [0.5, 2]  # no runner, no key: computed
+    monkeypatch.setenv("REPRISE_KEY", "abc")
+    assert [make(scale="paper").resume("fedavg_0", part) for _ in range(3)] == [{"scores": [0.5, 3]}] * 3
+    assert make(scale="paper").resume("fedavg_1", part)["scores"] == [0.5, 4]
+    assert make().resume("fedavg_0", part)["scores"] == [0.5, 5]  # small scale: always computed
+    monkeypatch.setenv("REPRISE_KEY", "changed code")
+    assert make(scale="paper").resume("fedavg_0", part)["scores"] == [0.5, 6]
+    with pytest.raises(ValueError, match="name='FedAvg 0'"):
+        make().resume("FedAvg 0", part)

@@ -10,6 +10,7 @@ import torch
 from scipy.stats import entropy
 
 from shared.federated import (
+    ClassBalancedSelector,
     ClusterSelector,
     EntropySelector,
     PowerOfChoice,
@@ -189,3 +190,31 @@ def test_clusters_give_one_client_each():
 def test_bad_arguments_are_named(call, words):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+def test_class_balanced_sampling_against_its_formula():
+    """Frequencies of the second of two clients, given the first, and of the first in round 1 (no exploration yet)."""
+    counts = skewed(6, 4, rng(3)) + 1
+
+    def imbalance(chosen):
+        share = counts[list(chosen)].sum(0) / counts[list(chosen)].sum()
+        return ((share - 0.25) ** 2).sum()
+
+    pairs = np.array([ClassBalancedSelector(counts).select(range(6), 2, rng(s)) for s in range(6000)])
+    first = np.array([1 / imbalance([c]) for c in range(6)])
+    np.testing.assert_allclose(np.bincount(pairs[:, 0], minlength=6) / 6000, first / first.sum(), atol=0.025)
+    lead = int(np.bincount(pairs[:, 0]).argmax())
+    second = np.array([0 if c == lead else imbalance([lead, c]) ** -2.0 for c in range(6)])
+    after = pairs[pairs[:, 0] == lead, 1]
+    np.testing.assert_allclose(np.bincount(after, minlength=6) / len(after), second / second.sum(), atol=0.04)
+
+
+def test_class_balanced_sampling_explores_and_is_balanced():
+    counts = np.eye(10)[np.arange(40) % 10] * 9
+    selector, generator = ClassBalancedSelector(counts), rng(1)
+    rounds = [selector.select(range(40), 5, generator) for _ in range(40)]
+    assert len({client for chosen in rounds for client in chosen}) > 36
+    assert np.mean([label_entropy(counts[chosen].sum(0)) for chosen in rounds]) > np.log2(5) - 0.15
+    assert sorted(selector.select([3, 5], 9, generator)) == [3, 5]
+    with pytest.raises(ValueError, match="exploration=-1"):
+        ClassBalancedSelector(counts, exploration=-1)

@@ -472,6 +472,6 @@ def test_bad_arguments_are_named(net, clients, call, words):
 def test_scores_do_not_depend_on_the_batch(net, digits):
     states = {k: torch.stack([v, v + 0.1, -v]) for k, v in state_of(net).items()}
     whole = evaluate_states(net, accuracy, *digits)(states)
-    parts = evaluate_states(net, accuracy, *digits, batch_size=100, models=2)(states)
+    parts = evaluate_states(net, accuracy, *digits, batch_size=100, memory=20_000)(states)
     assert torch.equal(whole, parts)
     assert len(set(whole.tolist())) == 3
