@@ -16,6 +16,7 @@ from shared.lrp.engine import (
     AttentionTap,
     Inputs,
     last_positions,
+    norm_gain,
     output_tensor,
     unsupported,
 )
@@ -61,7 +62,7 @@ class LinearNorm:
             raise unsupported("the normalisation", module, name, ("LayerNorm", *RMS_NORMS))
         eps = module.eps if hasattr(module, "eps") else module.variance_epsilon
         variance = self._centred(x).pow(2).mean(-1, keepdim=True)
-        self.scale = module.weight.to(x) * torch.rsqrt(variance + eps)  # as x: (..., D)
+        self.scale = norm_gain(module).to(x) * torch.rsqrt(variance + eps)  # as x: (..., D)
         bias = getattr(module, "bias", None)
         self.bias = x.new_zeros(x.shape[-1]) if bias is None else bias.to(x)
 

@@ -36,7 +36,7 @@ def run_model(model: nn.Module, x: Any) -> Any:
     return model(here(x[0] if isinstance(x, tuple | list) else x))
 
 
-def padded_positions(model: nn.Module, batch: Mapping[str, Any]) -> dict[str, Any]:
+def padded_positions(model: nn.Module, x: Mapping[str, Any]) -> dict[str, Any]:
     """A transformers batch in which left padding takes no positions.
 
     GPT-2, say, counts positions from the first column, padding included, so that a left-padded row gives other
@@ -44,15 +44,15 @@ def padded_positions(model: nn.Module, batch: Mapping[str, Any]) -> dict[str, An
 
     Parameters
     ----------
-    model : the batch's model.
-    batch : its arguments by name.
+    model : any torch module.
+    x : its arguments by name.
 
     Returns
     -------
-    The batch; with `position_ids` that count attended tokens where an attention mask (B, S) begins with padding, the
-    model takes such ids, none were given and it doesn't number its tokens by itself.
+    The arguments; with `position_ids` that count attended tokens where an attention mask (B, S) begins with padding,
+    the model takes such ids, none were given and it doesn't number its tokens by itself.
     """
-    named = dict(batch)
+    named = dict(x)
     mask = named.get("attention_mask")
     if not isinstance(mask, Tensor) or mask.ndim != 2 or named.get("position_ids") is not None:
         return named

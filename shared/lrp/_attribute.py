@@ -72,8 +72,9 @@ def attribute(
 
     Parameters
     ----------
-    model : any torch module in eval mode; transformers models of the Llama, Qwen2/3, Mistral, GPT-2, OPT, BERT, ViT
-        and CLIP families with `AttnLRP` or `CPLRP`. It comes back exactly as it was.
+    model : any torch module in eval mode; transformers models of the Llama, Qwen2/3 (experts too), Mistral, Mixtral,
+        Phi-3, Gemma 1-3, GPT-2, OPT, BERT, ModernBERT, T5, ViT and CLIP families with `AttnLRP` or `CPLRP`. It comes
+        back exactly as it was.
     x : float tensor `(B, ...)`; token ids `(B, S)`, explained at their embeddings; or a mapping (`input_ids`,
         `attention_mask`, `pixel_values`, …).
     target : int or LongTensor `(B,)` of classes, float weights `(B, C)` or a callable `logits -> weights` (`contrast`,

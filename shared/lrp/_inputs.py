@@ -83,8 +83,9 @@ class Inputs:
 
     @property
     def mask(self) -> Tensor | None:
-        """The attention mask `(B, S)`, if one was passed and relevance is for tokens."""
-        mask = self.kwargs.get("attention_mask")
+        """The attention mask `(B, S)` of the explained logits, if one was passed and relevance is for tokens."""
+        seq2seq = bool(getattr(getattr(self.model, "config", None), "is_encoder_decoder", False))
+        mask = self.kwargs.get("decoder_attention_mask" if seq2seq else "attention_mask")
         return mask if isinstance(mask, Tensor) and mask.ndim == 2 else None
 
     def run(self, **extra: Any) -> Any:

@@ -11,7 +11,7 @@ from shared.lrp._targets import weights_of
 from shared.lrp.rules._composite import check_ready
 from shared.lrp.rules._ops import StackedLinear, linear_op
 from shared.lrp.transformers._heads import AttentionTap, check_found
-from shared.lrp.transformers._modules import RMS_NORMS
+from shared.lrp.transformers._modules import RMS_NORMS, norm_gain
 
 __all__ = [
     "EMBEDS",
@@ -27,6 +27,7 @@ __all__ = [
     "frozen",
     "last_positions",
     "linear_op",
+    "norm_gain",
     "output_tensor",
     "parts_of",
     "rows_of_input",

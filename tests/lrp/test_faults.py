@@ -91,7 +91,7 @@ def test_softmax_beside_attention_is_refused(make_llama, token_ids):
     model = make_llama()
     head = nn.Sequential(model.lm_head, nn.Softmax(-1))
     model.lm_head = head
-    with pytest.raises(UnsupportedModule, match="operation Softmax in Softmax at 'lm_head.1'"):
+    with pytest.raises(UnsupportedModule, match=r"operation Softmax in Softmax at 'lm_head\.1'"):
         attribute(model, token_ids, 2, composite=AttnLRP())
 
 

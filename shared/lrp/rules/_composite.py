@@ -17,6 +17,7 @@ from shared.lrp.rules._activations import identity_forward, needs_identity
 from shared.lrp.rules._base import Rule
 from shared.lrp.rules._canonizers import MergeBatchNorm, MergedPair, in_data_flow
 from shared.lrp.rules._ops import ModuleOp, is_hf_conv1d, is_plain, linear_op, pad_input
+from shared.lrp.transformers import _experts
 from shared.lrp.transformers import _modules as _transformers
 from shared.lrp.transformers._mha import mha_forward
 
@@ -200,8 +201,18 @@ class Applied:
         if isinstance(module, nn.MultiheadAttention) and self.composite.transformer is not None:
             return mha_forward(module, name, self.composite.transformer, self._dense_rule(), self.covered)
         _transformers.check_norm(module, name)
-        gated = _transformers.gated_forward(module, self.composite.transformer) if self.composite.transformer else None
-        return gated or _transformers.norm_forward(module)
+        return self._product_forward(module) or _transformers.norm_forward(module)
+
+    def _product_forward(self, module: nn.Module) -> Callable[..., Any] | None:
+        """The forward of a transformers module that multiplies activations, or caps its logits; None for any other."""
+        mode, kind = self.composite.transformer, type(module).__name__
+        if mode is None:
+            return None
+        if kind in _experts.ROUTERS:
+            return _experts.router_forward(module, mode, self.covered)
+        if kind in _experts.EXPERTS:
+            return _experts.experts_forward(module, mode, self._dense_rule())
+        return _transformers.gated_forward(module, mode) or _transformers.capped_logits(module)
 
     def _dense_rule(self) -> Rule | None:
         """The rule of dense layers, for projections that are no modules of their own."""

@@ -11,21 +11,26 @@ from torch import Tensor, nn
 from shared._checks import check_choice
 from shared.lrp._errors import unsupported
 from shared.lrp._graph import cover
-from shared.lrp.rules._functions import UniformProduct, scale_gradient
+from shared.lrp.rules._functions import IdentityActivation, UniformProduct, scale_gradient
 
 MODES = ("attnlrp", "cp")
+OFFSET_NORMS = ("GemmaRMSNorm", "Gemma2RMSNorm", "Gemma3RMSNorm")  # they scale by 1 + weight
 RMS_NORMS = (
-    "LlamaRMSNorm",
-    "MistralRMSNorm",
-    "Qwen2RMSNorm",
-    "Qwen3RMSNorm",
-    "MixtralRMSNorm",
-    "Phi3RMSNorm",
-    "RMSNorm",
+    *("LlamaRMSNorm", "MistralRMSNorm", "Qwen2RMSNorm", "Qwen3RMSNorm", "Qwen3MoeRMSNorm", "MixtralRMSNorm"),
+    *("Phi3RMSNorm", "T5LayerNorm", "RMSNorm"),
+    *OFFSET_NORMS,
 )
 MEAN_NORMS = (nn.LayerNorm, nn.GroupNorm)
-GATED_MLPS = ("LlamaMLP", "MistralMLP", "Qwen2MLP", "Qwen3MLP", "GemmaMLP")
 SUPPORTED_NORMS = (*RMS_NORMS, "LayerNorm", "GroupNorm", "BatchNorm")
+# class -> activation, gate (the activated factor), up, down; up is None where one layer gives gate and up side by side
+_LLAMA_LIKE = ("act_fn", "gate_proj", "up_proj", "down_proj")
+GATED_MLPS: dict[str, tuple[str, str, str | None, str]] = {
+    **dict.fromkeys("LlamaMLP MistralMLP Qwen2MLP Qwen3MLP Qwen3MoeMLP".split(), _LLAMA_LIKE),
+    **dict.fromkeys("GemmaMLP Gemma2MLP Gemma3MLP".split(), _LLAMA_LIKE),
+    "Phi3MLP": ("activation_fn", "gate_up_proj", None, "down_proj"),
+    "ModernBertMLP": ("act", "Wi", None, "Wo"),
+    "T5DenseGatedActDense": ("act", "wi_0", "wi_1", "wo"),
+}
 
 
 # --- normalisation: std or rms is a constant (AttnLRP, Prop. 3.4)
@@ -42,6 +47,20 @@ def norm_forward(module: nn.Module) -> Callable[[Tensor], Tensor] | None:
     if isinstance(module, nn.GroupNorm):
         return lambda x: _group_norm(module, x)
     return None
+
+
+def norm_gain(module: Any) -> Tensor:
+    """What a norm multiplies by after dividing by its statistics.
+
+    Parameters
+    ----------
+    module : a norm layer with a weight.
+
+    Returns
+    -------
+    Its weight, or 1 + weight (float32) for those of Gemma.
+    """
+    return 1.0 + module.weight.float() if type(module).__name__ in OFFSET_NORMS else module.weight
 
 
 def check_norm(module: nn.Module, name: str) -> None:
@@ -64,13 +83,15 @@ def _wide(x: Tensor) -> Tensor:
 
 
 def _rms_norm(module: Any, x: Tensor) -> Tensor:
-    hugging_face = hasattr(module, "variance_epsilon")  # these compute in float32 whatever comes in
-    eps = module.variance_epsilon if hugging_face else module.eps
-    wide = x.float() if hugging_face else _wide(x)
+    name = type(module).__name__
+    eps = module.variance_epsilon if hasattr(module, "variance_epsilon") else module.eps
+    wide = _wide(x) if name == "RMSNorm" else x.float()  # those of transformers compute in float32 whatever comes in
     eps = torch.finfo(wide.dtype).eps if eps is None else eps
     with torch.no_grad():
         inverse = torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)
-    y = (wide * inverse).to(x.dtype)
+    if name in OFFSET_NORMS:
+        return (wide * inverse * norm_gain(module)).to(x.dtype)
+    y = (x * inverse if name == "T5LayerNorm" else wide * inverse).to(x.dtype)
     return y if module.weight is None else module.weight * y
 
 
@@ -106,14 +127,45 @@ def _affine(y: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
 def gated_forward(module: Any, mode: str) -> Callable[[Tensor], Tensor] | None:
     """SwiGLU `down(act(gate(x)) * up(x))`: half of the relevance to each factor, or (CP-LRP) the gate constant."""
     check_choice("mode", mode, MODES)
-    if type(module).__name__ not in GATED_MLPS:
+    names = GATED_MLPS.get(type(module).__name__)
+    if names is None:
         return None
+    act, gate, up, down = (None if name is None else getattr(module, name) for name in names)
 
     def forward(x: Tensor) -> Tensor:
-        gate, up = module.act_fn(module.gate_proj(x)), module.up_proj(x)
-        return module.down_proj(gate.detach() * up if mode == "cp" else UniformProduct.apply(gate, up))
+        first, second = gate(x).chunk(2, dim=-1) if up is None else (gate(x), up(x))
+        return down(gated(act(first), second, mode))
 
     return forward
+
+
+def gated(factor: Tensor, x: Tensor, mode: str) -> Tensor:
+    """`factor * x`: half of the relevance to each, or (CP-LRP) the factor constant."""
+    return factor.detach() * x if mode == "cp" else UniformProduct.apply(factor, x)
+
+
+def capped_logits(module: Any) -> Callable[..., Any] | None:
+    """A causal LM whose logits are `cap tanh(z / cap)` (Gemma 2): an elementwise activation, so the identity rule."""
+    cap = getattr(getattr(module, "config", None), "final_logit_softcapping", None)
+    if cap is None or not hasattr(module, "lm_head"):
+        return None
+    own = module.forward
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        module.config.final_logit_softcapping = None
+        try:
+            output = own(*args, **kwargs)
+        finally:
+            module.config.final_logit_softcapping = cap
+        output.logits = soft_cap(output.logits, cap)
+        return output
+
+    return forward
+
+
+def soft_cap(x: Tensor, cap: float) -> Tensor:
+    """`cap tanh(x / cap)` under the identity rule."""
+    return IdentityActivation.apply(x, lambda z: torch.tanh(z / cap) * cap, 1.0)
 
 
 def clip_forward(module: Any) -> Callable[..., Any] | None:
@@ -160,8 +212,22 @@ def attention_wrapper(mode: str, covered: set[Any]) -> Callable[..., Any]:
             q, k = q.detach(), k.detach()
         else:
             q, k, v = scale_gradient(q, 0.25), scale_gradient(k, 0.25), scale_gradient(v, 0.5)
-        result = call(module, q, k, v, *args, **kw)
+        capped = kw.get("softcap") is not None
+        result = _capped_attention(q, k, v, *args, **kw) if capped else call(module, q, k, v, *args, **kw)
         cover(covered, result[0], q, k, v)
         return result
 
     return wrapper
+
+
+def _capped_attention(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *, scaling: float, softcap: float, **_kw: Any
+) -> tuple[Tensor, Tensor]:
+    """Attention whose scores are `cap tanh(score / cap)` before the softmax; the identity rule for that step."""
+    groups = q.shape[1] // k.shape[1]
+    k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
+    scores = soft_cap(q @ k.transpose(-1, -2) * scaling, softcap)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else scores + mask
+    weights = torch.softmax(scores, -1, dtype=torch.float32).to(q.dtype)
+    return (weights @ v).transpose(1, 2).contiguous(), weights
