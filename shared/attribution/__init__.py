@@ -8,9 +8,9 @@
 (torch.Size([3, 2, 4]), torch.Size([2, 4]))
 
 Every method is called `f(model, x, target, *, options)` with x, target and position as for `shared.lrp.attribute`:
-`gradient`, `input_x_gradient`, `integrated_gradients` and `guided_backprop` (captum's), `grad_cam` (which needs a
-layer), `alti_logit`. `shapley_values` takes any function; `var_map` compares the maps of several classes;
-`explain_uncertainty` tells what an `Ensemble`'s doubt comes from.
+`gradient`, `input_x_gradient`, `integrated_gradients`, `smooth_grad`, `occlusion`, `guided_backprop` and `deconvnet`,
+`grad_cam` (which needs a layer), `alti_logit`. `shapley_values` takes any function; `var_map` compares the maps of
+several classes; `explain_uncertainty` tells what an `Ensemble`'s doubt comes from.
 """
 
 from shared.attribution._alti import AltiLogit, alti_logit
@@ -19,6 +19,7 @@ from shared.attribution._ensemble import Ensemble
 from shared.attribution._grad_cam import grad_cam
 from shared.attribution._gradients import gradient, guided_backprop, input_x_gradient, integrated_gradients
 from shared.attribution._members import explain_members, explain_variance, gamma_except_last, predictive_variance
+from shared.attribution._perturbations import deconvnet, occlusion, smooth_grad
 from shared.attribution._second_order import SecondOrder, explain_uncertainty, second_order
 from shared.attribution._shapley import shapley_values
 from shared.attribution._var import choose_classes, class_gradients, class_softmax, shared_map, var_map
@@ -31,6 +32,7 @@ __all__ = [
     "choose_classes",
     "class_gradients",
     "class_softmax",
+    "deconvnet",
     "explain_members",
     "explain_uncertainty",
     "explain_variance",
@@ -40,11 +42,13 @@ __all__ = [
     "guided_backprop",
     "input_x_gradient",
     "integrated_gradients",
+    "occlusion",
     "predictive_variance",
     "raw_attention",
     "rollout",
     "second_order",
     "shapley_values",
     "shared_map",
+    "smooth_grad",
     "var_map",
 ]

@@ -16,7 +16,7 @@ from shared._checks import check_finite, check_range
 from shared.lrp.engine import Inputs, Part, check_ready, explained_logits, frozen, parts_of, rows_of_input, weights_of
 
 
-class _Explained(nn.Module):
+class Explained(nn.Module):
     """`(values (N, ...), rows (N,)) -> (N,)`: the explained amount, with everything else as in these rows of x."""
 
     def __init__(self, model: nn.Module, part: Part, output: Any, wrt: str | None) -> None:
@@ -34,7 +34,7 @@ class _Explained(nn.Module):
 
     def forward(self, values: Tensor, rows: Tensor) -> Tensor:
         inputs = Inputs(self.model, rows_of_input(self.model, self.part.x, self.inputs, rows), wrt=self.wrt)
-        inputs.given = values
+        inputs.given = values if values.requires_grad else values.detach().requires_grad_()
         position = self.part.position
         logits = explained_logits(inputs, self.output, _of_rows(position, rows))
         logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
@@ -45,8 +45,8 @@ def _of_rows(value: Any, rows: Tensor) -> Any:
     return value[rows.to(value.device)] if isinstance(value, Tensor) and value.ndim else value
 
 
-def _maps(
-    method: Callable[[_Explained], Tensor],
+def maps(
+    method: Callable[[Explained], Tensor],
     model: nn.Module,
     x: Any,
     target: Any,
@@ -58,7 +58,7 @@ def _maps(
     """The method's maps for each batch of rows and, with a list of targets, for each of them on a leading axis."""
     if isinstance(target, list | tuple):
         options = (output, position, wrt, batch_size)
-        return torch.stack([_maps(method, model, x, one, *options) for one in target])
+        return torch.stack([maps(method, model, x, one, *options) for one in target])
     check_ready(model)
 
     def logits(part: Part) -> Tensor:
@@ -66,7 +66,7 @@ def _maps(
 
     with frozen(model):
         options = {"batch_size": batch_size, "position": position, "wrt": wrt, "logits": logits}
-        parts = [method(_Explained(model, p, output, wrt)) for p in parts_of(model, x, target, **options)]
+        parts = [method(Explained(model, p, output, wrt)) for p in parts_of(model, x, target, **options)]
     return torch.cat(parts).detach()
 
 
@@ -98,10 +98,10 @@ def gradient(
     """
     from captum.attr import Saliency
 
-    def method(f: _Explained) -> Tensor:
+    def method(f: Explained) -> Tensor:
         return Saliency(f).attribute(f.values, additional_forward_args=f.rows, abs=False)
 
-    return _maps(method, model, x, target, output, position, wrt, batch_size)
+    return maps(method, model, x, target, output, position, wrt, batch_size)
 
 
 def input_x_gradient(
@@ -132,10 +132,10 @@ def input_x_gradient(
     """
     from captum.attr import InputXGradient
 
-    def method(f: _Explained) -> Tensor:
+    def method(f: Explained) -> Tensor:
         return InputXGradient(f).attribute(f.values, additional_forward_args=f.rows)
 
-    return _maps(method, model, x, target, output, position, wrt, batch_size)
+    return maps(method, model, x, target, output, position, wrt, batch_size)
 
 
 def integrated_gradients(
@@ -181,7 +181,7 @@ def integrated_gradients(
     if isinstance(baseline, Tensor):
         check_finite("baseline", baseline)
 
-    def method(f: _Explained) -> Tensor:
+    def method(f: Explained) -> Tensor:
         start = baseline if isinstance(baseline, float | int) else _start(baseline, f)
         return IntegratedGradients(f).attribute(
             f.values,
@@ -192,10 +192,10 @@ def integrated_gradients(
             internal_batch_size=len(f.rows),
         )
 
-    return _maps(method, model, x, target, output, position, wrt, batch_size)
+    return maps(method, model, x, target, output, position, wrt, batch_size)
 
 
-def _start(baseline: Tensor, f: _Explained) -> Tensor:
+def _start(baseline: Tensor, f: Explained) -> Tensor:
     """The baseline in the shape of the part's values."""
     try:
         whole = baseline.to(f.values).expand(f.part.total or len(f.values), *f.values.shape[1:])
@@ -233,9 +233,9 @@ def guided_backprop(
     """
     from captum.attr import GuidedBackprop
 
-    def method(f: _Explained) -> Tensor:
+    def method(f: Explained) -> Tensor:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Setting .* hooks")  # they are what was asked for
             return GuidedBackprop(f).attribute(f.values, additional_forward_args=f.rows)
 
-    return _maps(method, model, x, target, output, position, wrt, batch_size)
+    return maps(method, model, x, target, output, position, wrt, batch_size)

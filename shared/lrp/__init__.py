@@ -36,12 +36,17 @@ from shared.lrp.rules._ops import AnyLinear, AvgPool, BatchNorm, Convolution, Li
 from shared.lrp.rules._presets import (
     CPLRP,
     AttnLRP,
+    BetaSmooth,
+    Deconvnet,
     EpsilonAlpha2Beta1,
     EpsilonAlpha2Beta1Flat,
     EpsilonGammaBox,
     EpsilonPlus,
     EpsilonPlusFlat,
+    ExcitationBackprop,
+    GuidedBackprop,
 )
+from shared.lrp.rules._rectifiers import DeconvReLU, GuidedReLU, SmoothReLU
 from shared.lrp.transformers._heads import attention_relevance, head_relevance
 
 __all__ = [
@@ -52,8 +57,11 @@ __all__ = [
     "Attribution",
     "AvgPool",
     "BatchNorm",
+    "BetaSmooth",
     "Composite",
     "Convolution",
+    "DeconvReLU",
+    "Deconvnet",
     "ElementwiseRule",
     "Epsilon",
     "EpsilonAlpha2Beta1",
@@ -61,14 +69,18 @@ __all__ = [
     "EpsilonGammaBox",
     "EpsilonPlus",
     "EpsilonPlusFlat",
+    "ExcitationBackprop",
     "Flat",
     "Gamma",
+    "GuidedBackprop",
+    "GuidedReLU",
     "Linear",
     "LinearRule",
     "MergeBatchNorm",
     "Norm",
     "Pass",
     "Rule",
+    "SmoothReLU",
     "UnsupportedModule",
     "WSquare",
     "ZBox",

@@ -22,9 +22,12 @@ GOOD: Calls = {
     "class_softmax": lambda: {"maps": MAPS},
     "grad_cam": lambda: {"model": maps_net(), "layer": "0", "x": rand(2, 3, 4, 4), "target": 1},
     "predictive_variance": lambda: {"outputs": rand(3, 2, 2)},
+    "deconvnet": images,
     "gradient": images,
     "guided_backprop": images,
     "input_x_gradient": images,
+    "occlusion": lambda: {**images(), "window": (3, 1, 1)},
+    "smooth_grad": lambda: {**images(), "samples": 2},
     "integrated_gradients": lambda: {**images(), "steps": 2, "baseline": rand(3, 2, 2)},
     "rollout": lambda: {"attention": rand(2, 2, 3, 4, 4).softmax(-1)},
     "second_order": lambda: {"explanations": rand(3, 2, 2, 5), "outputs": rand(3, 2, 2)},
@@ -42,7 +45,8 @@ ANY_RANK = {  # other axes are fine
     ("class_softmax", "maps"),
     ("shared_map", "maps"),
     ("var_map", "maps"),
-    *((name, "x") for name in ("class_gradients", "gradient", "guided_backprop", "input_x_gradient")),  # the model's
+    *((name, "x") for name in ("class_gradients", "deconvnet", "gradient", "guided_backprop", "input_x_gradient")),  # the model's
+    ("smooth_grad", "x"),
     *(("integrated_gradients", name) for name in ("x", "baseline")),
     ("shapley_values", "x"),
     ("second_order", "explanations"),

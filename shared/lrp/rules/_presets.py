@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
+from shared._checks import check_range
 from shared.lrp.rules._base import Rule
 from shared.lrp.rules._composite import Composite, LayerMap, NameMap
 from shared.lrp.rules._input import Flat, ZBox
 from shared.lrp.rules._linear import AlphaBeta, Epsilon, Gamma, Norm, ZPlus
 from shared.lrp.rules._ops import AnyLinear, AvgPool, Convolution, Linear
+from shared.lrp.rules._rectifiers import DeconvReLU, GuidedReLU, SmoothReLU
 
 ZeroParams = Sequence[str] | str
 
@@ -122,6 +124,57 @@ class EpsilonAlpha2Beta1Flat(_Preset):
     def __init__(self, *, epsilon: float = 1e-6, zero_params: ZeroParams = (), **maps: Any) -> None:
         rules = _rules(epsilon, AlphaBeta(2, 1, epsilon, zero_params=zero_params), zero_params)
         super().__init__(rules, [(AnyLinear, Flat(epsilon))], **maps)
+
+
+class ExcitationBackprop(_Preset):
+    """ZPlus in convolutions and dense layers (Zhang et al. 2016).
+
+    Parameters
+    ----------
+    epsilon : stabilizer of every rule, >= 0.
+    maps : further arguments of `Composite`; their rules come first.
+    """
+
+    def __init__(self, *, epsilon: float = 1e-6, **maps: Any) -> None:
+        super().__init__([(AvgPool, Norm(epsilon)), (AnyLinear, ZPlus(epsilon))], **maps)
+
+
+class GuidedBackprop(_Preset):
+    """Guided backpropagation (Springenberg et al. 2015) as a composite: relevance is x times the guided gradient.
+
+    Parameters
+    ----------
+    maps : further arguments of `Composite`; their rules come first.
+    """
+
+    def __init__(self, **maps: Any) -> None:
+        super().__init__([(nn.ReLU, GuidedReLU())], **maps)
+
+
+class Deconvnet(_Preset):
+    """Deconvolution (Zeiler & Fergus 2014) as a composite: relevance is x times the deconvolved gradient.
+
+    Parameters
+    ----------
+    maps : further arguments of `Composite`; their rules come first.
+    """
+
+    def __init__(self, **maps: Any) -> None:
+        super().__init__([(nn.ReLU, DeconvReLU())], **maps)
+
+
+class BetaSmooth(_Preset):
+    """The gradient with ReLU's step smoothed (Dombrowski et al. 2019); relevance is x times it.
+
+    Parameters
+    ----------
+    beta : sharpness of the step, >= 0.
+    maps : further arguments of `Composite`; their rules come first.
+    """
+
+    def __init__(self, *, beta: float = 10.0, **maps: Any) -> None:
+        check_range("beta", beta, 0.0)
+        super().__init__([(nn.ReLU, SmoothReLU(beta))], **maps)
 
 
 def _gamma_rules(gamma_linear: float, gamma_conv: float) -> list[tuple[Any, Rule]]:
