@@ -111,6 +111,7 @@ class Sampler:
             raise TypeError(f"pipeline is a {type(pipeline).__name__} without {', '.join(lacking)}")
         check_range("steps", steps, 2, pipeline.scheduler.config.num_train_timesteps)
         check_range("guidance", guidance, 0)
+        _check_conditions(pipeline)
         self.pipeline = pipeline
         self.steps = steps
         self.guidance = guidance
@@ -119,6 +120,7 @@ class Sampler:
         self._blank.set_timesteps(steps, device=self.device)
         self.timesteps = self._blank.timesteps.clone()
         self.alpha_bar = _alpha_bar(self._blank)
+        _check_start(self._blank, self.alpha_bar)
 
     @cached_property
     def device(self) -> torch.device:
@@ -156,8 +158,8 @@ class Sampler:
         """
         if len(seeds) == 0:
             raise ValueError("seeds is empty; at least one is needed")
-        side = self.pipeline.unet.config.sample_size
-        shape = (self.pipeline.unet.config.in_channels, *(size or (side, side)))
+        side = self.pipeline.unet.config.sample_size  # an int, or height and width
+        shape = (self.pipeline.unet.config.in_channels, *(size or ((side, side) if isinstance(side, int) else side)))
         drawn = [torch.randn(shape, generator=torch.Generator().manual_seed(int(seed))) for seed in seeds]
         return torch.stack(drawn).to(self.device, self.dtype)
 
@@ -379,6 +381,29 @@ def _check_scheduler(scheduler: Any, steps: int) -> Any:
             f"middle differs from the whole; accepted: {', '.join(SCHEDULERS)} and others that are deterministic"
         )
     return scheduler
+
+
+def _check_start(scheduler: Any, alpha_bar: Tensor) -> None:
+    """At a terminal signal-to-noise ratio of zero the input is pure noise: the noise in it says nothing, so that a
+    model that predicts it is divided by zero (Lin et al. 2023).
+    """
+    if scheduler.config.prediction_type == "epsilon" and float(alpha_bar[0]) <= 1e-12:
+        raise ValueError(
+            f"scheduler {type(scheduler).__name__} starts from pure noise (rescale_betas_zero_snr or the like) while "
+            "the model predicts epsilon; take prediction_type='v_prediction' or a schedule with signal left"
+        )
+
+
+def _check_conditions(pipeline: Any) -> None:
+    """Refuse U-Nets that want more than a prompt's states, which would fail deep inside (SDXL's size and text)."""
+    config = pipeline.unet.config
+    for name in ("addition_embed_type", "class_embed_type", "encoder_hid_dim_type"):
+        value = getattr(config, name, None)
+        if value is not None:
+            raise TypeError(
+                f"pipeline: the U-Net of {type(pipeline).__name__} asks for more than one prompt ({name}={value!r}, "
+                "as SDXL's); accepted are pipelines with one text encoder, as Stable Diffusion 1 and 2"
+            )
 
 
 def _alpha_bar(scheduler: Any) -> Tensor:

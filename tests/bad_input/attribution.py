@@ -45,7 +45,9 @@ ANY_RANK = {  # other axes are fine
     ("class_softmax", "maps"),
     ("shared_map", "maps"),
     ("var_map", "maps"),
-    *((name, "x") for name in ("class_gradients", "deconvnet", "gradient", "guided_backprop", "input_x_gradient")),  # the model's
+    *(
+        (name, "x") for name in ("class_gradients", "deconvnet", "gradient", "guided_backprop", "input_x_gradient")
+    ),  # the model's
     ("smooth_grad", "x"),
     *(("integrated_gradients", name) for name in ("x", "baseline")),
     ("shapley_values", "x"),

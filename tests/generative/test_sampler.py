@@ -205,3 +205,39 @@ def test_bad_input(pipelines):
         sampler.noise([])
     with pytest.raises(ValueError, match="index=6"):
         sampler.noised(noise, noise, STEPS)
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
+def test_pure_noise_at_the_start_needs_a_model_that_doesnt_predict_it(pipelines, kind):
+    """With a terminal signal-to-noise ratio of zero, x₀ = (x − ε) / √ᾱ has no value; from v it is −v."""
+    config = pipelines[kind].scheduler.config
+    options = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+    own = diffusers.DDIMScheduler.from_config(config, **options)
+    if kind == "epsilon":
+        with pytest.raises(ValueError, match=r"starts from pure noise .* predicts epsilon"):
+            sampler_of(pipelines, own, kind)
+        return
+    sampler = sampler_of(pipelines, own, kind)
+    trajectory = sampler.run(CONCEPT, sampler.noise(SEEDS), x0=True)
+    assert torch.isfinite(trajectory.latents).all()
+    assert torch.isfinite(trajectory.x0).all()
+
+
+def test_noise_of_a_unet_that_isnt_square(pipelines):
+    unet = pipelines["epsilon"].unet
+    own = unet.config.sample_size
+    try:
+        unet.register_to_config(sample_size=(8, 4))
+        assert sampler_of(pipelines).noise([1]).shape == (1, 4, 8, 4)
+    finally:
+        unet.register_to_config(sample_size=own)
+
+
+def test_a_unet_that_wants_more_than_a_prompt_is_named(pipelines):
+    unet = pipelines["epsilon"].unet
+    try:
+        unet.register_to_config(addition_embed_type="text_time")
+        with pytest.raises(TypeError, match="asks for more than one prompt .addition_embed_type='text_time'"):
+            sampler_of(pipelines)
+    finally:
+        unet.register_to_config(addition_embed_type=None)
