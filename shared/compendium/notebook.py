@@ -16,11 +16,13 @@ from nbclient import NotebookClient
 from PIL import Image
 
 from shared._checks import UnknownNameError, check_choice
+from shared.compendium.card import load_card
 from shared.compendium.parameters import notebook_path
 from shared.compendium.paths import PAPERS, atomic_path, known_notebooks, known_papers
 from shared.compendium.report import same_table
 
 COMPARED = "# NBVAL_CHECK_OUTPUT"
+START_UP = 10  # CPU seconds for a kernel and its imports
 # What every x86-64 processor since 2009 has: results under these differ from a newer one's as another machine's would.
 BASELINE = {
     "ATEN_CPU_CAPABILITY": "default",
@@ -41,6 +43,10 @@ class DisagreementError(RuntimeError):
     """Two runs whose reports don't agree; the message holds both."""
 
 
+class BudgetError(RuntimeError):
+    """A main notebook that costs more than its card says; it is stored all the same."""
+
+
 def store(slug: str, *, once: bool = False) -> list[Path]:
     """Run a paper's notebooks top to bottom with their own parameters and write them back with their outputs.
 
@@ -59,10 +65,16 @@ def store(slug: str, *, once: bool = False) -> list[Path]:
         for an unknown paper.
     DisagreementError
         if the two runs' reports don't agree; nothing is written.
+    BudgetError
+        if the main notebook took over 1.25 times its card's `budget.core_seconds`; all are written.
     """
     check_choice("paper", slug, known_papers())
     paths = [notebook_path(name) for name in known_notebooks(slug)]
-    executed = {path: _execute(path) for path in paths}
+    executed, spent = {}, {}
+    for path in paths:
+        before = _children_cpu()
+        executed[path] = _execute(path)
+        spent[path] = _children_cpu() - before
     if not once and platform.machine().lower() in {"x86_64", "amd64"}:
         for path, notebook in executed.items():
             _compare(path, notebook, _execute(path, BASELINE))
@@ -71,7 +83,23 @@ def store(slug: str, *, once: bool = False) -> list[Path]:
     for path, notebook in executed.items():
         with atomic_path(path) as temporary:
             nbformat.write(_light(notebook), temporary)
+    _check_budget(slug, spent[notebook_path(slug)])
     return paths
+
+
+def _children_cpu() -> float:
+    """CPU seconds of the kernels that have ended, their start-up and imports included."""
+    times = os.times()
+    return times.children_user + times.children_system
+
+
+def _check_budget(slug: str, spent: float) -> None:
+    allowed = 1.25 * load_card(slug).raw["budget"]["core_seconds"] + START_UP
+    if spent > allowed:
+        raise BudgetError(
+            f"{slug}.ipynb is stored, but took {spent:.0f} CPU seconds; its card's budget allows {allowed:.0f} "
+            f"(1.25 x core_seconds + {START_UP} to start). Another run on an idle machine may tell less."
+        )
 
 
 def _execute(path: Path, environment: Mapping[str, str] | None = None) -> nbformat.NotebookNode:
@@ -133,7 +161,7 @@ def main() -> None:
         for slug in given.slugs:
             for path in store(slug, once=given.once):
                 print(path.relative_to(PAPERS.parent))
-    except (UnknownNameError, DisagreementError) as error:
+    except (UnknownNameError, DisagreementError, BudgetError) as error:
         sys.exit(str(error))
 
 

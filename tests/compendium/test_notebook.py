@@ -87,6 +87,20 @@ def test_what_another_processor_would_contradict_isn_t_stored(checkout, shift, a
         assert "1.00 [0.95, 1.05]" in output
 
 
+def test_a_run_beyond_its_cards_budget_is_told(paper):
+    allowed = 1.25 * 10 + notebook.START_UP  # the card says 10
+    notebook._check_budget("tiny", allowed - 0.1)
+    with pytest.raises(notebook.BudgetError, match=r"is stored, but took 24 CPU seconds; .* allows 22 "):
+        notebook._check_budget("tiny", 24.0)
+
+
+def test_cpu_seconds_are_those_of_what_was_started():
+    before = notebook._children_cpu()
+    spins = "import time\nwhile time.process_time() < 0.3: pass"
+    subprocess.run([sys.executable, "-c", spins], check=True)
+    assert 0.25 < notebook._children_cpu() - before < 3
+
+
 def test_baseline_instruction_sets_are_heard():
     """The libraries take what BASELINE says: numbers change in their last bits."""
     script = (

@@ -237,7 +237,7 @@ def test_a_unet_that_wants_more_than_a_prompt_is_named(pipelines):
     unet = pipelines["epsilon"].unet
     try:
         unet.register_to_config(addition_embed_type="text_time")
-        with pytest.raises(TypeError, match="asks for more than one prompt .addition_embed_type='text_time'"):
+        with pytest.raises(TypeError, match=r"asks for more than one prompt \(addition_embed_type='text_time'"):
             sampler_of(pipelines)
     finally:
         unet.register_to_config(addition_embed_type=None)
