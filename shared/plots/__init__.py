@@ -21,7 +21,7 @@ from shared.plots._style import (
     palette,
     use_style,
 )
-from shared.plots._tokens import token_heatmap
+from shared.plots._tokens import save_token_heatmap, token_heatmap, token_heatmap_html
 
 use_style()
 
@@ -40,6 +40,8 @@ __all__ = [
     "label_panels",
     "overlay",
     "palette",
+    "save_token_heatmap",
     "token_heatmap",
+    "token_heatmap_html",
     "use_style",
 ]

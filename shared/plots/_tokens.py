@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
+from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
@@ -10,8 +12,8 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from shared._checks import check_finite, check_shape
-from shared.plots._style import DIVERGING
+from shared._checks import check_choice, check_finite, check_shape
+from shared.plots._style import DIVERGING, figure
 
 
 def token_heatmap(
@@ -48,13 +50,7 @@ def token_heatmap(
     ValueError
         For relevance of another length than tokens, NaN or infinity.
     """
-    values = np.asarray(torch.as_tensor(relevance).detach().cpu().float(), dtype=float)
-    check_shape("relevance", values, (len(tokens),))
-    check_finite("relevance", values)
-    limit = limit or float(np.abs(values).max()) or 1.0
-    colors = mpl.colormaps[DIVERGING](
-        0.5 + 0.37 * np.clip(values / limit, -1, 1)
-    )  # not to the dark ends: text stays readable
+    colors = _shades(tokens, relevance, limit)
     size = _font_size(ax, width)
     line, column = 0, 0
     for position, (token, shade) in enumerate(zip(tokens, colors)):
@@ -74,6 +70,110 @@ def token_heatmap(
     ax.set(xlim=(-0.5, width + 0.5), ylim=(-line - 0.6, 0.6))
     ax.set_axis_off()
     ax.set_title(title, loc="left")
+
+
+def token_heatmap_html(
+    tokens: Sequence[str],
+    relevance: torch.Tensor | np.ndarray,
+    *,
+    title: str = "",
+    limit: float | None = None,
+    marked: Sequence[int] = (),
+) -> str:
+    """The text of `token_heatmap` as HTML that needs nothing else, to show in a notebook or write to a file.
+
+    Parameters
+    ----------
+    tokens : T strings
+        As the tokenizer gives them.
+    relevance : (T,)
+        Signed; finite. Each token's value stands in its tooltip.
+    title : str
+        Above the text.
+    limit : float, optional
+        Magnitude of full colour; by default the largest.
+    marked : ints
+        Positions with a black frame.
+
+    Returns
+    -------
+    str
+        One `<figure>`; tokens are escaped.
+
+    Raises
+    ------
+    ValueError
+        For relevance of another length than tokens, NaN or infinity.
+    """
+    values = np.asarray(torch.as_tensor(relevance).detach().cpu().float(), dtype=float)
+    spans = []
+    for position, (token, value, shade) in enumerate(zip(tokens, values, _shades(tokens, relevance, limit))):
+        frame = "outline:1px solid #000;" if position in marked else ""
+        style = f"background:{mpl.colors.to_hex(shade)};color:#000;{frame}"
+        text = html.escape(token.replace("\n", "↵\n"))
+        spans.append(f'<span style="{style}" title="{value:.3g}">{text}</span>')
+    caption = f"<figcaption>{html.escape(title)}</figcaption>" if title else ""
+    return f'<figure>{caption}<p style="font-family:monospace;white-space:pre-wrap">{"".join(spans)}</p></figure>'
+
+
+def save_token_heatmap(
+    path: str | Path,
+    tokens: Sequence[str],
+    relevance: torch.Tensor | np.ndarray,
+    *,
+    title: str = "",
+    limit: float | None = None,
+    marked: Sequence[int] = (),
+) -> Path:
+    """Write a text heat map to a file.
+
+    Parameters
+    ----------
+    path : str or Path
+        Ends in .html, .png, .svg or .pdf, which says how.
+    tokens : T strings
+        As the tokenizer gives them.
+    relevance : (T,)
+        Signed; finite.
+    title : str
+        Above the text.
+    limit : float, optional
+        Magnitude of full colour; by default the largest.
+    marked : ints
+        Positions with a black frame.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    ValueError
+        For another ending, and as `token_heatmap_html`.
+    """
+    path = Path(path)
+    check_choice("path", path.suffix.lower(), (".html", ".png", ".svg", ".pdf"))
+    options = {"title": title, "limit": limit, "marked": marked}
+    page = token_heatmap_html(tokens, relevance, **options)
+    if path.suffix.lower() == ".html":
+        name = html.escape(title or path.stem)
+        path.write_text(f'<!doctype html><meta charset="utf-8"><title>{name}</title>{page}\n', encoding="utf-8")
+        return path
+    lines = 1 + sum(map(len, tokens)) // 80
+    fig, (ax,) = figure(height=0.6 + 0.25 * lines)
+    token_heatmap(ax, tokens, relevance, **options)
+    fig.savefig(path, bbox_inches="tight")
+    return path
+
+
+def _shades(tokens: Sequence[str], relevance: torch.Tensor | np.ndarray, limit: float | None) -> np.ndarray:
+    """One colour (T, 4) per token, short of the dark ends, so that the text stays readable."""
+    values = np.asarray(torch.as_tensor(relevance).detach().cpu().float(), dtype=float)
+    check_shape("relevance", values, (len(tokens),))
+    check_finite("relevance", values)
+    limit = limit or float(np.abs(values).max()) or 1.0
+    return mpl.colormaps[DIVERGING](0.5 + 0.37 * np.clip(values / limit, -1, 1))
 
 
 def _font_size(ax: Axes, width: int) -> float:

@@ -1,5 +1,6 @@
 """The plots draw what they were given, in the common style, and refuse bad input."""
 
+import html
 import io
 import re
 from pathlib import Path
@@ -78,6 +79,28 @@ def test_dollar_signs_in_tokens_are_no_formulas():
     fig, (ax,) = figure()
     token_heatmap(ax, ["$", "\\frac", "5$"], torch.zeros(3))
     assert render(fig)
+
+
+def test_text_as_html_keeps_every_character_and_runs_none():
+    tokens = ["<script>", " a&b", "\n", " is"]
+    page = plots.token_heatmap_html(tokens, torch.tensor([0.0, 1.0, 0.0, -2.0]), title="A < B", marked=[1])
+    spans = re.findall(r'<span style="background:(#\w+);[^"]*" title="([^"]+)">([^<]*)</span>', page)
+    assert html.unescape("".join(text for *_, text in spans)) == "<script> a&b↵\n is"
+    assert "<script>" not in page
+    assert "A &lt; B" in page
+    assert [value for _, value, _ in spans] == ["0", "1", "0", "-2"]
+    red, blue = (mpl.colors.to_rgb(spans[n][0]) for n in (1, 3))
+    assert red[0] > red[2]
+    assert blue[2] > blue[0]
+
+
+@pytest.mark.parametrize("ending", ["html", "png", "svg"])
+def test_text_to_a_file(tmp_path, ending):
+    path = plots.save_token_heatmap(tmp_path / f"map.{ending}", ["The", " key"], torch.tensor([0.5, -1.0]), title="t")
+    start = path.read_bytes()[:200]
+    assert start.startswith({"html": b"<!doctype", "png": b"\x89PNG", "svg": b"<?xml"}[ending])
+    with pytest.raises(ValueError, match=r"path='\.txt' is unknown"):
+        plots.save_token_heatmap(tmp_path / "map.txt", ["a"], torch.zeros(1))
 
 
 def test_same_drawing_same_bytes():
