@@ -9,10 +9,6 @@ GOOD: Calls = {
     "curve": lambda: {"ax": axes(), "x": [1, 2, 3], "runs": rand(2, 3).numpy(), "label": "a"},
     "heatmap": lambda: {"ax": axes(), "relevance": rand(4, 4)},
     "overlay": lambda: {"ax": axes(), "image": rand(3, 4, 4), "relevance": rand(4, 4)},
-        "path": Path(tempfile.gettempdir()) / "spoilt.html",
-        "tokens": ["a", "b"],
-        "relevance": rand(2),
-    },
     "token_heatmap_html": lambda: {"tokens": ["a", "b"], "relevance": rand(2)},
     "token_heatmap": lambda: {"ax": axes(), "tokens": ["a", "b"], "relevance": rand(2)},
 }
