@@ -151,19 +151,22 @@ class Estimate:
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """The mean of one number per unit and its interval (`shared.stats.mean_interval`)."""
+    """The mean of one number per unit and its interval: `shared.stats.mean_interval`, Wilson's for successes."""
     mean = float(np.mean(values))
     if len(values) == 1 or not np.isfinite(values).all():
         return Estimate(mean, mean, mean, len(values))
-    from shared.stats import mean_interval  # here: the tools behind `make` shouldn't wait for torch
+    from shared.stats import mean_interval, wilson_interval  # here: the tools behind `make` shouldn't wait for torch
 
-    found = mean_interval(np.asarray(values), level=LEVEL)
+    if all(isinstance(value, bool) for value in values):  # ten successes in ten don't rule out a failure: no zero width
+        found = wilson_interval(sum(values), len(values), level=LEVEL)
+    else:
+        found = mean_interval(np.asarray(values), level=LEVEL)
     return Estimate(mean, float(found.low), float(found.high), len(values))
 
 
-def _difference(values: np.ndarray, others: np.ndarray) -> Estimate:
-    """Mean of `values` less mean of `others`: unit by unit where there are as many, or one number that is known."""
-    if len(values) == len(others) or len(others) == 1:
+def _difference(values: np.ndarray, others: np.ndarray, paired: bool) -> Estimate:
+    """Mean of `values` less mean of `others`: unit by unit where they share units, or one number that is known."""
+    if len(others) == 1 or (paired and len(values) == len(others)):
         return estimate(values - others)
     from shared.stats import difference_interval
 
@@ -219,6 +222,7 @@ class Measurement:
     values : one number per independent unit; empty where there is no test here.
     null : the same for the null version: as many (paired), one known number, or another count (unpaired).
     rivals : the same for each rival, by name.
+    paired : whether entries of equal place belong to one unit, where there are as many.
     note : printed under the table.
     no_test : why there is no test here: a closed gate, or a claim for the paper's own scale.
     """
@@ -227,6 +231,7 @@ class Measurement:
     values: tuple[float, ...]
     null: tuple[float, ...] = ()
     rivals: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    paired: bool = True
     note: str = ""
     no_test: str = ""
 
@@ -250,7 +255,7 @@ class Measurement:
         rival = self.best_rival
         if rival is None or not self.values:
             return None
-        return _difference(np.asarray(self.values), np.asarray(self.rivals[rival]))
+        return _difference(np.asarray(self.values, float), np.asarray(self.rivals[rival], float), self.paired)
 
     @cached_property
     def over_null(self) -> Estimate | None:
@@ -258,15 +263,16 @@ class Measurement:
         if not (self.values and self.null):
             return None
         merit = self.card.check.merit
-        return _difference(merit(self._checked(self.values)), merit(self._checked(self.null)))
+        return _difference(merit(self._checked(self.values)), merit(self._checked(self.null)), self.paired)
 
     def _checked(self, values: tuple[float, ...]) -> np.ndarray:
         """The numbers that the check is meant for: as they are, or less the best rival's."""
         numbers = np.asarray(values, dtype=float)
         if not self.card.check.against_rival:
             return numbers
-        rival = np.asarray(self.rivals[self.best_rival])
-        return numbers - (rival if len(rival) in (1, len(numbers)) else rival.mean())
+        rival = np.asarray(self.rivals[self.best_rival], dtype=float)
+        unit_by_unit = len(rival) == 1 or (self.paired and len(rival) == len(numbers))
+        return numbers - (rival if unit_by_unit else rival.mean())
 
     @property
     def decisive(self) -> Estimate | None:
@@ -357,7 +363,7 @@ class Measurement:
 
 
 def per_unit(argument: str, values: ArrayLike) -> tuple[float, ...]:
-    """One number, or one per unit, as a tuple of floats; anything else is an error that names `argument`."""
+    """One number, or one per unit, as floats (truth values stay such); anything else is an error naming `argument`."""
     try:
         numbers = np.atleast_1d(np.asarray(values))
     except (TypeError, ValueError, RuntimeError) as error:  # ragged, or a tensor that needs grad or lies on a GPU
@@ -366,7 +372,7 @@ def per_unit(argument: str, values: ArrayLike) -> tuple[float, ...]:
         raise TypeError(f"{argument} must be a number or a sequence of numbers, one per unit; got {values!r}")
     if numbers.ndim != 1 or numbers.size == 0:
         raise ValueError(f"{argument} must be a number or a flat sequence, one per unit; got shape {numbers.shape}")
-    return tuple(map(float, numbers))
+    return tuple(map(bool if numbers.dtype.kind == "b" else float, numbers))
 
 
 def measurement(
@@ -374,6 +380,8 @@ def measurement(
     values: ArrayLike,
     null: ArrayLike,
     rival: ArrayLike | Mapping[str, ArrayLike] | None = None,
+    *,
+    paired: bool = True,
     note: str = "",
     no_test: str = "",
 ) -> Measurement:
@@ -384,7 +392,7 @@ def measurement(
         raise ValueError(f"claim {card.id!r} is checked against a rival ({card.check.text}); pass rival=")
     if by_name and not card.rival:
         raise ValueError(f"rival is given for claim {card.id!r}, whose card names none")
-    return Measurement(card, per_unit("values", values), per_unit("null", null), by_name, note, no_test)
+    return Measurement(card, per_unit("values", values), per_unit("null", null), by_name, paired, note, no_test)
 
 
 def count_verdicts(claims: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
@@ -397,8 +405,8 @@ def count_verdicts(claims: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, i
 
 
 def finite(value: float) -> float | None:
-    """`value`, or None for NaN and infinity, which JSON can't hold."""
-    return value if math.isfinite(value) else None
+    """`value` as a float, or None for NaN and infinity, which JSON can't hold."""
+    return float(value) if math.isfinite(value) else None
 
 
 def _estimate_json(found: Estimate | None) -> dict[str, Any]:

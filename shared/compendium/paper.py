@@ -181,6 +181,7 @@ class Paper:
         *,
         null: ArrayLike,
         rival: ArrayLike | Mapping[str, ArrayLike] | None = None,
+        paired: bool = True,
         note: str = "",
     ) -> str:
         """Record what was measured for a claim of the card, and return the verdict.
@@ -188,11 +189,13 @@ class Paper:
         Parameters
         ----------
         id : a claim of the card.
-        values : (n,) one number per independent unit, in the card's measure.
+        values : (n,) one number per independent unit, in the card's measure; truth values are successes and failures,
+            whose interval is Wilson's.
         null : the same for the null version of the method: (n,) for the same units, which are then compared in pairs;
             one number that is known, such as a chance level; or another count of units.
         rival : the same for each rival by name, or of the only one. A check like `> rival` is held against the paired
             difference to the best of them.
+        paired : False where null and rivals come from other units than the values, though they are as many.
         note : kept in results.json.
 
         Returns
@@ -215,7 +218,7 @@ class Paper:
             raise ClaimError(f"claim {id!r} comes before its gate {early[0]!r}; call paper.gate first")
         closed = [gate for gate in card.gates if not self._gates[gate].passes]
         no_test = f"gate {', '.join(closed)} did not pass" if closed else ""
-        self._claims[id] = measurement(card, values, null, rival, note, no_test)
+        self._claims[id] = measurement(card, values, null, rival, paired=paired, note=note, no_test=no_test)
         return self._claims[id].answer
 
     def report(self) -> None:

@@ -18,6 +18,7 @@ from shared.compendium.claims import (
     Gate,
     Measurement,
     count_verdicts,
+    estimate,
     measurement,
     per_unit,
 )
@@ -131,6 +132,8 @@ def test_pairs_see_what_the_spread_of_units_hides():
     paired = measurement(claim("> 0"), units + 0.05 + TIGHT / 10, units - 0.45)
     assert paired.over_null.low > 0.48
     unpaired = measurement(claim("> 0"), units + 0.05, np.append(units, 0.9) - 0.45)
+    others = measurement(claim("> 0"), units + 0.05 + TIGHT / 10, units - 0.45, paired=False)
+    assert others.over_null.width > 5 * paired.over_null.width
     assert unpaired.over_null.low < 0
 
 
@@ -218,3 +221,12 @@ def test_values_must_be_flat_and_not_empty(value):
 
 def test_without_values_there_is_no_test():
     assert Measurement(claim(), ()).verdict == NO_TEST
+
+
+def test_all_successes_leave_room_for_a_failure():
+    """Wilson: of 10 successes in 10 the interval is [0.72, 1]; Student's t would say that failure can't happen."""
+    found = estimate([True] * 10)
+    assert (found.mean, found.high) == (1.0, 1.0)
+    assert abs(found.low - 10 / (10 + 1.959964**2)) < 1e-6
+    assert measurement(claim("> 0.7"), [True] * 10, 0.5).verdict == HELD
+    assert measurement(claim("> 0.7"), np.ones(5, bool), [False] * 5).verdict == OPEN
