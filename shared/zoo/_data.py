@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from shared._checks import check_choice
@@ -28,8 +29,9 @@ def load_data(name: str, *, split: str | None = None, **options: Any) -> Data:
 
     Parameters
     ----------
-    name : one of `available_data()`; a hub id `org/name`; or a local folder. These may hold parquet, JSON lines,
-        webdataset archives (.tar) or npz files, in any number of shards.
+    name : one of `available_data()`; a hub id `org/name`, or `org/name:config` of one with several configurations; or a
+        local folder. These may hold parquet, JSON lines, webdataset archives (.tar) or npz files, in any number of
+        shards.
     split : None means the card's first split; of a hub's data set, train.
     **options : the card's (`print(describe(name))` lists splits and options); of a hub's data set `revision`, `rows` to
         fetch and read the first rows only, and `columns`, such as {"image": "scan", "label": None}, where the columns
@@ -53,9 +55,10 @@ def load_data(name: str, *, split: str | None = None, **options: Any) -> Data:
         split = check_choice("split", split or card.splits[0], card.splits)
         _check_options(card, options)
         return reader[card.reader](name, split, **options)
-    if not is_hub_name(name):
+    whole, _, config = (name, "", "") if Path(name).is_dir() else name.partition(":")
+    if not is_hub_name(whole):
         check_choice("name", name, available_data())
-    return load_hub_data(name, split or "train", **options)
+    return load_hub_data(whole, split or "train", config=config or None, **options)
 
 
 def _check_options(card: Card, options: dict[str, Any]) -> None:

@@ -133,6 +133,27 @@ def test_shards_are_one_split(tmp_path):
     assert zoo.load_data(str(tmp_path), split="dev").y.tolist() == [9]
 
 
+def test_configurations_are_never_mixed(tmp_path):
+    for config, labels in (("small-raw-v1", [0, 1]), ("large-v1", [2, 3])):
+        write_parquet(tmp_path / config, [encoded()] * 2, label=labels)
+    (tmp_path / "metadata.jsonl").write_text('{"text": "no row"}\n')
+    with pytest.raises(
+        zoo.AssetError, match=r"has several configurations, large-v1, small-raw-v1: say which, as .*:NAME"
+    ):
+        zoo.load_data(str(tmp_path))
+    assert zoo.load_data(f"{tmp_path}:large-v1").y.tolist() == [2, 3]
+    with pytest.raises(ValueError, match="config='larg' is unknown"):
+        zoo.load_data(f"{tmp_path}:larg")
+
+
+def test_folders_of_splits_and_shards_are_no_configurations(tmp_path):
+    write_parquet(tmp_path / "plain_text" / "train", [encoded()], label=[0])
+    write_parquet(tmp_path / "plain_text" / "00001", [encoded()], label=[1])
+    write_parquet(tmp_path / "plain_text" / "test", [encoded()], "test", label=[2])
+    assert sorted(zoo.load_data(str(tmp_path)).y.tolist()) == [0, 1]
+    assert zoo.load_data(str(tmp_path), split="test").y.tolist() == [2]
+
+
 def test_lines_in_shards(tmp_path):
     for shard in range(3):
         pd.DataFrame({"sentence": [f"{shard}a", f"{shard}b"], "label": [0, 1]}).to_json(

@@ -26,6 +26,7 @@ _SPLITS = {  # words in a file's path, and the split they stand for
     "validation": ("validation", "valid", "val", "dev"),
     "test": ("test", "testing", "eval"),
 }
+_NO_CONFIG = {"data", "shard", "shards", "part", *(word for said in _SPLITS.values() for word in said)}
 _WORD = re.compile(r"[a-z]+")
 _BATCH = 1024  # rows of parquet in memory beside what is kept
 _PICTURES = ("jpg", "jpeg", "png", "webp", "bmp", "ppm", "gif", "tif", "tiff")
@@ -37,9 +38,7 @@ def split_files(names: Iterable[str], split: str, data: str) -> list[str]:
     A file belongs to a split if its path has a word for it (`data/train-00000-of-00002.parquet`), else to train.
     """
     names = sorted(names)
-    suffix = next((suffix for suffix in SUFFIXES if any(name.endswith(suffix) for name in names)), None)
-    if suffix is None:
-        raise AssetError(f"{data} has no {', '.join(SUFFIXES)} file; other formats aren't read")
+    suffix = _suffix(names, data)
     by_split: dict[str, list[str]] = {}
     for name in names:
         if name.endswith(suffix):
@@ -48,6 +47,34 @@ def split_files(names: Iterable[str], split: str, data: str) -> list[str]:
             by_split.setdefault(of, []).append(name)
     asked = next((known for known, said in _SPLITS.items() if split in said and known in by_split), split)
     return by_split[check_choice("split", asked, by_split)]
+
+
+def config_files(names: Iterable[str], config: str | None, data: str) -> list[str]:
+    """The files of one configuration: those in its folder. Without folders beside those of splits there is but one."""
+    names = list(names)
+    suffix = _suffix(names, data)
+    found: dict[str, list[str]] = {}
+    for name in names:
+        if name.endswith(suffix):
+            folders = [part for part in PurePosixPath(name).parts[:-1] if _names_a_config(part)]
+            found.setdefault("/".join(folders), []).append(name)
+    if config is not None:
+        return found[check_choice("config", config, found)]
+    if len(found) > 1:
+        raise AssetError(f"{data} has several configurations, {', '.join(sorted(found))}: say which, as {data}:NAME")
+    return next(iter(found.values()))
+
+
+def _suffix(names: list[str], data: str) -> str:
+    suffix = next((suffix for suffix in SUFFIXES if any(name.endswith(suffix) for name in names)), None)
+    if suffix is None:
+        raise AssetError(f"{data} has no {', '.join(SUFFIXES)} file; other formats aren't read")
+    return suffix
+
+
+def _names_a_config(folder: str) -> bool:
+    words = set(_WORD.findall(folder.lower()))
+    return bool(words) and not words <= _NO_CONFIG
 
 
 def read_arrays(paths: Iterable[Path], name: str, rows: int | None) -> tuple[Tensor, Tensor | None]:

@@ -14,7 +14,7 @@ from shared.zoo._assets import AssetError
 from shared.zoo._kinds import Data, FrameData, ImageData, PhotoData, TableData, TextData
 from shared.zoo.hub._fetch import data_files
 from shared.zoo.hub._pictures import Pictures, Span
-from shared.zoo.hub._shards import read_arrays, read_table, split_files
+from shared.zoo.hub._shards import config_files, read_arrays, read_table, split_files
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,6 +34,7 @@ def load_hub_data(
     split: str,
     *,
     revision: str | None = None,
+    config: str | None = None,
     rows: int | None = None,
     columns: Mapping[str, str | None] | None = None,
 ) -> Data:
@@ -43,6 +44,7 @@ def load_hub_data(
     ----------
     name, split : of the data set.
     revision : branch, tag or commit.
+    config : the folder of a set that holds several configurations.
     rows : how many to read, from the first; what lies behind them is neither fetched nor decoded.
     columns : which column is the `image`, `label` or `text`, where it has none of the usual names; None: there is none.
 
@@ -56,7 +58,7 @@ def load_hub_data(
     for of in columns or {}:
         check_choice("columns", of, COLUMNS)
     names, bring = data_files(name, revision=revision)
-    files = split_files(names, split, name)
+    files = split_files(config_files(names, config, name), split, name)
     paths = map(bring, files)  # one at a time, as far as they are needed
     if files[0].endswith(".npz"):
         x, y = read_arrays(paths, name, rows)
