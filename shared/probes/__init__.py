@@ -30,6 +30,7 @@ from shared.probes._estimators import (
     SVMProbe,
 )
 from shared.probes._factor import SharedFactor
+from shared.probes._files import load_directions, save_directions
 from shared.probes._inputs import DegenerateDirectionError
 from shared.probes._metrics import auroc_cosine, cosine, leakage, orthogonality, welch_bound
 from shared.probes._passes import activations, layer_gradients
@@ -44,6 +45,7 @@ from shared.probes._stats import (
     sensitivity_moments,
     sign_flip_probability,
 )
+from shared.probes._study import tcav_study
 from shared.probes._tcav import TCAVResult, TCAVTest, tcav, tcav_scores, tcav_test
 
 __all__ = [
@@ -80,18 +82,21 @@ __all__ = [
     "layer_gradients",
     "lda_mean",
     "leakage",
+    "load_directions",
     "multi_pattern",
     "orthogonalise",
     "orthogonality",
     "pair_weights",
     "pgd_shift",
     "ridge_equivalent",
+    "save_directions",
     "select_for_tcav",
     "sensitivity_moments",
     "sign_flip_probability",
     "stack_directions",
     "tcav",
     "tcav_scores",
+    "tcav_study",
     "tcav_test",
     "welch_bound",
 ]

@@ -17,13 +17,15 @@ from shared.stats._intervals import (
 )
 from shared.stats._ranks import CORRELATIONS, auroc, average_precision, pearson, rank_correlation
 from shared.stats._scale import standardised
-from shared.stats._tests import STATISTICS, PermutationResult, permutation_test
+from shared.stats._tests import CORRECTIONS, STATISTICS, PermutationResult, adjust_p_values, permutation_test
 
 __all__ = [
+    "CORRECTIONS",
     "CORRELATIONS",
     "STATISTICS",
     "Interval",
     "PermutationResult",
+    "adjust_p_values",
     "auroc",
     "average_precision",
     "difference_interval",

@@ -15,6 +15,7 @@ from scipy.spatial.distance import cdist
 
 from shared._checks import check_choice, check_finite, check_range, check_shape
 
+CORRECTIONS = ("holm", "bonferroni", "fdr")
 STATISTICS = ("energy", "mmd", "mean")
 _CELLS = 2**22  # entries of the assignments held at once: 32 MiB
 
@@ -35,6 +36,46 @@ class PermutationResult(NamedTuple):
     statistic: float
     p_value: float
     null: np.ndarray
+
+
+def adjust_p_values(p_values: ArrayLike, *, method: str = "holm") -> np.ndarray:
+    """P-values that may each be compared with the level, though m tests were made.
+
+    Parameters
+    ----------
+    p_values : (m,)
+        Of the tests, in [0, 1].
+    method : str
+        "bonferroni" and "holm" (Holm 1979, never less powerful) bound the chance of any false finding, whatever the
+        tests' dependence; "fdr" (Benjamini & Hochberg 1995) bounds the expected share of false findings among all.
+
+    Returns
+    -------
+    (m,)
+        Adjusted, in the order given, at most 1.
+
+    Raises
+    ------
+    ValueError
+        If a value is outside [0, 1] or the method is unknown.
+    """
+    check_choice("method", method, CORRECTIONS)
+    values = np.asarray(p_values, dtype=float)
+    check_shape("p_values", values, ("m",))
+    check_finite("p_values", values)
+    check_range("p_values", float(values.min(initial=0)), 0)
+    check_range("p_values", float(values.max(initial=0)), None, 1)
+    order, m = np.argsort(values), len(values)
+    ranked, rank = values[order], np.arange(1, m + 1)
+    if method == "bonferroni":
+        adjusted = ranked * m
+    elif method == "holm":  # a test can't be rejected where a smaller p-value was not
+        adjusted = np.maximum.accumulate(ranked * (m + 1 - rank))
+    else:
+        adjusted = np.minimum.accumulate((ranked * m / rank)[::-1])[::-1]
+    result = np.empty(m)
+    result[order] = adjusted.clip(max=1)
+    return result
 
 
 def permutation_test(
