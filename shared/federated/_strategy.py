@@ -5,7 +5,7 @@ A strategy is all that an executor knows, be it `simulate` or the Flower adapter
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -195,6 +195,8 @@ class DaisyChain(Strategy):
     aggregate_every : b, or None.
     aggregator : merges the models (the plain mean).
     fixed_permutation : the same permutation every time (an ablation).
+    route : number of models n, generator -> permutation (n,): which model each client gets next; uniformly random
+        unless given. Rings, stars and pairs of neighbours are routes.
     random_state : of the permutations.
     """
 
@@ -205,6 +207,7 @@ class DaisyChain(Strategy):
         aggregate_every: int | None = 10,
         aggregator: Aggregator | None = None,
         fixed_permutation: bool = False,
+        route: Callable[[int, np.random.Generator], np.ndarray] | None = None,
         random_state: int = 0,
     ) -> None:
         check_range("daisy_every", daisy_every, 1)
@@ -214,17 +217,25 @@ class DaisyChain(Strategy):
             aggregate_every=never if aggregate_every is None else aggregate_every,
             random_state=random_state,
         )
-        self.daisy_every, self.fixed_permutation = daisy_every, fixed_permutation
+        self.daisy_every, self.fixed_permutation, self.route = daisy_every, fixed_permutation, route
 
     @property
     def keeps_models(self) -> bool:
         return True
 
+    def _order(self, count: int, generator: np.random.Generator) -> np.ndarray:
+        if self.route is None:
+            return generator.permutation(count)
+        order = np.asarray(self.route(count, generator))
+        if sorted(order.tolist()) != list(range(count)):
+            raise ValueError(f"route({count}, generator) gave {order}; expected a permutation of 0…{count - 1}")
+        return order
+
     def _travel(self, rnd: int, updates: Updates, rows: np.ndarray) -> bool:
         travelled = False
         if rnd % self.daisy_every == self.daisy_every - 1 and len(rows):
             path = () if self.fixed_permutation else (rnd,)
-            order = derive_rng(self.random_state, "daisy", *path).permutation(len(rows))
+            order = self._order(len(rows), derive_rng(self.random_state, "daisy", *path))
             whence = np.arange(len(self.clients))
             whence[rows] = rows[order]
             self.models = take_states(self.models, whence)

@@ -105,13 +105,16 @@ class LocalTrainer:
         """
         inputs, targets, offsets = self._joined([job.clients for job in jobs])
         rows = self._rows(jobs, offsets, rnd)
-        order = rows.order.to(inputs.device)
-        start = {key: torch.cat([job.start[key] for job in jobs])[order] for key in jobs[0].start}
-        extras = self._extras(jobs, inputs.device).rows(order)
+        order, extras = rows.order.to(inputs.device), self._extras(jobs, inputs.device)
+        start = {key: torch.cat([job.start[key] for job in jobs]) for key in jobs[0].start}
+        sorted_already = rows.steps[0] == rows.steps[-1]  # as many steps for all: no copies that many large models cost
+        if not sorted_already:
+            start, extras = {key: value[order] for key, value in start.items()}, extras.rows(order)
         params, loss = self._run(inputs, targets, start, rows, extras, rnd)
         back = torch.argsort(order)
-        params, loss = {key: value[back] for key, value in params.items()}, loss[back].cpu().double()
-        steps = torch.as_tensor(rows.steps.copy())[back.cpu()]
+        if not sorted_already:
+            params = {key: value[back] for key, value in params.items()}
+        loss, steps = loss[back].cpu().double(), torch.as_tensor(rows.steps.copy())[back.cpu()]
         done, begin = [], 0
         for job in jobs:
             mine = slice(begin, begin + len(job.ids))

@@ -293,6 +293,14 @@ def test_visited_clients(net, clients):
         visited_clients(simulate(net, clients, Strategy(), 1, local=ONE))
 
 
+def test_models_travel_by_the_given_route(net, clients):
+    ring = DaisyChain(aggregate_every=None, route=lambda n, generator: np.roll(np.arange(n), 1))
+    places = np.stack(simulate(net, clients, ring, 4, local=ONE).model_at)
+    assert all((places[t] == np.roll(np.arange(6), t)).all() for t in range(4))
+    with pytest.raises(ValueError, match=r"route\(6, generator\) gave \[0 0 0 0 0 0\]"):
+        simulate(net, clients, DaisyChain(route=lambda n, generator: np.zeros(n, int)), 2, local=ONE)
+
+
 def test_independent_starts(net, clients):
     others = [state_of(nn.Sequential(nn.Linear(64, 12), nn.ReLU(), nn.Linear(12, 10))) for _ in range(6)]
     run = simulate(

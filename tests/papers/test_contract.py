@@ -16,7 +16,7 @@ LONG = {
         "diffnaps",
         "dtsne",
     ),
-    *("dualxda", "feddc", "fedentopt", "insight", "jedi_confetti", "lrp_vs_alti", "mercat", "pci", "premise"),
+    *("dualxda", "feddc", "insight", "jedi_confetti", "lrp_vs_alti", "mercat", "pci", "premise"),
     *("premise_tokens", "rclarc", "spotlight", "var"),
 }
 
