@@ -22,7 +22,7 @@ from shared.sae._sparse import SparseCodes
 from shared.sae._splice import edit_codes, splice
 from shared.sae.architectures import ARCHITECTURES
 from shared.sae.architectures._base import TrainOut
-from shared.sae.files._others import load_dictionary_learning, load_prisma, load_sparsify
+from shared.sae.files._others import load_dictionary_learning, load_gemma_scope, load_prisma, load_sparsify
 from shared.sae.files._saelens import load, save
 from shared.sae.steering._edits import scale_feature, set_feature, suppress
 from shared.sae.steering._steerability import Steerability, coverage, is_steerable, steerability
@@ -57,6 +57,7 @@ __all__ = [
     "is_steerable",
     "load",
     "load_dictionary_learning",
+    "load_gemma_scope",
     "load_prisma",
     "load_sparsify",
     "match_mass",

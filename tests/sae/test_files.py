@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from shared.sae import SAEConfig, SparseDict, load, load_dictionary_learning, load_prisma, load_sparsify, save
+from shared.sae import (
+    SAEConfig,
+    SparseDict,
+    load,
+    load_dictionary_learning,
+    load_gemma_scope,
+    load_prisma,
+    load_sparsify,
+    save,
+)
 
 KINDS = {
     "standard": {},
@@ -253,8 +263,8 @@ def test_dictionary_learning_files_that_do_not_say_what_they_are_are_refused(tmp
     torch.save(dictionary_learning_state("batchtopk")[0], path)
     with pytest.raises(ValueError, match="fit several architectures; say architecture='topk' or 'batchtopk'"):
         load_dictionary_learning(path)
-    config.write_text(json.dumps({"trainer": {"dict_class": "GatedAutoEncoder"}}))
-    with pytest.raises(ValueError, match=r"dict_class in .*GatedAutoEncoder"):
+    config.write_text(json.dumps({"trainer": {"dict_class": "IdentityDict"}}))
+    with pytest.raises(ValueError, match=r"dict_class in .*IdentityDict"):
         load_dictionary_learning(path)
     with pytest.raises(ValueError, match="unexpected threshold for architecture='standard'"):
         load_dictionary_learning(path, architecture="standard")
@@ -265,6 +275,63 @@ def test_dictionary_learning_files_that_do_not_say_what_they_are_are_refused(tmp
     torch.save({"k": torch.tensor(3)}, path)
     with pytest.raises(ValueError, match="W_enc, b_enc, W_dec, b_dec missing"):
         load_dictionary_learning(path)
+
+
+def gated_codes(state, x):
+    """Gate and magnitude of a gated dictionary by its definition: `1[u + b_gate > 0] relu(e^r u + b_mag)`."""
+    u = (x - state["b_dec"]) @ state["W_enc"]
+    return (u + state["b_gate"] > 0) * (state["r_mag"].exp() * u + state["b_mag"]).relu()
+
+
+@pytest.fixture
+def gated_state():
+    sae, draw = make(), torch.Generator().manual_seed(3)
+    values = {name: sae.state_dict()[name].clone().contiguous() for name in ("W_enc", "W_dec", "b_dec")}
+    return values | {name: 0.5 * torch.randn(24, generator=draw) for name in ("r_mag", "b_gate", "b_mag")}
+
+
+def test_gated_files_of_saelens_and_dictionary_learning(gated_state, tmp_path):
+    """Read as JumpReLU; thresholds on either side of zero occur."""
+    codes = gated_codes(gated_state, data())
+    state = {"encoder.weight": gated_state["W_enc"].T, "decoder.weight": gated_state["W_dec"].T}
+    state |= {"decoder_bias": gated_state["b_dec"], "r_mag": gated_state["r_mag"]}
+    state |= {"gate_bias": gated_state["b_gate"], "mag_bias": gated_state["b_mag"]}
+    torch.save(state, tmp_path / "ae.pt")
+    (tmp_path / "cfg.json").write_text(json.dumps({"architecture": "gated", "d_in": 8, "d_sae": 24}))
+    save_file(gated_state, tmp_path / "sae_weights.safetensors")
+    for sae in (load(tmp_path), load_dictionary_learning(tmp_path / "ae.pt")):
+        assert sae.cfg.architecture == "jumprelu"
+        assert 0 < int((sae.threshold > 0).sum()) < 24
+        assert torch.allclose(sae.encode(data()), codes, atol=1e-6)
+        assert torch.allclose(sae(data()).x_hat, codes @ gated_state["W_dec"] + gated_state["b_dec"], atol=1e-5)
+    assert 0 < float((codes > 0).float().mean()) < 1
+    save_file({k: v for k, v in gated_state.items() if k != "r_mag"}, tmp_path / "sae_weights.safetensors")
+    with pytest.raises(ValueError, match="r_mag missing for architecture='gated'"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["plain", "transcoder", "skip"])
+def test_gemma_scope_files(kind, tmp_path):
+    draw = np.random.default_rng(0)
+    shapes = {"W_enc": (8, 24), "b_enc": 24, "W_dec": (24, 8), "b_dec": 8}
+    arrays = {name: draw.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    arrays["threshold"] = draw.random(24).astype(np.float32)
+    if kind == "skip":
+        arrays["W_skip"] = draw.normal(size=(8, 8)).astype(np.float32)
+    np.savez(tmp_path / "params.npz", **arrays)
+    sae = load_gemma_scope(tmp_path / "params.npz", transcoder=kind == "transcoder")
+    z = data().numpy() @ arrays["W_enc"] + arrays["b_enc"]
+    codes = z * (z > arrays["threshold"])
+    assert np.allclose(sae.encode(data()).detach(), codes, atol=1e-5)
+    assert sae.cfg.is_transcoder == (kind != "plain")
+    if kind != "skip":
+        assert np.allclose(sae(data()).x_hat.detach(), codes @ arrays["W_dec"] + arrays["b_dec"], atol=1e-4)
+    np.savez(tmp_path / "params.npz", **arrays, extra=np.zeros(3, np.float32))
+    with pytest.raises(ValueError, match="unexpected extra"):
+        load_gemma_scope(tmp_path / "params.npz")
+    np.savez(tmp_path / "params.npz", **{**arrays, "b_enc": np.array([{}], dtype=object)})
+    with pytest.raises(ValueError, match="holds no plain arrays"):
+        load_gemma_scope(tmp_path / "params.npz")
 
 
 @pytest.mark.parametrize("activation", ["relu", "topk"])

@@ -1,18 +1,20 @@
-"""Dictionaries other projects wrote: sparsify, dictionary_learning, Prisma. Nothing in their files is run."""
+"""Dictionaries other projects wrote: sparsify, dictionary_learning, Prisma, Gemma Scope. Nothing in files is run."""
 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from shared._checks import check_choice
 from shared.sae._config import SAEConfig
 from shared.sae._model import SparseDict
+from shared.sae.files._gated import GATED, as_jumprelu
 from shared.sae.files._saelens import CONFIG, check_keys, filled, read_json
 from shared.sae.files._whole import read_tensors
 
@@ -23,8 +25,11 @@ CLASSES = {
     "BatchTopKSAE": "batchtopk",
     "MatryoshkaBatchTopKSAE": "matryoshka",
     "JumpReluAutoEncoder": "jumprelu",
+    "GatedAutoEncoder": "gated",
 }
-DICTIONARY_LEARNING = ("standard", "topk", "batchtopk", "matryoshka", "jumprelu")
+DICTIONARY_LEARNING = ("standard", "topk", "batchtopk", "matryoshka", "jumprelu", "gated")
+GATED_NAMES = {"gate_bias": "b_gate", "mag_bias": "b_mag", "decoder_bias": "b_dec"}
+ENCODER_AND_DECODER = ("W_enc", "b_enc", "W_dec", "b_dec")
 SPARSIFY_KEYS = frozenset(
     """k num_latents d_in activation transcode skip_connection expansion_factor normalize_decoder multi_topk signed
     """.split()
@@ -71,7 +76,7 @@ def load_sparsify(folder: str | Path) -> SparseDict:
 def load_dictionary_learning(
     path: str | Path, *, architecture: str | None = None, k: float | None = None
 ) -> SparseDict:
-    """Read an `ae.pt` of dictionary_learning: AutoEncoder, TopK, BatchTopK, Matryoshka or JumpReLU.
+    """Read an `ae.pt` of dictionary_learning: AutoEncoder, TopK, BatchTopK, Matryoshka, JumpReLU or Gated.
 
     Parameters
     ----------
@@ -79,15 +84,16 @@ def load_dictionary_learning(
         The file; read without running anything it may hold (`weights_only`).
     architecture : str, optional
         By default what `config.json` beside the file says (`dict_class`), else what only one of them can have: `bias`
-        (standard), `group_sizes` (matryoshka), thresholds by latent (jumprelu). TopK and BatchTopK have the same
-        tensors, so one of "topk" and "batchtopk" must be said where no `config.json` does.
+        (standard), `group_sizes` (matryoshka), thresholds by latent (jumprelu), `r_mag` (gated). TopK and BatchTopK
+        have the same tensors, so one of "topk" and "batchtopk" must be said where no `config.json` does.
     k : float, optional
         Where the file has none.
 
     Returns
     -------
     SparseDict
-        A JumpReLU's decoder norms are folded, so that codes are those its own `encode` gives.
+        A JumpReLU's decoder norms are folded, so that codes are those its own `encode` gives. A gated one is of
+        architecture jumprelu, which it is at inference.
 
     Raises
     ------
@@ -97,11 +103,17 @@ def load_dictionary_learning(
     path = Path(path)
     found = _plain_tensors(path)
     names = {"encoder.weight": "W_enc", "encoder.bias": "b_enc", "decoder.weight": "W_dec", "bias": "b_dec"}
-    tensors = _renamed(found, names, path)
-    for name in ("W_enc", "W_dec") if "encoder.weight" in found else ():
-        tensors[name] = tensors[name].T
+    if not {"encoder.weight", "W_enc"} & found.keys():
+        _renamed(found, names, path)  # says what is missing
     architecture = architecture or _dict_class(path) or _only_architecture(found, path)
     check_choice("architecture", architecture, DICTIONARY_LEARNING)
+    gated = architecture == "gated"
+    parts = ("W_enc", "W_dec", "b_dec", *GATED) if gated else ENCODER_AND_DECODER
+    tensors = _renamed(found, names | (GATED_NAMES if gated else {}), path, parts)
+    for name in ("W_enc", "W_dec") if "encoder.weight" in found else ():
+        tensors[name] = tensors[name].T
+    if gated:
+        tensors, architecture = as_jumprelu(tensors), "jumprelu"
     k = float(tensors.pop("k")) if "k" in tensors else k
     groups = tensors.pop("group_sizes", None)
     threshold = tensors.pop("threshold", None)
@@ -112,10 +124,10 @@ def load_dictionary_learning(
         tensors["threshold"] = threshold
     d_in, d_sae = tensors["W_enc"].shape
     widths = None if groups is None else [int(w) for w in groups.cumsum(0)]
-    # its JumpReLU doesn't subtract b_dec from the input; the others do
-    cfg = SAEConfig(architecture, d_in, d_sae, k=k, widths=widths, apply_b_dec_to_input=architecture != "jumprelu")
+    plain = architecture == "jumprelu" and not gated  # it doesn't subtract b_dec from the input; the others do
+    cfg = SAEConfig(architecture, d_in, d_sae, k=k, widths=widths, apply_b_dec_to_input=not plain)
     sae = filled(cfg, tensors, path)
-    return sae.fold_decoder_norm_() if architecture == "jumprelu" else sae
+    return sae.fold_decoder_norm_() if plain else sae
 
 
 def _dict_class(path: Path) -> str | None:
@@ -133,6 +145,8 @@ def _only_architecture(found: Mapping[str, Tensor], path: Path) -> str:
         return "matryoshka"
     if "threshold" in found and found["threshold"].ndim == 1:
         return "jumprelu"
+    if "r_mag" in found and "encoder.bias" not in found:
+        return "gated"
     if "bias" in found and "k" not in found:
         return "standard"
     raise ValueError(
@@ -183,6 +197,40 @@ def load_prisma(path: str | Path, *, config: str | Path | None = None) -> Sparse
     return filled(cfg, tensors, path)
 
 
+def load_gemma_scope(path: str | Path, *, transcoder: bool = False) -> SparseDict:
+    """Read a `params.npz` of Gemma Scope: JumpReLU dictionaries and (skip) transcoders.
+
+    Parameters
+    ----------
+    path : path
+        The file; read without pickle.
+    transcoder : bool
+        Whether it reads one activation and writes another, which the file doesn't tell; one with `W_skip` does.
+
+    Returns
+    -------
+    SparseDict
+        Of architecture jumprelu, in the file's type; `b_dec` isn't subtracted from the input, as theirs isn't.
+
+    Raises
+    ------
+    ValueError
+        A tensor that is missing or not understood, or one that contradicts another.
+    """
+    path = Path(path)
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            found = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+    except (ValueError, OSError, EOFError) as error:
+        raise ValueError(f"{path} holds no plain arrays: {error}") from error
+    tensors = _renamed(found, {}, path, (*ENCODER_AND_DECODER, "threshold"))
+    skip = "W_skip" in tensors
+    d_in, d_sae = tensors["W_enc"].shape
+    d_out = tensors["W_dec"].shape[1] if transcoder or skip else None
+    cfg = SAEConfig("jumprelu", d_in, d_sae, d_out=d_out, skip=skip, apply_b_dec_to_input=False)
+    return filled(cfg, tensors, path)
+
+
 def _plain_tensors(path: Path) -> dict[str, Any]:
     """A file of `torch.save` that holds nothing but tensors and plain values."""
     try:
@@ -191,8 +239,10 @@ def _plain_tensors(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is no plain state dict: {error}") from error
 
 
-def _renamed(found: Mapping[str, Tensor], names: Mapping[str, str], path: Path) -> dict[str, Tensor]:
+def _renamed(
+    found: Mapping[str, Tensor], names: Mapping[str, str], path: Path, parts: Sequence[str] = ENCODER_AND_DECODER
+) -> dict[str, Tensor]:
     tensors = {names.get(key, key): value for key, value in found.items()}
-    if missing := [name for name in ("W_enc", "b_enc", "W_dec", "b_dec") if name not in tensors]:
+    if missing := [name for name in parts if name not in tensors]:
         raise ValueError(f"{path}: {', '.join(missing)} missing; it has {', '.join(found)}")
     return tensors

@@ -14,6 +14,7 @@ from torch import Tensor
 from shared._checks import check_choice, check_finite
 from shared.sae._config import SAEConfig
 from shared.sae._model import SparseDict
+from shared.sae.files._gated import GATED, as_jumprelu
 from shared.sae.files._whole import read_tensors, whole
 
 WEIGHTS, CONFIG = "sae_weights.safetensors", "cfg.json"
@@ -30,6 +31,7 @@ AUTOENCODERS = {
     "topk": "topk",
     "batchtopk": "batchtopk",
     "matryoshka_batchtopk": "matryoshka",
+    "gated": "jumprelu",  # which it is at inference
 }
 OURS = ("decoder_norm", "l1_coefficient", "l0_coefficient", "bandwidth", "init_threshold", "aux_coefficient")
 # keys of cfg.json that say what the dictionary computes; a key in neither of these two lists is refused
@@ -115,8 +117,8 @@ def _config_out(sae: SparseDict) -> dict[str, Any]:
 def load(folder: str | Path, *, device: str | torch.device = "cpu") -> SparseDict:
     """Read a dictionary that `save`, SAELens or its trainers wrote.
 
-    Architectures: standard, jumprelu, topk, batchtopk, matryoshka_batchtopk and the transcoders; of files before
-    SAELens 6 also standard ones whose `activation_fn_str` is "topk".
+    Architectures: standard, jumprelu, topk, batchtopk, matryoshka_batchtopk, gated (read as the JumpReLU that it is at
+    inference) and the transcoders; of files before SAELens 6 also standard ones whose `activation_fn_str` is "topk".
 
     Parameters
     ----------
@@ -151,6 +153,10 @@ def load(folder: str | Path, *, device: str | torch.device = "cpu") -> SparseDic
         tensors["threshold"] = tensors.pop("topk_threshold").double()
     if bool((tensors.get("scaling_factor", torch.zeros(1)) == 1).all()):
         del tensors["scaling_factor"]  # SAELens wrote it for a while without using it
+    if content["architecture"] == "gated":
+        if missing := [name for name in GATED if name not in tensors]:
+            raise ValueError(f"{folder / WEIGHTS}: {', '.join(missing)} missing for architecture='gated'")
+        tensors = as_jumprelu(tensors)
     sae = filled(cfg, tensors, folder / WEIGHTS)
     if content.get("rescale_acts_by_decoder_norm"):
         norms = sae.W_dec.data.norm(dim=1).clamp_min(1e-12)
