@@ -87,6 +87,19 @@ lint: .venv/.ready  ## ruff, notebooks included
 bench: .venv-bench/.ready  ## compare with peer libraries: ratios on the screen and in build/bench.json
 	@PYTHONPATH=. .venv-bench/bin/python tests/benchmarks/run.py
 
+.PHONY: test-federated
+test-federated: .venv-federated/.ready  ## the federated room beside Flower and Opacus, in an environment of their own
+	@.venv-federated/bin/python -m pytest -q -p no:cacheprovider -o addopts="" $(or $(T),tests/federated)
+
+# Flower pins what Snakemake and Jupyter want otherwise.
+.venv-federated/.ready: pyproject.toml requirements.lock
+	@echo "Building .venv-federated: our packages, Flower and Opacus ..."
+	@$(PYTHON) -m venv --clear .venv-federated
+	@sed -n '/^dependencies/,/^]/s/^ *"\([A-Za-z0-9_-]*\).*/^\1==/p' pyproject.toml | grep -if - requirements.lock > .venv-federated/ours.txt
+	@.venv-federated/bin/pip install --quiet --requirement .venv-federated/ours.txt
+	@.venv-federated/bin/pip install --quiet ".[federated]" "pytest>=8" "hypothesis>=6.100" && rm -rf build/lib *.egg-info
+	@touch $@
+
 # what pyproject.toml names, as locked, and the peers; the rest is free, since peers disagree with our tools about it
 .venv-bench/.ready: pyproject.toml requirements.lock $(wildcard tests/benchmarks/requirements-*.txt)
 	@echo "Building .venv-bench: our packages and the peers ..."

@@ -24,7 +24,7 @@ other rooms build on.
 
 from shared.lrp._attribute import Attribution, attribute, default_composite
 from shared.lrp._errors import UnsupportedModule
-from shared.lrp._targets import contrast, zero_mean
+from shared.lrp._targets import answer, contrast, zero_mean
 from shared.lrp._weights import conservation_report, weight_relevance
 from shared.lrp.rules._base import ElementwiseRule, LinearRule, Rule
 from shared.lrp.rules._canonizers import MergeBatchNorm
@@ -85,6 +85,7 @@ __all__ = [
     "WSquare",
     "ZBox",
     "ZPlus",
+    "answer",
     "attention_relevance",
     "attribute",
     "conservation_report",

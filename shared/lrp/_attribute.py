@@ -78,7 +78,8 @@ def attribute(
     x : float tensor `(B, ...)`; token ids `(B, S)`, explained at their embeddings; or a mapping (`input_ids`,
         `attention_mask`, `pixel_values`, …).
     target : int or LongTensor `(B,)` of classes, float weights `(B, C)` or a callable `logits -> weights` (`contrast`,
-        `zero_mean`); None explains each row's largest logit. A list or tuple explains several over one forward pass.
+        `zero_mean`, `answer` for several tokens); None explains each row's largest logit. A list or tuple explains
+        several over one forward pass.
     composite : the rules; default `AttnLRP()` for transformers models, else `EpsilonPlus()`.
     init : "logit", "one" (relevance sums to 1) or "softmax-contrast" (target against the mean of the others).
     embed : x holds embeddings `(B, S, D)` for the model's `inputs_embeds`.
@@ -142,6 +143,7 @@ def attribute_parts(
     batch_size: int | None = None,
 ) -> Iterator[Attribution]:
     """`attribute`, one batch of rows after the other; its arguments."""
+    output = getattr(target, "output", None) if output is None else output  # an answer's tokens bring theirs
     how = _How(composite or default_composite(model), init, embed, record, conditions, channel_axis, output, wrt)
     options = {"batch_size": batch_size, "position": position, "embed": embed, "wrt": wrt}
     for part in parts_of(model, x, target, logits=lambda part: _plain_logits(model, part, how), **options):

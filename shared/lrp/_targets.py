@@ -72,6 +72,63 @@ def zero_mean(target: int | Tensor) -> Callable[[Tensor], Tensor]:
     return _Against(target, None)
 
 
+@dataclass(frozen=True)
+class _Answer:
+    """The logits of the last A tokens, each at the position before it, side by side `(B, A * V)`."""
+
+    tokens: Tensor
+
+    def output(self, outputs: Any) -> Tensor:
+        """What `attribute` explains of the model's output."""
+        logits = outputs if isinstance(outputs, Tensor) else outputs.logits
+        count = self.tokens.shape[-1]
+        if logits.ndim != 3 or logits.shape[1] <= count:
+            raise ValueError(
+                f"answer has {count} tokens; logits of shape {tuple(logits.shape)} must be (B, S, V), S > A"
+            )
+        return logits[:, -count - 1 : -1].flatten(1)
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        tokens = torch.atleast_2d(self.tokens).to(logits.device)
+        size = logits.shape[1] // tokens.shape[1]
+        if len(tokens) not in (1, len(logits)) or int(tokens.max()) >= size:
+            raise ValueError(
+                f"answer has shape {tuple(tokens.shape)} and tokens up to {int(tokens.max())} for a batch of "
+                f"{len(logits)} and {size} logits"
+            )
+        one_hots = torch.nn.functional.one_hot(tokens.clamp(min=0), size) * (tokens >= 0)[..., None]
+        return one_hots.flatten(1).to(logits).expand(len(logits), -1)
+
+    def rows(self, rows: slice, total: int) -> _Answer:
+        """The same for some of the rows."""
+        return self if self.tokens.ndim == 1 else _Answer(rows_of("answer", self.tokens, rows, total))
+
+
+def answer(tokens: Tensor) -> Callable[[Tensor], Tensor]:
+    """Explain an answer of several tokens: the sum of their logits, each given those before it.
+
+    The input holds the prompt and behind it the answer, as the last tokens of every row.
+
+    Parameters
+    ----------
+    tokens : LongTensor `(B, A)`, or `(A,)` for all rows; negative entries, such as -100, don't count.
+
+    Returns
+    -------
+    A target for `attribute` on a causal language model; `output` is then its own.
+
+    Raises
+    ------
+    ValueError
+        No whole numbers, or none that counts.
+    """
+    if not isinstance(tokens, Tensor) or tokens.is_floating_point() or tokens.ndim not in (1, 2) or tokens.numel() == 0:
+        raise ValueError(f"tokens must be a LongTensor (B, A) or (A,); got {tokens!r}")
+    if not bool((torch.atleast_2d(tokens) >= 0).any(1).all()):
+        raise ValueError("tokens: a row has no token that counts (all are negative)")
+    return _Answer(tokens)
+
+
 def one_hot(target: int | Tensor, logits: Tensor, *, name: str = "target") -> Tensor:
     """Weights `(B, C)`: 1 at each row's target class. Raises `ValueError` for a wrong shape or a class out of range."""
     index = torch.as_tensor(target, device=logits.device)

@@ -10,6 +10,7 @@ from shared.lrp import (
     CPLRP,
     AttnLRP,
     EpsilonPlusFlat,
+    answer,
     attention_relevance,
     attribute,
     conservation_report,
@@ -143,3 +144,32 @@ def test_a_composite_that_changes_the_output_is_refused(images):
     model = nn.Sequential(nn.Conv2d(3, 4, 3), Doubled(4), nn.ReLU(), nn.Flatten(), nn.Linear(400, 2)).double().eval()
     with pytest.raises(RuntimeError, match="output under the composite differs from its own by"):
         attribute(model, images, 0)
+
+
+@pytest.mark.parametrize("composite", [AttnLRP(), CPLRP()], ids=["attnlrp", "cp"])
+def test_an_answer_of_several_tokens_is_the_sum_of_its_tokens(composite, make_llama, token_ids):
+    model = make_llama().double()
+    tokens = token_ids[:, -3:]
+    whole = attribute(model, token_ids, answer(tokens), composite=composite)
+    singles = [
+        attribute(model, token_ids, tokens[:, n], composite=composite, position=3 + n).relevance for n in range(3)
+    ]
+    assert torch.allclose(whole.relevance, sum(singles), atol=1e-6 * float(whole.relevance.abs().max()))
+    assert (whole.tokens[:, -1] == 0).all()  # the last token is answered, not read
+    parts = attribute(model, token_ids, answer(tokens), composite=composite, batch_size=2)
+    assert torch.allclose(parts.relevance, whole.relevance, atol=1e-12)
+    masked = tokens.clone()
+    masked[:, 0] = -100
+    fewer = attribute(model, token_ids, answer(masked), composite=composite)
+    assert torch.allclose(fewer.relevance, singles[1] + singles[2], atol=1e-6 * float(whole.relevance.abs().max()))
+
+
+def test_bad_answers(make_llama, token_ids):
+    with pytest.raises(ValueError, match="must be a LongTensor"):
+        answer(torch.zeros(2, 3))
+    with pytest.raises(ValueError, match="no token that counts"):
+        answer(torch.tensor([[1, 2], [-100, -100]]))
+    with pytest.raises(ValueError, match=r"answer has shape \(2, 2\)"):
+        attribute(make_llama(), token_ids, answer(token_ids[:2, -2:]))
+    with pytest.raises(ValueError, match="answer has 7 tokens; logits of shape"):
+        attribute(make_llama(), token_ids, answer(token_ids))
