@@ -11,7 +11,6 @@ LONG = {
         "attnlrp",
         "cav_unifying",
         "clip_sae_steering",
-        "concept_disentanglement",
         "cov_uncertainty",
         "diffnaps",
         "dtsne",
