@@ -5,6 +5,7 @@ P-ClArC and A-ClArC: Anders et al. 2022 (arXiv 1912.11425); R-ClArC: Bareeva et 
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,12 @@ from shared.probes import Direction, check_layer, stack_directions
 
 FORMS = ("position", "broadcast")
 CONDITIONS = ("class", "artifact", "class+artifact")
+
+
+def _twin(model: nn.Module) -> nn.Module:
+    """A copy with hooks of its own that shares the model's weights."""
+    shared = {id(t): t for t in (*model.parameters(), *model.buffers())}
+    return copy.deepcopy(model, shared)
 
 
 class PoolMismatchError(ValueError):
@@ -277,9 +284,11 @@ class RClArC(Correction):
 
     @contextmanager
     def applied(self, model: nn.Module) -> Iterator[nn.Module]:
-        """Within the context each call of the model first runs it plainly, to decide, then corrected.
+        """Within the context the model itself runs corrected, each of its modules once per call.
 
-        Samples without an active artifact keep the plain model's logits; gradients flow through the second run only.
+        Samples without an active artifact keep the plain model's activation. Detectors decide at the layer; where the
+        condition asks for the uncorrected prediction, a twin that shares the weights gives it, so that whatever hooks
+        into the model (LRP, TCAV, `hooks.capture`) meets a single pass.
 
         Parameters
         ----------
@@ -291,24 +300,25 @@ class RClArC(Correction):
         """
         hooks.refuse_training(model)
         find = self.correction.finder(model)
-        decided: list[Tensor] = []
+        twin = None if self.condition == "artifact" else _twin(model)
+        plain: list[Tensor] = []
 
-        def decide(module: nn.Module, args: tuple, kwargs: dict) -> None:
-            decided.clear()
-            with torch.no_grad(), hooks.capture(model, self.layer) as seen:
-                logits = hooks.first_tensor(module.forward(*args, **kwargs))
-            activation = seen[self.layer]
-            decided.append(self._active(logits, activation, find(activation)))
+        def predict(module: nn.Module, args: tuple, kwargs: dict) -> None:
+            with torch.no_grad():
+                plain[:] = [hooks.first_tensor(twin(*args, **kwargs))]
 
-        def correct(activation: Tensor) -> Tensor | None:
-            return self._corrected(activation, decided[0], find(activation)) if decided else None
+        def correct(activation: Tensor) -> Tensor:
+            axis = find(activation)
+            logits = plain[0] if plain else activation.new_zeros(len(activation), 1)  # detectors don't look at it
+            return self._corrected(activation, self._active(logits, activation.detach(), axis), axis)
 
         with hooks.edit(model, {self.layer: correct}):
-            handle = model.register_forward_pre_hook(decide, with_kwargs=True)
+            handle = None if twin is None else model.register_forward_pre_hook(predict, with_kwargs=True)
             try:
                 yield model
             finally:
-                handle.remove()
+                if handle is not None:
+                    handle.remove()
 
     @torch.no_grad()
     def logits(self, model: nn.Module, x: Data) -> Tensor:

@@ -238,7 +238,8 @@ def test_every_correction_applies_to_the_model_itself(setting):
         assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
 
 
-def test_a_reactive_model_can_be_explained(setting):
+@pytest.mark.parametrize("composite", [lrp.EpsilonPlus, lrp.EpsilonPlusFlat])  # the second has a rule for the input
+def test_a_reactive_model_can_be_explained(setting, composite):
     """Relevance of the corrected samples is that of the projective model, of the others that of the plain one."""
     model, x, directions = setting
     clarc = correction.PClArC(directions, LAYER)
@@ -246,7 +247,7 @@ def test_a_reactive_model_can_be_explained(setting):
     reactive = correction.RClArC(clarc, lambda predicted, pooled: rows[: len(predicted), None].expand(-1, 2))
 
     def explain():
-        return lrp.attribute(model, x, 1, composite=lrp.EpsilonPlus()).relevance
+        return lrp.attribute(model, x, 1, composite=composite()).relevance
 
     plain = explain()
     with clarc.applied(model):
@@ -256,6 +257,19 @@ def test_a_reactive_model_can_be_explained(setting):
     torch.testing.assert_close(mixed[rows], projective[rows])
     torch.testing.assert_close(mixed[~rows], plain[~rows])
     assert not torch.allclose(projective, plain, atol=1e-4)
+
+
+@pytest.mark.parametrize("condition", ["class", "artifact", "class+artifact"])
+def test_a_reactive_model_runs_each_module_once(setting, condition):
+    """Whatever the condition asks for; and it says what `logits` says."""
+    model, x, directions = setting
+    detectors = [lambda H, j=j: H[:, j] > H[:, j].median() for j in range(2)]
+    map_ = {c: [c % 2] for c in range(4)}
+    reactive = correction.RClArC(correction.PClArC(directions, LAYER), condition, class_map=map_, detectors=detectors)
+    with torch.no_grad(), reactive.applied(model), hooks.capture(model, ["0", LAYER], every_call=True) as seen:
+        found = model(x)
+    assert [len(seen[name]) for name in ("0", LAYER)] == [1, 1]
+    torch.testing.assert_close(found, reactive.logits(model, x))
 
 
 def test_ones_own_correction_needs_three_methods(setting):
