@@ -1,4 +1,5 @@
-"""Language models: sentences with a known reason for the next word as batches, hidden states of texts.
+"""Language models: sentences with a known reason for the next word as batches, the token that a text
+starts with, hidden states of texts.
 
 >>> from tokenizers import Tokenizer, models, pre_tokenizers
 >>> from transformers import PreTrainedTokenizerFast
@@ -7,12 +8,13 @@
 >>> by_word = Tokenizer(models.WordLevel(words, unk_token="?"))
 >>> by_word.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
 >>> sentence = AgreementSentence("The keys near the cabinet", subject=(4, 8), verb="are", foil="is")
->>> (batch,) = agreement_batches(PreTrainedTokenizerFast(tokenizer_object=by_word), [sentence])
+>>> (batch,) = agreement_batches(PreTrainedTokenizerFast(tokenizer_object=by_word), [sentence], start="?")
 >>> batch.truth.int().tolist(), batch.right.tolist(), batch.wrong.tolist()
-([[0, 1, 0, 0, 0]], [7], [6])
+([[0, 0, 1, 0, 0, 0]], [7], [6])
 """
 
 from shared.lm._agreement import AgreementBatch, agreement_batches, single_token
+from shared.lm._start import start_token, token_ids
 from shared.lm._states import mean_states
 
-__all__ = ["AgreementBatch", "agreement_batches", "mean_states", "single_token"]
+__all__ = ["AgreementBatch", "agreement_batches", "mean_states", "single_token", "start_token", "token_ids"]

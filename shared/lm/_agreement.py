@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from shared._checks import check_array, check_range
+from shared.lm._start import start_token
 from shared.worlds import AgreementSentence
 
 
@@ -29,7 +30,7 @@ class AgreementBatch:
     attractor : Tensor of bool, shape (B, S)
         Tokens of the noun of the other number, if the sentences name one.
     words : Tensor of bool, shape (B, S)
-        All but the tokenizer's special tokens: what is ranked.
+        All but the start token and the tokenizer's special ones: what is ranked.
     sentences : tuple of AgreementSentence
     """
 
@@ -120,7 +121,7 @@ def single_token(tokenizer: Any, word: str) -> int:
 
 
 def agreement_batches(
-    tokenizer: Any, sentences: Sequence[AgreementSentence], *, masked: bool = False
+    tokenizer: Any, sentences: Sequence[AgreementSentence], *, masked: bool = False, start: str | None = "auto"
 ) -> list[AgreementBatch]:
     """Sentences as token ids, one batch per number of tokens, shortest first.
 
@@ -130,6 +131,8 @@ def agreement_batches(
     sentences : sequence of shared.worlds.AgreementSentence
     masked : bool
         Put the tokenizer's mask for the verb and the suffix behind it (BERT); else the prefix alone.
+    start : str, optional
+        What a prefix starts with, as for `start_token`; it is never ranked. Masked sentences keep the tokenizer's own.
 
     Returns
     -------
@@ -138,7 +141,8 @@ def agreement_batches(
     Raises
     ------
     ValueError
-        For a verb form that isn't one token, equal verb and foil, no sentences, a tokenizer without a mask.
+        For a verb form that isn't one token, equal verb and foil, no sentences, a tokenizer without a mask, a start
+        that is no token.
     TypeError
         For a slow tokenizer, which can't say where its tokens stand in the text.
     """
@@ -153,27 +157,35 @@ def agreement_batches(
     if same is not None:
         raise ValueError(f"verb {same.verb!r} and foil {same.foil!r} are the same token; nothing to tell apart")
     texts = [f"{s.prefix} {tokenizer.mask_token}{s.suffix}" if masked else s.prefix for s in sentences]
-    encoded = tokenizer(texts, return_offsets_mapping=True)
+    encoded = tokenizer(texts, return_offsets_mapping=True, add_special_tokens=masked)
+    ids, offsets, first = (
+        encoded.input_ids,
+        encoded.offset_mapping,
+        None if masked else start_token(tokenizer, start=start),
+    )
+    if first is not None:
+        ids, offsets = [[first, *row] for row in ids], [[(0, 0), *row] for row in offsets]
     by_length: dict[int, list[int]] = {}
-    for row, ids in enumerate(encoded.input_ids):
-        by_length.setdefault(len(ids), []).append(row)
-    return [_batch(tokenizer, sentences, encoded, rows, verbs, masked) for _, rows in sorted(by_length.items())]
+    for number, row in enumerate(ids):
+        by_length.setdefault(len(row), []).append(number)
+    return [_batch(tokenizer, sentences, ids, offsets, rows, verbs, masked) for _, rows in sorted(by_length.items())]
 
 
 def _batch(
     tokenizer: Any,
     sentences: Sequence[AgreementSentence],
-    encoded: Any,
+    all_ids: list[list[int]],
+    all_offsets: list[list[tuple[int, int]]],
     rows: list[int],
     verbs: Mapping[str, int],
     masked: bool,
 ) -> AgreementBatch:
     chosen = tuple(sentences[row] for row in rows)
-    ids = torch.tensor([encoded.input_ids[row] for row in rows])
-    offsets = torch.tensor([encoded.offset_mapping[row] for row in rows])  # (B, S, 2)
+    ids = torch.tensor([all_ids[row] for row in rows])
+    offsets = torch.tensor([all_offsets[row] for row in rows])  # (B, S, 2)
     special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
     last = torch.full((len(rows),), ids.shape[1] - 1)
-    words = ~torch.isin(ids, torch.tensor(sorted(special), dtype=ids.dtype))
+    words = ~torch.isin(ids, torch.tensor(sorted(special), dtype=ids.dtype)) & (offsets[..., 1] > 0)
     return AgreementBatch(
         ids=ids,
         position=(ids == tokenizer.mask_token_id).int().argmax(1) if masked else last,

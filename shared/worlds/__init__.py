@@ -43,6 +43,7 @@ from shared.worlds.text._agreement import (
     AGREEMENT_KINDS,
     AgreementSentence,
     agreement_sentences,
+    linzen_rows,
     read_agreement,
 )
 from shared.worlds.text._edits import casualise, first_gender, swap_pronouns
@@ -77,6 +78,7 @@ __all__ = [
     "gaussian_clusters",
     "group_labels",
     "lift_dimensions",
+    "linzen_rows",
     "mark_mask",
     "place_words",
     "plant_class_patterns",

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from shared.worlds import TEXT_CONCEPTS, agreement_sentences, concept_sentences, read_agreement
+from shared.worlds import TEXT_CONCEPTS, agreement_sentences, concept_sentences, linzen_rows, read_agreement
 
 PLURAL = {"are", "were"}
 ALL = np.array(list(itertools.product((0, 1), repeat=len(TEXT_CONCEPTS))))
@@ -22,11 +22,35 @@ def test_sentences_differ_and_the_noun_between_has_the_other_number():
     for s in sentences:
         subject, noun = s.prefix[slice(*s.subject)], s.prefix[slice(*s.attractor)]
         assert subject.endswith("s") == (s.verb in PLURAL) == (s.foil not in PLURAL) == (not noun.endswith("s"))
-        assert s.prefix.startswith(f"The {subject} ")
+        assert s.prefix[: s.subject[0]].lower().endswith("the ")
         assert " the " + noun in s.prefix
     plural = [s.verb in PLURAL for s in sentences]
     assert 60 < sum(plural) < 140
     assert {s.verb for s in sentences} == {"is", "are", "was", "were"}
+
+
+def test_sentences_share_no_subject_as_long_as_there_are_enough():
+    sentences = agreement_sentences(80, generator=seeded())
+    assert len({s.prefix[slice(*s.subject)].removesuffix("s") for s in sentences}) == 80
+    assert len({s.subject[0] for s in sentences}) > 3, "the subject never moves"
+
+
+def test_natural_sentences_get_their_subject_from_the_parsed_table():
+    text = "the keys to the cabinet are here ."
+    parsed = [
+        {"orig_sentence": text, "subj_index": 2, "verb_index": 6},
+        {"orig_sentence": "x", "subj_index": 1, "verb_index": 2},
+    ]
+    pairs = [(1, text, text.replace("are", "***mask***"), "are", "is"), (1, "not parsed", "", "are", "is")]
+    (row,) = linzen_rows(parsed, pairs)
+    (sentence,) = read_agreement([row])
+    assert (sentence.prefix, sentence.suffix) == ("the keys to the cabinet", " here .")
+    assert sentence.prefix[slice(*sentence.subject)] == "keys"
+    assert (sentence.verb, sentence.foil) == ("are", "is")
+    behind = [{"orig_sentence": text, "subj_index": 7, "verb_index": 6}]
+    assert linzen_rows(behind, pairs) == []
+    with pytest.raises(ValueError, match="no column subj_index"):
+        linzen_rows([{"orig_sentence": text, "verb_index": 6}], pairs)
 
 
 def test_same_generator_same_sentences():
@@ -47,8 +71,8 @@ def test_table():
 def test_agreement_refuses_unknown_kinds_and_too_many():
     with pytest.raises(ValueError, match="did you mean 'clause'"):
         agreement_sentences(3, generator=seeded(), kinds=["clauses"])
-    with pytest.raises(ValueError, match="n=5000 is out of range"):
-        agreement_sentences(5000, generator=seeded())
+    with pytest.raises(ValueError, match="n=50000 is out of range"):
+        agreement_sentences(50000, generator=seeded())
     with pytest.raises(ValueError, match="kinds is empty"):
         agreement_sentences(3, generator=seeded(), kinds=[])
 
