@@ -19,6 +19,7 @@ from shared.metrics._localisation import (
     relevance_mass,
     top_k_hit,
 )
+from shared.metrics._nulls import shuffled_relevance
 from shared.metrics._randomisation import (
     LAYER_ORDERS,
     parameter_randomisation,
@@ -47,5 +48,6 @@ __all__ = [
     "randomised_models",
     "reciprocal_rank",
     "relevance_mass",
+    "shuffled_relevance",
     "top_k_hit",
 ]

@@ -47,6 +47,7 @@ from shared.worlds.text._agreement import (
     read_agreement,
 )
 from shared.worlds.text._edits import casualise, first_gender, swap_pronouns
+from shared.worlds.text._facts import FactPrompt, fact_prompts
 from shared.worlds.text._sentences import TEXT_CONCEPTS, concept_sentences
 
 __all__ = [
@@ -64,6 +65,7 @@ __all__ = [
     "TEXT_CONCEPTS",
     "TINTS",
     "AgreementSentence",
+    "FactPrompt",
     "PlantedClasses",
     "PlantedTable",
     "ShapesWorld",
@@ -73,6 +75,7 @@ __all__ = [
     "circle_points",
     "concept_images",
     "concept_sentences",
+    "fact_prompts",
     "first_gender",
     "flip_labels",
     "gaussian_clusters",

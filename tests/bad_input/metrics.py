@@ -31,9 +31,15 @@ GOOD: Calls = {
     "random_logit": lambda: {"explain": lambda x, target: x, "inputs": rand(2, 12), "target": TARGET, "n_classes": 3},
     "reciprocal_rank": lambda: TRUTH,
     "relevance_mass": lambda: TRUTH,
+    "shuffled_relevance": lambda: {
+        "relevance": rand(2, 12),
+        "generator": torch.Generator().manual_seed(0),
+        "among": MASK,
+    },
     "top_k_hit": lambda: TRUTH,
 }
 ANY_RANK = {  # other axes are fine
+    *(("shuffled_relevance", name) for name in ("relevance", "among")),
     ("curve_area", "curve"),
     *((name, "inputs") for name in ("parameter_randomisation", "random_logit")),  # explain's own
     *((name, side) for name in ("class_iou", "miou") for side in LABELS),  # of any one shape

@@ -113,7 +113,7 @@ def agreement_rows(quick: bool) -> list[Row]:
         return [row("agreement sentences, SmolLM2-135M", float("nan"), str(error), None, None)]
     model = loaded.model.requires_grad_(False)
     sentences = agreement_sentences(8 if quick else 32, generator=np.random.default_rng(0), kinds=["preposition"])
-    batch = agreement_batches(loaded.tokenizer, sentences)[0]
+    batch = max(agreement_batches(loaded.tokenizer, sentences), key=len)
     embeds = model.get_input_embeddings()(batch.ids).detach()
     target = contrast(batch.right, batch.wrong)
 

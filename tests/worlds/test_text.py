@@ -5,7 +5,14 @@ import itertools
 import numpy as np
 import pytest
 
-from shared.worlds import TEXT_CONCEPTS, agreement_sentences, concept_sentences, linzen_rows, read_agreement
+from shared.worlds import (
+    TEXT_CONCEPTS,
+    agreement_sentences,
+    concept_sentences,
+    fact_prompts,
+    linzen_rows,
+    read_agreement,
+)
 
 PLURAL = {"are", "were"}
 ALL = np.array(list(itertools.product((0, 1), repeat=len(TEXT_CONCEPTS))))
@@ -113,3 +120,18 @@ def test_known_sentences():
 def test_wrong_labels(Y):
     with pytest.raises(ValueError, match="Y has shape"):
         concept_sentences(Y, generator=seeded())
+
+
+def test_the_evidence_of_a_fact_is_the_asked_persons_city():
+    prompts = fact_prompts(50, generator=seeded())
+    for p in prompts:
+        person = p.text.split("Where does ")[1].split(" live")[0]
+        assert p.text[slice(*p.evidence)] == p.answer
+        assert p.text[: p.evidence[0]].endswith(f"{person} lives in ")
+        assert p.text.endswith(f"{person} lives in")
+        assert len({p.answer, *p.others}) == 3
+        assert all(f"lives in {city}." in p.text for city in p.others)
+    assert len({p.evidence[0] for p in prompts}) > 10
+    assert fact_prompts(3, generator=seeded(1)) == fact_prompts(3, generator=seeded(1))
+    with pytest.raises(ValueError, match="facts=14 is out of range"):
+        fact_prompts(1, generator=seeded(), facts=14)
