@@ -15,7 +15,7 @@ LONG = {
         "diffnaps",
         "dtsne",
     ),
-    *("dualxda", "feddc", "insight", "jedi_confetti", "lrp_vs_alti", "mercat", "pci", "premise"),
+    *("dualxda", "feddc", "insight", "jedi_confetti", "mercat", "pci", "premise"),
     *("premise_tokens", "rclarc", "spotlight", "var"),
 }
 
