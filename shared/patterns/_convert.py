@@ -11,33 +11,47 @@ import scipy.sparse as sp
 
 
 def encode_labels(y: Any, positive: Hashable | None = None) -> tuple[np.ndarray, tuple]:
-    """Labels as int8 0/1 and the two original values (of 0, of 1); `positive` names the value that becomes 1."""
+    """Labels as int8 0/1 and the two original values (of 0, of 1): in order, unless `positive` names that of 1."""
     values = np.asarray(y)
     if values.ndim != 1:
         raise ValueError(f"y has shape {values.shape}; expected (N,): one label per row")
+    if pd.isna(values).any():
+        raise ValueError(f"y holds {int(pd.isna(values).sum())} missing labels (NaN or None); every row needs one")
     kinds = pd.unique(pd.Series(values))
     if len(kinds) != 2:
         shown = ", ".join(map(repr, kinds[:5].tolist())) or "none"
-        raise ValueError(f"y holds {len(kinds)} distinct labels ({shown}); the search needs both labels, exactly two")
+        kind = ": only 1 class" if len(kinds) == 1 else ""
+        raise ValueError(
+            f"y holds {len(kinds)} distinct labels ({shown}){kind}; the search needs both labels, exactly two"
+        )
     if positive is None:
-        if not set(kinds.tolist()) <= {0, 1}:
-            raise ValueError(
-                f"y holds {sorted(map(str, kinds))}, not 0 and 1; name the label that becomes 1: positive=…"
-            )
-        return values.astype(np.int8), (0, 1)
+        if set(kinds.tolist()) <= {0, 1}:
+            return values.astype(np.int8), (0, 1)
+        positive = max(kinds.tolist(), key=_in_order)
     if positive not in kinds.tolist():
         raise ValueError(f"positive={positive!r} is not in y; it holds {', '.join(map(repr, kinds.tolist()))}")
     other = next(k for k in kinds.tolist() if k != positive)
     return (values == positive).astype(np.int8), (other, positive)
 
 
+def _in_order(label: Any) -> tuple[bool, Any]:
+    """Numbers before other labels."""
+    number = isinstance(label, int | float)
+    return (not number, label if number else str(label))
+
+
 def as_binary_csr(X: Any) -> sp.csr_matrix:
     """Any 2-d matrix as CSR with a one at each non-zero; `ValueError` when it is empty or not finite."""
     X = sp.csr_matrix(X, copy=True) if sp.issparse(X) else np.asarray(X)
     if X.ndim != 2:
-        raise ValueError(f"X has shape {X.shape}; expected (N, M)")
+        raise ValueError(f"X has shape {X.shape}; expected (N, M). Reshape your data: a single row is X.reshape(1, -1)")
     if 0 in X.shape:
-        raise ValueError(f"X is empty (shape {X.shape}); at least one row and one item are needed")
+        lack = "0 sample(s)" if X.shape[0] == 0 else "0 feature(s)"
+        raise ValueError(f"X is empty (shape {X.shape}): {lack} (shape={X.shape}) while a minimum of 1 is required.")
+    if X.dtype.kind == "O":
+        X = _numbers(X)
+    if X.dtype.kind == "c":
+        raise ValueError(f"X has dtype {X.dtype}. Complex data not supported; expected numbers or booleans")
     if X.dtype.kind not in "biuf":
         raise TypeError(f"X has dtype {X.dtype}; expected numbers or booleans, or a list of token lists")
     if not np.isfinite(X.data if sp.issparse(X) else X).all():
@@ -50,6 +64,17 @@ def as_binary_csr(X: Any) -> sp.csr_matrix:
     return X.astype(np.int32)
 
 
+def _numbers(X: np.ndarray) -> np.ndarray:
+    """An array of objects as floats, None as NaN."""
+    try:
+        return X.astype(float)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"X has dtype object and holds what is no number ({error}); expected numbers or booleans, or a list of "
+            "token lists: an argument must be a string or a number"
+        ) from None
+
+
 def tokens_to_csr(
     lists: Sequence[Iterable[str]], vocabulary: Sequence[str] | None, min_count: int
 ) -> tuple[sp.csr_matrix, list[str]]:
@@ -58,7 +83,7 @@ def tokens_to_csr(
     for number, tokens in enumerate(lists):
         if isinstance(tokens, str) or not isinstance(tokens, Iterable):
             raise TypeError(f"row {number} is {type(tokens).__name__}; expected a list of tokens")
-        sets.append(dict.fromkeys(tokens))
+        sets.append(dict.fromkeys(t for t in tokens if isinstance(t, str) or not is_missing(t)))
     if not sets:
         raise ValueError("lists is empty; at least one row is needed")
     if vocabulary is None:
@@ -84,24 +109,9 @@ def tokens_to_csr(
     return X, [str(n) for n in names]
 
 
-def frame_to_csr(frame: pd.DataFrame, bins: int = 3) -> tuple[sp.csr_matrix, list[str]]:
-    """A table as (CSR, item names); see `TransactionSet.from_frame`."""
-    check_distinct([str(c) for c in frame.columns])
-    if frame.empty:
-        raise ValueError(f"frame is empty (shape {frame.shape}); at least one row and one column are needed")
-    parts, names = [], []
-    for column in frame.columns:
-        values = frame[column]
-        if pd.api.types.is_bool_dtype(values):
-            parts.append(values.to_numpy()[:, None])
-            names.append(str(column))
-            continue
-        if pd.api.types.is_numeric_dtype(values) and values.nunique() > bins:
-            values = pd.qcut(values, bins, duplicates="drop")
-        dummies = pd.get_dummies(values)
-        parts.append(dummies.to_numpy(dtype=bool))
-        names.extend(f"{column}={v}" for v in dummies.columns)
-    return as_binary_csr(np.concatenate(parts, axis=1)), names
+def is_missing(value: Any) -> bool:
+    """Whether a token stands for none, as lists of unequal length are filled up with: None, NaN, NA or NaT."""
+    return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and value != value)
 
 
 def check_distinct(names: Sequence[str]) -> None:

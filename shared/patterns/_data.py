@@ -16,10 +16,10 @@ from shared.patterns._convert import (
     as_binary_csr,
     check_distinct,
     encode_labels,
-    frame_to_csr,
     tokens_to_csr,
     whole_weights,
 )
+from shared.patterns._frame import FrameCode
 
 
 class TransactionSet:
@@ -89,9 +89,9 @@ class TransactionSet:
         Parameters
         ----------
         X : (N, M) array, sparse matrix or nested lists
-            Numbers or booleans, all finite.
+            Numbers or booleans, all finite: a missing entry is an error here (a data frame may have them).
         y : (N,) labels of two kinds
-            0 and 1, or any two of which `positive` names one.
+            The larger one becomes 1, unless `positive` names it.
         names : M distinct strings, optional
             Item names; "0", "1", … unless told.
         weights : (N,) whole numbers, optional
@@ -134,9 +134,9 @@ class TransactionSet:
         Parameters
         ----------
         lists : sequence of iterables of str
-            The tokens of each row.
+            The tokens of each row; None and NaN among them, as padding leaves them, are no tokens.
         y : (N,) labels of two kinds
-            0 and 1, or any two of which `positive` names one.
+            The larger one becomes 1, unless `positive` names it.
         vocabulary : sequence of str, optional
             The items, in order (all tokens, sorted, unless told); a token outside it is a `ValueError`.
         min_count : int
@@ -158,14 +158,23 @@ class TransactionSet:
     def from_frame(
         cls, frame: pd.DataFrame, y: Any, *, bins: int = 3, weights: Any = None, positive: Hashable | None = None
     ) -> TransactionSet:
-        """From a table: boolean columns become items, others `column=value`; missing entries give no item.
+        """From a table: flags become items, other columns `column=value` or bins; missing entries give no item.
+
+        A flag is a column of booleans or of the numbers 0 and 1. Numeric columns of more than `bins` values are cut at
+        their quantiles into `column<=a`, `a<column<=b`, …, `column>z`.
+
+        Two columns may decide together and yet come back as single items. The code describes the *features*: where two
+        items are independent within each label, a pair saves nothing over the two alone, however the label depends on
+        both (a value of each that a third of the rows have, 70 % errors where they meet, 10 % elsewhere). Words that
+        come together in the text don't have this. No option changes it; add the conjunction as a flag of its own
+        (`frame["both"] = (frame.a == 1) & (frame.b == 2)`) where you suspect one.
 
         Parameters
         ----------
         frame : pandas.DataFrame
             N rows, distinct column names.
         y : (N,) labels of two kinds
-            0 and 1, or any two of which `positive` names one.
+            The larger one becomes 1, unless `positive` names it.
         bins : int
             Quantiles into which a numeric column is cut; one of at most `bins` distinct values is taken by value.
         weights : (N,) whole numbers, optional
@@ -178,8 +187,8 @@ class TransactionSet:
         TransactionSet
             The rows with their labels.
         """
-        X, names = frame_to_csr(frame, bins)
-        return cls.from_csr(X, y, names=names, weights=weights, positive=positive)
+        code = FrameCode.fit(frame, bins)
+        return cls.from_csr(code.encode(frame), y, names=code.names, weights=weights, positive=positive)
 
     @classmethod
     def from_dat(

@@ -9,15 +9,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
+from sklearn import get_config
 from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils import ClassifierTags, Tags
 from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
 from shared._checks import check_choice, check_range
 from shared.patterns._codes import Clauses, Codes
-from shared.patterns._convert import as_binary_csr, encode_labels, frame_to_csr, tokens_to_csr
+from shared.patterns._convert import as_binary_csr, encode_labels, tokens_to_csr
 from shared.patterns._data import TransactionSet
 from shared.patterns._fisher import direction, least_support, log_fisher_of
+from shared.patterns._frame import FrameCode
 from shared.patterns._neighbours import nearest_as
 from shared.patterns._patterns import Pattern, pattern_text
 from shared.patterns._search import Member, Search
@@ -48,7 +51,9 @@ class Premise(TransformerMixin, BaseEstimator):
     max_patterns : int, optional
         Stop at so many patterns.
     positive : hashable, optional
-        The label that becomes 1, if labels are not 0 and 1.
+        The label that becomes 1; the larger one (1 of −1 and 1, "wrong" of "right" and "wrong") unless told.
+    bins : int
+        Quantiles into which a data frame's numeric columns are cut; see `TransactionSet.from_frame`.
     retire : bool
         Leave an item alone for good once its single clause did not pay (as the authors' program).
     max_memory_gb : float
@@ -62,6 +67,10 @@ class Premise(TransformerMixin, BaseEstimator):
         What was found; an interrupted `fit` keeps the patterns found so far and warns.
     names_ : list of str
         Item names.
+    n_features_in_ : int
+        Columns of X (items, where X is a TransactionSet or token lists).
+    feature_names_in_ : array of str
+        A data frame's columns; only after a fit on one.
     classes_ : tuple
         The labels behind 0 and 1.
     baseline_code_length_, code_length_ : float
@@ -84,6 +93,7 @@ class Premise(TransformerMixin, BaseEstimator):
         correction: str = "none",
         max_patterns: int | None = None,
         positive: Hashable | None = None,
+        bins: int = 3,
         retire: bool = True,
         max_memory_gb: float = 4.0,
         progress: bool = False,
@@ -95,6 +105,7 @@ class Premise(TransformerMixin, BaseEstimator):
         self.correction = correction
         self.max_patterns = max_patterns
         self.positive = positive
+        self.bins = bins
         self.retire = retire
         self.max_memory_gb = max_memory_gb
         self.progress = progress
@@ -108,7 +119,7 @@ class Premise(TransformerMixin, BaseEstimator):
         X : TransactionSet (then without y), sparse or dense matrix (N, M), data frame, or list of token lists
             The rows.
         y : (N,) labels of two kinds
-            0 and 1, or any two of which `positive` names one.
+            The larger one becomes 1, unless `positive` names it.
         item_vectors : (M, d) array, optional
             One row per item, for `n_neighbors` > 0; NaN rows stand for items without a vector.
         weights : (N,) whole numbers, optional
@@ -127,7 +138,7 @@ class Premise(TransformerMixin, BaseEstimator):
         self._check_parameters(item_vectors)
         data = self._data(X, y, weights)
         self.names_ = data.names
-        self.n_features_in_ = data.n_items
+        self.n_features_in_ = X.shape[1] if isinstance(X, pd.DataFrame) else data.n_items
         codes = Codes(data.n_rows, data.n_items, data.n_label)
         kept = self._items_that_can_pass(data)
         self._check_memory(data, len(kept))
@@ -155,20 +166,27 @@ class Premise(TransformerMixin, BaseEstimator):
             raise ValueError(f"n_neighbors={self.n_neighbors} needs item_vectors, one row per item")
 
     def _data(self, X: Any, y: Any, weights: Any) -> TransactionSet:
+        self._frame = None
+        vars(self).pop("feature_names_in_", None)  # of an earlier fit
         if isinstance(X, TransactionSet):
             if y is not None or weights is not None:
                 raise ValueError("X is a TransactionSet, which holds labels and weights; leave y and weights out")
             self.classes_ = (0, 1)
             return X
         if y is None:
-            raise ValueError("y is missing; expected one label per row")
+            raise ValueError(
+                "y is missing: Premise requires y to be passed, but the target y is None; expected one label per row"
+            )
         _, self.classes_ = encode_labels(y, self.positive)
+        options = {"weights": weights, "positive": self.positive}
         if isinstance(X, pd.DataFrame):
-            return TransactionSet.from_frame(X, y, weights=weights, positive=self.positive)
-        if isinstance(X, list | tuple) and (not len(X) or not np.isscalar(X[0]) or isinstance(X[0], str)):
-            if not (len(X) and isinstance(X[0], list | tuple | np.ndarray) and _numeric(X)):
-                return TransactionSet.from_token_lists(X, y, weights=weights, positive=self.positive)
-        return TransactionSet.from_csr(X, y, weights=weights, positive=self.positive)
+            self._frame = FrameCode.fit(X, self.bins)
+            if all(isinstance(c, str) for c in X.columns):
+                self.feature_names_in_ = X.columns.to_numpy(dtype=object)
+            return TransactionSet.from_csr(self._frame.encode(X), y, names=self._frame.names, **options)
+        if _token_lists(X):
+            return TransactionSet.from_token_lists(X, y, **options)
+        return TransactionSet.from_csr(X, y, **options)
 
     def _items_that_can_pass(self, data: TransactionSet) -> np.ndarray:
         """Numbers of the items that take part.
@@ -254,8 +272,8 @@ class Premise(TransformerMixin, BaseEstimator):
         return Pattern(clauses, (n0, n1), towards, search.log_p(member), member.gain, member.origin)
 
     # --- use -------------------------------------------------------------------------------------------------------
-    def transform(self, X: Any) -> sp.csr_matrix:
-        """Which rows hold which pattern.
+    def transform(self, X: Any) -> sp.csr_matrix | np.ndarray:
+        """Which rows hold which pattern; a data frame's numeric columns keep the bins of `fit`.
 
         Parameters
         ----------
@@ -264,27 +282,33 @@ class Premise(TransformerMixin, BaseEstimator):
 
         Returns
         -------
-        (N, number of patterns) CSR of 0 and 1
-            In the order of `patterns_`.
+        (N, number of patterns) of 0 and 1
+            CSR in the order of `patterns_`; an array where `set_output` asks for a table.
         """
         check_is_fitted(self, "patterns_")
         X = self._rows(X)
-        if X.shape[1] != self.n_features_in_:
-            raise ValueError(f"X has {X.shape[1]} items; fit saw {self.n_features_in_}")
+        if X.shape[1] != len(self.names_):
+            raise ValueError(
+                f"X has {X.shape[1]} features, but Premise is expecting {len(self.names_)} features as input: "
+                f"fit saw {len(self.names_)}"
+            )
         held = [_rows_with(X, p.clauses) for p in self.patterns_]
-        return sp.csr_matrix(np.stack(held, axis=1)) if held else sp.csr_matrix((X.shape[0], 0), dtype=np.int8)
+        out = sp.csr_matrix(np.stack(held, axis=1)) if held else sp.csr_matrix((X.shape[0], 0), dtype=np.int8)
+        container = getattr(self, "_sklearn_output_config", {}).get("transform", get_config()["transform_output"])
+        return out if container == "default" else out.toarray()  # scikit-learn makes no tables of sparse matrices
 
     def _rows(self, X: Any) -> sp.csr_matrix:
         if isinstance(X, TransactionSet):
             return X.rows
-        if isinstance(X, pd.DataFrame):
-            X, names = frame_to_csr(X)
-            if names != self.names_:
-                raise ValueError(
-                    "X's columns and values give other items than fit saw; transform a table cut as in fit"
-                )
-            return X
-        if isinstance(X, list | tuple) and not _numeric(X):
+        if self._frame is not None:
+            if isinstance(X, pd.DataFrame):
+                return self._frame.encode(X)
+            if getattr(X, "ndim", 0) != 2 or X.shape[1] != self.n_features_in_:
+                raise ValueError(f"X must be a table with the {self.n_features_in_} columns of the one that fit saw")
+            warnings.warn("X does not have valid feature names, but Premise was fitted with them", stacklevel=3)
+            table = pd.DataFrame(X.toarray() if sp.issparse(X) else X)
+            return self._frame.encode(table.set_axis([c.name for c in self._frame.columns], axis=1))
+        if _token_lists(X):
             known = set(self.names_)
             return tokens_to_csr([[t for t in row if t in known] for row in X], self.names_, 1)[0]
         return as_binary_csr(X)
@@ -294,8 +318,9 @@ class Premise(TransformerMixin, BaseEstimator):
 
         Parameters
         ----------
-        input_features : ignored
-            For scikit-learn's pipelines.
+        input_features : sequence of str, optional
+            Names of the items, as a pipeline gives them (of a CountVectorizer, say); of the columns after a fit on a
+            data frame, where they must be `feature_names_in_`.
 
         Returns
         -------
@@ -303,10 +328,41 @@ class Premise(TransformerMixin, BaseEstimator):
             One per pattern.
         """
         check_is_fitted(self, "patterns_")
-        return np.array([pattern_text(p.clauses, self.names_) for p in self.patterns_], dtype=object)
+        names = self.names_
+        if input_features is not None:
+            given = [str(n) for n in input_features]
+            if self._frame is not None:
+                if given != [str(c.name) for c in self._frame.columns]:
+                    raise ValueError("input_features is not equal to feature_names_in_")
+            elif len(given) != len(names):
+                raise ValueError(
+                    f"input_features should have length equal to number of features ({len(names)}), got {len(given)}"
+                )
+            else:
+                names = given
+        return np.array([pattern_text(p.clauses, names) for p in self.patterns_], dtype=object)
 
-    def to_frame(self) -> pd.DataFrame:
-        """The patterns as a table, largest gain first: pattern, direction, counts, p, gain in bits, origin."""
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        tags.classifier_tags = ClassifierTags(multi_class=False)  # what scikit-learn asks for the labels it may give
+        tags.input_tags.sparse = True
+        tags.transformer_tags.preserves_dtype = []  # 0 and 1 whatever came
+        return tags
+
+    def to_frame(self, *, input_features: Any = None) -> pd.DataFrame:
+        """The patterns as a table, largest gain first: pattern, direction, counts, p, gain in bits, origin.
+
+        Parameters
+        ----------
+        input_features : sequence of str, optional
+            Names of the items, as in `get_feature_names_out`.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row per pattern.
+        """
         check_is_fitted(self, "patterns_")
         rows = [
             {
@@ -318,7 +374,7 @@ class Premise(TransformerMixin, BaseEstimator):
                 "gain": p.gain,
                 "origin": p.origin,
             }
-            for text, p in zip(self.get_feature_names_out(), self.patterns_)
+            for text, p in zip(self.get_feature_names_out(input_features), self.patterns_)
         ]
         columns = ["pattern", "towards", "n_0", "n_1", "p", "gain", "origin"]
         return pd.DataFrame(rows, columns=columns).sort_values("gain", ignore_index=True, kind="stable")
@@ -330,8 +386,13 @@ def _rows_with(X: sp.csr_matrix, clauses: Clauses) -> np.ndarray:
     return np.logical_and.reduce(held).astype(np.int8)
 
 
-def _numeric(X: Any) -> bool:
-    try:
-        return np.asarray(X).ndim == 2 and np.asarray(X).dtype.kind in "biuf"
-    except ValueError:  # ragged: token lists
+def _token_lists(X: Any) -> bool:
+    """Whether X is a list of token lists, not a matrix as nested lists of numbers."""
+    if not isinstance(X, list | tuple):
         return False
+    if not len(X) or isinstance(X[0], str):
+        return True
+    try:
+        return np.asarray(X).ndim != 2 or np.asarray(X).dtype.kind not in "biufc"
+    except ValueError:  # ragged
+        return True
