@@ -60,16 +60,16 @@ def candidates_of_clauses(
     codes: Codes, data: TransactionSet, patterns: list[Clauses], columns: np.ndarray
 ) -> Candidates:
     """Candidates with clauses of several items; supports are counted in blocks of packed words (M, W)."""
-    items, clause = _padded(patterns)
+    items, clause = padded(patterns)
     counts, held = _counted(items, clause, columns, data.split)
     left = np.where(items >= 0, data.item_counts.sum(0)[np.maximum(items, 0)] - held.sum(2), 0)
-    return Candidates(items, clause, counts, _fixed_bits(codes, clause, counts, held), left)
+    return Candidates(items, clause, counts, fixed_bits(codes, clause, counts, held), left)
 
 
-def _padded(patterns: list[Clauses]) -> tuple[np.ndarray, np.ndarray]:
-    """Patterns as item numbers and clause numbers (C, L), filled up with -1.
+def padded(patterns: list[Clauses], *, in_order: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Patterns as item numbers and clause numbers (C, L), filled up with -1; clauses are sorted unless `in_order`.
 
-    >>> items, clause = _padded([((4,), (7,)), ((2, 5), (1,))])
+    >>> items, clause = padded([((4,), (7,)), ((2, 5), (1,))])
     >>> items.tolist(), clause.tolist()
     ([[4, 7, -1], [2, 5, 1]], [[0, 1, -1], [0, 0, 1]])
     """
@@ -77,7 +77,7 @@ def _padded(patterns: list[Clauses]) -> tuple[np.ndarray, np.ndarray]:
     items = np.full((len(patterns), width), -1, dtype=np.int32)
     clause = np.full((len(patterns), width), -1, dtype=np.int32)
     for row, pattern in enumerate(patterns):
-        flat = [(i, c) for c, members in enumerate(pattern) for i in sorted(members)]
+        flat = [(i, c) for c, members in enumerate(pattern) for i in (members if in_order else sorted(members))]
         items[row, : len(flat)] = [i for i, _ in flat]
         clause[row, : len(flat)] = [c for _, c in flat]
     return items, clause
@@ -96,7 +96,7 @@ def _counted(items: np.ndarray, clause: np.ndarray, columns: np.ndarray, split: 
     return counts, held
 
 
-def _fixed_bits(codes: Codes, clause: np.ndarray, counts: np.ndarray, held: np.ndarray) -> np.ndarray:
+def fixed_bits(codes: Codes, clause: np.ndarray, counts: np.ndarray, held: np.ndarray) -> np.ndarray:
     """Bits (C,) for sending each candidate itself: where it holds, how it is spelt, which item of a clause is where."""
     sizes = np.stack([(clause == c).sum(1) for c in range(clause.max(initial=0) + 1)], axis=1)  # items per clause
     spelling = {

@@ -7,7 +7,8 @@ few and cached until an item of theirs changes. Gains are exact differences of t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import takewhile
 
 import numpy as np
 import scipy.sparse as sp
@@ -15,6 +16,7 @@ import scipy.sparse as sp
 from shared.patterns._bits import count, exactly_one, unpack
 from shared.patterns._candidates import Candidates, blocks, support_of
 from shared.patterns._codes import Clauses, Codes, label_counts
+from shared.patterns._extensions import Extensions, extend
 from shared.patterns._fisher import log_fisher_of
 from shared.patterns._space import SearchSpace
 
@@ -23,7 +25,7 @@ EPSILON = 1e-4  # bits; what the authors' search asks a candidate to gain at lea
 
 @dataclass(eq=False)
 class Member:
-    """A pattern of the current set; `extensions` are the chains of patterns that would replace it."""
+    """A pattern of the current set; `extensions` are the patterns with one more clause that would replace it."""
 
     clauses: Clauses
     support: np.ndarray  # packed rows (W,)
@@ -31,7 +33,7 @@ class Member:
     bits: float  # what sending it costs
     gain: float
     origin: str
-    extensions: list[list[Change]] = field(default_factory=list)
+    extensions: Extensions | None = None
     items: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
@@ -44,8 +46,7 @@ class Change:
 
     pattern: Member
     replaces: tuple[Member, ...] = ()
-    stamp: int = -1  # of the items' state that `delta` belongs to
-    delta: float = 0.0  # gain without the code of the number of patterns
+    delta: float | None = None  # of a merge: its gain without the code of the number of patterns, if counted
 
     @property
     def gain(self) -> float:
@@ -77,8 +78,8 @@ class Search:
         self.members: list[Member] = []
         self.merges: list[Change] = []
         self.residual = self.data.item_counts.sum(0).copy()  # |R_i|
-        self._rest: dict[int, np.ndarray] = {}  # packed R_i where it is not the whole column
-        self._stamp = [0] * self.data.n_items  # step of the last change of an item
+        self._rest = self.columns.copy()  # packed R_i
+        self._stamp = np.zeros(self.data.n_items, dtype=np.int64)  # step of the last change of an item
         self._steps = 0
         self._retired = np.zeros(self.data.n_items, dtype=bool)
         self._log_p: dict[tuple[int, int], float] = {}  # Fisher's test of counts it was asked for
@@ -89,7 +90,10 @@ class Search:
 
     def log_p(self, member: Member) -> float:
         """Natural log of Fisher's p of a pattern; computed when it is asked for, since few candidates get there."""
-        counts = (int(member.counts[0]), int(member.counts[1]))
+        return self._log_p_of(member.counts)
+
+    def _log_p_of(self, held: np.ndarray) -> float:
+        counts = (int(held[0]), int(held[1]))
         if counts not in self._log_p:
             self._log_p[counts] = float(log_fisher_of(*counts, self.data.n_label))
         return self._log_p[counts]
@@ -110,8 +114,12 @@ class Search:
     def _apply(self, change: Change) -> None:
         self._steps += 1
         self.members = [m for m in self.members if m not in change.replaces] + [change.pattern]
-        self.merges = [c for c in self.merges if not set(c.replaces) & set(change.replaces)]
+        gone = set(change.replaces)
+        self.merges = [c for c in self.merges if gone.isdisjoint(c.replaces)]
         touched = sorted({i for m in (change.pattern, *change.replaces) for i in m.items})
+        for merge in self.merges:
+            if not set(touched).isdisjoint(merge.pattern.items):
+                merge.delta = None
         for item in touched:
             self._rest[item] = self._rest_of(item, self.members)
             self.residual[item] = count(self._rest[item])
@@ -181,7 +189,7 @@ class Search:
     # --- changes of patterns in the set ----------------------------------------------------------------------------
     def _connect(self, new: Member) -> None:
         """List what the new pattern can be extended by and merged with; both depend on supports only."""
-        new.extensions = self._chains(new)
+        new.extensions = extend(new.clauses, new.support, self._chains(new), self.columns, self.codes, self.data.split)
         for old in self.members[:-1]:
             if set(old.items) & set(new.items):
                 continue
@@ -191,7 +199,8 @@ class Search:
             if ((share > self.min_overlap) | (least == 0)).all():
                 self.merges.append(self._change((*old.clauses, *new.clauses), (old, new), "merge"))
 
-    def _chains(self, member: Member) -> list[list[Change]]:
+    def _chains(self, member: Member) -> list[list[int]]:
+        """The items that a further clause may take, in that order: one list for each item it may grow around."""
         n0 = self.data.n_label[0]
         ordered = self.data.by_label
         held = np.stack([_item_counts(ordered, rows) for rows in self._rows_per_label(member.support, n0)])
@@ -199,15 +208,9 @@ class Search:
         enough = ((share.astype(float) > self.min_overlap) | (member.counts == 0)[:, None]).all(0)
         enough[list(member.items)] = False
         chains = []
-        for center in np.flatnonzero(enough):
-            clause: tuple[int, ...] = ()
-            chain = []
-            for item in [int(center), *self.neighbours[center, : self.depth[center]].tolist()]:
-                if not enough[item]:
-                    break
-                clause = (*clause, item)
-                chain.append(self._change((*member.clauses, tuple(sorted(clause))), (member,), "extension"))
-            chains.append(chain)
+        for center in np.flatnonzero(enough).tolist():
+            grown = [center, *self.neighbours[center, : self.depth[center]].tolist()]
+            chains.append(list(takewhile(lambda item: enough[item], grown)))
         return chains
 
     def _rows_per_label(self, support: np.ndarray, n0: int) -> list[np.ndarray]:
@@ -223,45 +226,49 @@ class Search:
                 bits += self.codes.naming(counts, label_counts(self.columns[list(clause)] & support, self.data.split))
         return Change(Member(clauses, support, counts, bits, 0.0, origin), replaces)
 
-    def _renew(self, change: Change) -> float:
-        """The change's gain, recounted only if an item of its patterns changed since; exact in either case."""
-        items = change.pattern.items
-        stamp = max([self._stamp[item] for item in items])
-        if stamp != change.stamp:
-            after = [m for m in self.members if m not in change.replaces] + [change.pattern]
-            delta = change.pattern.bits - sum(m.bits for m in change.replaces)
-            for item in items:
-                left = count(self._rest_of(item, after))
-                delta += float(self.codes.singles(left) - self.codes.singles(self.residual[item]))
-            change.delta = delta
-            change.stamp = stamp
-        change.pattern.gain = change.delta + self._size_change(1 - len(change.replaces))
-        return change.pattern.gain
+    def _counted(self, merge: Change) -> float:
+        """A merge's gain without the code of the number of patterns, exact."""
+        after = [m for m in self.members if m not in merge.replaces] + [merge.pattern]
+        delta = merge.pattern.bits - sum(m.bits for m in merge.replaces)
+        for item in merge.pattern.items:
+            left = count(self._rest_of(item, after))
+            delta += float(self.codes.singles(left) - self.codes.singles(self.residual[item]))
+        return delta
 
     def _extension(self) -> Change | None:
-        best = None
-        for chain in (c for member in self.members for c in member.extensions):
-            center = chain[0].pattern.clauses[-1][0]
-            if not self.residual[center]:
-                continue
-            least = 0.0
-            for change in chain:
-                gain = self._renew(change)
-                if gain > least:  # a deeper clause must not gain less than the ones before
-                    continue
-                least = gain
-                if (best is None or gain < best.gain) and self.log_p(change.pattern) <= self.log_alpha:
-                    best = change
-        return best
+        best, where = 0.0, None
+        for member in self.members:
+            table = member.extensions
+            if (stale := table.stale(self._stamp)).size:
+                others = [m for m in self.members if m is not member]
+                own = {item: self._rest_of(item, others) for item in member.items}
+                table.recount(stale, self.codes, own, self._rest, member.bits)
+            rows = np.flatnonzero(table.offered(self.residual) & (table.delta < best))
+            for row in rows[np.argsort(table.delta[rows], kind="stable")].tolist():
+                if self._log_p_of(table.counts[row]) <= self.log_alpha:
+                    best, where = float(table.delta[row]), (member, row)
+                    break
+                table.failed[row] = True
+        return None if where is None else self._extended(*where)
+
+    def _extended(self, member: Member, row: int) -> Change:
+        table = member.extensions
+        new = (table.clauses_of(row), table.support[row], table.counts[row])
+        return Change(Member(*new, float(table.bits[row]), float(table.delta[row]), "extension"), (member,))
 
     def _merge(self) -> Change | None:
-        best = None
+        best, bar = None, -EPSILON
+        fewer = self._size_change(-1) if self.merges else 0.0
         for change in self.merges:
-            gain = self._renew(change)
-            if gain > -EPSILON or (best is not None and gain >= best.gain):
+            if change.delta is None:
+                change.delta = self._counted(change)
+            gain = change.delta + fewer
+            if gain > bar or (best is not None and gain >= bar):
                 continue
             if self.log_p(change.pattern) <= self.log_alpha:
-                best = change
+                best, bar = change, gain
+        if best is not None:
+            best.pattern.gain = bar
         return best
 
 
