@@ -173,7 +173,7 @@ class SparseDict(nn.Module):
 
     # --- codes -----------------------------------------------------------------------------------------------------
 
-    def encode(self, x: Tensor) -> Tensor:
+    def encode(self, x: Tensor, *, select: bool = True) -> Tensor:
         """Codes at inference: those of a row don't depend on its batch.
 
         `topk` keeps the k largest; `batchtopk` and `matryoshka` use their threshold, as a JumpReLU.
@@ -182,6 +182,9 @@ class SparseDict(nn.Module):
         ----------
         x : Tensor
             `(…, d_in)`.
+        select : bool
+            False leaves all positive pre-activations, `ReLU(z)`, whatever the architecture keeps: dense codes for
+            linear probes, as CFM's (Wittenmayer et al. 2026) are trained on.
 
         Returns
         -------
@@ -200,13 +203,16 @@ class SparseDict(nn.Module):
         centred = self.centre(x, self.stats(x)).reshape(-1, self.cfg.d_in)
         if torch.is_grad_enabled() and (x.requires_grad or self.W_enc.requires_grad):
             z = torch.addmm(self.b_enc, centred, self.W_enc)
-            return self.architecture.activate(self, z).reshape(shape)
+            return (self.architecture.activate(self, z) if select else z.relu()).reshape(shape)
         codes = centred.new_empty(len(centred), self.cfg.d_sae)
         start = 0
         for part in chunks(centred, self.cfg.d_sae):
             out = codes[start : start + len(part)]
             torch.addmm(self.b_enc, part, self.W_enc, out=out)
-            self.architecture.activate_(self, out)
+            if select:
+                self.architecture.activate_(self, out)
+            else:
+                out.clamp_min_(0)
             start += len(part)
         return codes.reshape(shape)
 

@@ -10,7 +10,6 @@ LONG = {
     *(
         "attnlrp",
         "cav_unifying",
-        "clip_sae_steering",
         "cov_uncertainty",
         "diffnaps",
         "dtsne",

@@ -83,6 +83,15 @@ def test_codes_and_reconstruction_are_those_of_the_equations(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_without_selection_codes_are_all_positive_pre_activations(kind):
+    sae, x = make(kind), data()
+    z = (x - sae.b_dec if sae.cfg.apply_b_dec_to_input else x) @ sae.W_enc + sae.b_enc
+    torch.testing.assert_close(sae.encode(x, select=False), z.clamp_min(0))
+    with torch.no_grad():
+        torch.testing.assert_close(sae.encode(x, select=False), z.clamp_min(0))
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_row_alone_has_the_code_it_has_in_a_batch(kind):
     sae, x = make(kind, double=False), data(40, double=False)
     with torch.no_grad():

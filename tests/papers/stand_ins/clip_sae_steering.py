@@ -36,7 +36,7 @@ def tiny_prisma(folder: Path, layer: int, expansion: int = 4) -> None:
 
 
 PARAMETERS = {
-    "n_seeds": 1, "layers": list(LAYERS), "steered_layers": [6], "n_profile": 6, "n_base": 2, "n_features": 6,
-    "n_null": 8, "multiples": [1, 2], "n_distractors": 70, "n_rank": 12, "n_val": 6, "n_test": 6, "budgets": [1, 2],
-    "n_probe": 30,
+    "n_seeds": 2, "layers": list(LAYERS), "steered_layers": [6], "n_profile": 6, "n_base": 2, "n_features": 6,
+    "n_null": 8, "multiples": [1, 2], "n_distractors": 70, "n_pilots": 2, "n_rank": 8, "n_val": 4, "n_test": 4,
+    "budgets": [1, 2], "ranks": [1],
 }  # fmt: skip
