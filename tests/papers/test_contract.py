@@ -9,7 +9,6 @@ from shared.compendium.contract import problems
 LONG = {
     *(
         "attnlrp",
-        "cav_unifying",
         "cov_uncertainty",
         "diffnaps",
         "dtsne",

@@ -20,14 +20,15 @@ def build(hub: Path) -> None:
 
 
 PARAMETERS = {
-    "n_seeds": 1,
-    "mc_draws": 500,
-    "high_draws": 100,
-    "n_concept": 10,
-    "n_pool": 200,
-    "n_test": 2,
-    "n_set": 5,
-    "n_natural": 10,
-    "photo_crops": 4,
-    "photo_set": 10,
+    **{
+        "n_seeds": 1,
+        "n_pilots": 1,
+        "mc_draws": 80,
+        "n_concept": 12,
+        "n_pool": 60,
+        "n_test": 2,
+        "n_set": 5,
+        "n_natural": 10,
+    },
+    **{"photo_crops": 3, "photo_set": 5},
 }
