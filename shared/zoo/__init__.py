@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from shared.zoo._models import LoadedModel, ModelInfo, available_models, load_model
     from shared.zoo._pipelines import load_pipeline
     from shared.zoo._text import embed_texts, generate_texts
-    from shared.zoo.hub._fetch import hub_folder
+    from shared.zoo.hub._fetch import clone_folder, hub_folder
 
 # Imported when first asked for: `make assets` shouldn't wait for torch.
 _MODULES = {
@@ -32,7 +32,7 @@ _MODULES = {
     "_cards": ("Card", "describe"),
     "_data": ("available_data", "load_data"),
     "_dictionaries": ("dictionary_folder",),
-    "hub._fetch": ("hub_folder",),
+    "hub._fetch": ("clone_folder", "hub_folder"),
     "_kinds": ("Data", "FrameData", "ImageData", "PhotoData", "TableData", "TextData"),
     "_models": ("LoadedModel", "ModelInfo", "available_models", "load_model"),
     "_pipelines": ("load_pipeline",),
@@ -60,6 +60,7 @@ __all__ = [
     "TextData",
     "available_data",
     "available_models",
+    "clone_folder",
     "describe",
     "dictionary_folder",
     "embed_texts",

@@ -165,3 +165,12 @@ def test_without_offline_flag_it_still_fails_at_once(monkeypatch):
         zoo.load_model("org/none", revision="abc")
     assert len(asked) == 1
     assert asked[0]["revision"] == "abc"
+
+
+def test_a_repository_that_is_not_here_says_how_to_clone_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("REPRISE_HUB", str(tmp_path))
+    with pytest.raises(zoo.AssetError, match=r"git clone https://github.com/owner/tables \"\$REPRISE_HUB/datasets/ow"):
+        zoo.clone_folder("owner/tables")
+    (tmp_path / "datasets/owner/tables").mkdir(parents=True)
+    assert zoo.clone_folder("owner/tables") == tmp_path / "datasets/owner/tables"
+    assert zoo.clone_folder(str(tmp_path)) == tmp_path

@@ -51,6 +51,31 @@ def hub_folder(
     return _local(name, kind) or _snapshot(name, kind, revision, split)
 
 
+def clone_folder(repository: str) -> Path:
+    """Folder with a clone of a GitHub repository whose files are on no hub.
+
+    Parameters
+    ----------
+    repository : `owner/name` on GitHub, looked up as `$REPRISE_HUB/datasets/owner/name`; or a local folder.
+
+    Returns
+    -------
+    The folder.
+
+    Raises
+    ------
+    AssetError
+        When there is none; it says how to clone it.
+    """
+    folder = _local(repository, "data")
+    if folder is None:
+        raise AssetError(
+            f"no clone of {repository} on this machine; set REPRISE_HUB to a folder and run "
+            f'git clone https://github.com/{repository} "$REPRISE_HUB/datasets/{repository}"'
+        )
+    return folder
+
+
 def data_files(name: str, *, revision: str | None = None) -> tuple[list[str], Callable[[str], Path]]:
     """The files of a data set and what brings one of them to this machine.
 
