@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.papers.hub import data_folder, tiny_bert
 from tests.papers.stand_ins.premise import TABLE, write_table
 
-PARAMETERS = {"n_rows": 300, "n_tokens": 120, "synonyms": [2], "n_seeds": 2, "n_corpus": 900, "budgets": [0, 20]}
+PARAMETERS = {"n_rows": 300, "n_tokens": 120, "synonyms": [2], "n_seeds": 2, "budgets": [0, 20]}
 
 
 def build(hub: Path) -> None:
