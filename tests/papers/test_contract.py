@@ -13,8 +13,8 @@ LONG = {
         "diffnaps",
         "dtsne",
     ),
-    *("dualxda", "feddc", "insight", "jedi_confetti", "mercat", "pci", "premise"),
-    *("premise_tokens", "rclarc", "spotlight", "var"),
+    *("dualxda", "feddc", "insight", "jedi_confetti", "mercat", "pci"),
+    *("rclarc", "var"),
 }
 
 
