@@ -83,7 +83,7 @@ class TableData(Data):
     ----------
     name, split : as `Data`'s.
     x : rows (N, D), float32.
-    y : classes (N,), int64; or targets (N,), float32; or labels (N, L), int64, each 0 or 1; or None.
+    y : classes (N,), int64; or targets (N,) or (N, T), float32; or labels (N, L), int64, each 0 or 1; or None.
     classes : names of y's values, or of its L labels; None for targets.
     features : names of x's columns, or None.
     names : of the rows, or None.

@@ -35,6 +35,19 @@ def scikit_learn_table(name: str, split: str, *, random_state: int = 0) -> Table
     )
 
 
+@reader("ordered_table")
+def ordered_table(name: str, split: str, *, target: str | None = None) -> TableData:
+    """A table whose rows have an order: three quarters for training, the rest for testing; y is one target or all."""
+    arrays = asset_arrays(name)
+    cut = len(arrays["x"]) * 3 // 4
+    rows = {"train": slice(cut), "test": slice(cut, None), "all": slice(None)}[split]
+    y = torch.from_numpy(arrays["y"][rows])
+    if target is not None:
+        targets = list(arrays["targets"])
+        y = y[:, targets.index(check_choice("target", target, targets))]
+    return TableData(name, split, torch.from_numpy(arrays["x"][rows]), y, features=tuple(map(str, arrays["features"])))
+
+
 @reader("cell_components")
 def cell_components(name: str, split: str, *, target: str = "bulk_labels") -> TableData:
     """Cells by their principal components; y groups them or is a number per cell."""

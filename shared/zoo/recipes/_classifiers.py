@@ -82,17 +82,8 @@ class Classifier:
 
     def write(self, model: nn.Module, folder: Path) -> None:
         """`model.safetensors` and the JSON files beside it."""
-        if self.architecture == "vit":
-            config = model.config.to_diff_dict() | {"architectures": ["ViTForImageClassification"]}
-            side = self.image["input_size"][1]
-            processor = {"image_mean": self.image["mean"], "image_std": self.image["std"]}
-            processor |= {"image_processor_type": "ViTImageProcessor", "size": {"height": side, "width": side}}
-            write_json(folder / "preprocessor_config.json", processor)
-        else:
-            config = {"architecture": self.architecture, "arguments": self.arguments, "classes": self.classes}
-            config |= self.image
-        write_json(folder / "config.json", config)
-        write_weights(folder / "model.safetensors", model, {"format": "pt"})
+        network = {"architecture": self.architecture, "arguments": self.arguments}
+        write_classifier(model, folder, image=self.image, classes=self.classes, network=network)
 
     def ship(self, folder: Path) -> None:
         """Train, measure, and write the checkpoint and its card."""
@@ -108,6 +99,22 @@ class Classifier:
             seed=self.seed,
             tolerance=0.002,
         )
+
+
+def write_classifier(
+    model: nn.Module, folder: Path, *, image: dict[str, tuple], classes: tuple[str, ...], network: dict[str, Any]
+) -> None:
+    """`model.safetensors` and the JSON files beside it: transformers' own, or `network` with what its images are."""
+    if hasattr(model, "config"):
+        config = model.config.to_diff_dict() | {"architectures": ["ViTForImageClassification"]}
+        side = image["input_size"][1]
+        processor = {"image_mean": image["mean"], "image_std": image["std"]}
+        processor |= {"image_processor_type": "ViTImageProcessor", "size": {"height": side, "width": side}}
+        write_json(folder / "preprocessor_config.json", processor)
+    else:
+        config = network | {"classes": classes} | image
+    write_json(folder / "config.json", config)
+    write_weights(folder / "model.safetensors", model, {"format": "pt"})
 
 
 # --- data -------------------------------------------------------------------------------------------------------

