@@ -146,11 +146,17 @@ class VQAJudge:
     model : transformers' image-text-to-text model, such as Qwen2.5-VL.
     processor : its processor.
     batch_size : images at a time.
+    instruction : what is asked, with {} for the question; by default as PCI's official code asks, in other words.
     """
 
-    INSTRUCTION = "{} Choose one: A) yes, B) no. Say the letter and nothing else."
+    INSTRUCTION = "Reply to the question with one letter and nothing else.\nA = YES\nB = NO\n\nQuestion: {}\nAnswer:"
 
-    def __init__(self, model: nn.Module, processor: Any, *, batch_size: int = 16) -> None:
+    def __init__(
+        self, model: nn.Module, processor: Any, *, batch_size: int = 16, instruction: str = INSTRUCTION
+    ) -> None:
+        if "{}" not in instruction:
+            raise ValueError(f"instruction={instruction!r} has no place {{}} for the question")
+        self.instruction = instruction
         self.model = model
         self.processor = processor
         self.batch_size = batch_size
@@ -201,7 +207,7 @@ class VQAJudge:
         return torch.cat([self._answers(part, question) for part in images.split(self.batch_size)])
 
     def _answers(self, images: Tensor, question: str) -> Tensor:
-        content = [{"type": "image"}, {"type": "text", "text": self.INSTRUCTION.format(question)}]
+        content = [{"type": "image"}, {"type": "text", "text": self.instruction.format(question)}]
         text = self.processor.apply_chat_template(
             [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
         )
@@ -210,7 +216,7 @@ class VQAJudge:
         given = given.to(self.model.device)
         said = self.model.generate(**given, max_new_tokens=1, do_sample=False)[:, given["input_ids"].shape[1] :]
         words = self.processor.batch_decode(said, skip_special_tokens=True)
-        return torch.tensor([word.strip(" .:)\n").upper() == "A" for word in words])
+        return torch.tensor([word.strip().upper()[:1] == "A" for word in words])
 
 
 class _Processor:

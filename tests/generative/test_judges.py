@@ -95,7 +95,13 @@ def test_vqa_judge_counts_only_the_letter_a(images):
     judge = VQAJudge(Speaker(), Processor(), batch_size=2)
     assert isinstance(judge, ImageJudge)
     assert judge.ask(images, "Is it light?").tolist() == [False, False, True, True, False]
+    assert "A = YES\nB = NO" in judge.processor.text
     assert "Is it light?" in judge.processor.text
+    judge = VQAJudge(Speaker(), Processor(), instruction="{} A or B?")
+    judge.ask(images, "Is it light?")
+    assert judge.processor.text == "Is it light? A or B?"
+    with pytest.raises(ValueError, match="instruction='A or B'"):
+        VQAJudge(Speaker(), Processor(), instruction="A or B")
 
 
 def test_bad_input(images):

@@ -16,7 +16,7 @@ TEMPLATE = (
 
 
 def build(hub: Path) -> None:
-    tiny_pipeline().save_pretrained(hub / "stabilityai" / "stable-diffusion-2-1")
+    tiny_pipeline().save_pretrained(hub / "sd2-community" / "stable-diffusion-2-1")
     tiny_qwen(hub / "Qwen" / "Qwen2.5-VL-3B-Instruct")
 
 
@@ -53,6 +53,5 @@ def tiny_qwen(folder: Path) -> None:
 
 
 PARAMETERS = {
-    "steps": 4, "stride": 2, "n_groups": 2, "n_seeds": 2, "pool": 1, "size": [8, 8], "half": False,
-    "other_guidance": [1.0], "other_schedulers": ["euler"],
+    "steps": 4, "switches": [0, 2], "n_seeds": 2, "n_within": 2, "pool": 1, "size": [8, 8], "half": False,
 }  # fmt: skip
