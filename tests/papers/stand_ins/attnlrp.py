@@ -1,16 +1,21 @@
-"""Stand-ins for AttnLRP's paper scale: a Llama with its tokenizer, a ViT on 224-pixel images, photos and texts."""
+"""Stand-ins for AttnLRP's paper scale: a Llama with its tokenizer, questions with their passages, and texts."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from tests.papers.hub import data_folder, sentences, tiny_image_dataset, tiny_llama, tiny_text_dataset, tiny_vit
+from tests.papers.hub import data_folder, sentences, tiny_llama, tiny_text_dataset
 
-PARAMETERS = {"prompts_per_seed": 2, "images_per_seed": 3, "gradient_steps": 2, "removal_steps": 3, "seeds": 2}
+PARAMETERS = {"n_prompts": 2, "n_pilot": 2, "n_texts": 3, "n_tokens": 12, "removal_steps": 3}
 
 
 def build(hub: Path) -> None:
     tiny_llama(hub / "meta-llama" / "Llama-2-7b-hf")
-    tiny_vit(hub / "google" / "vit-base-patch16-224")
-    tiny_image_dataset(data_folder(hub, "ILSVRC/imagenet-1k"), n=6, split="validation")
-    tiny_text_dataset(data_folder(hub, "Salesforce/wikitext"), {"text": sentences(8)}, split="test")
+    contexts = sentences(10)
+    words = [context.split() for context in contexts]
+    answers = [{"text": [w[3]], "answer_start": [len(" ".join(w[:3])) + 1]} for w in words]
+    answers[1] = {"text": [], "answer_start": []}  # as in SQuAD 2, a question without an answer
+    questions = ["what was made after the war?"] * len(contexts)
+    squad = {"context": contexts, "question": questions, "answers": answers}
+    tiny_text_dataset(data_folder(hub, "rajpurkar/squad_v2"), squad, split="validation")
+    tiny_text_dataset(data_folder(hub, "Salesforce/wikitext"), {"text": ["", *sentences(8)]}, split="test")
