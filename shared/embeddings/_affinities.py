@@ -14,7 +14,8 @@ from shared._checks import check_array, check_choice
 from shared.embeddings._validation import as_data, as_distances, check_perplexity
 
 SYMMETRISE = ("conditional", "sigma")
-_ROWS = 4096  # rows whose bandwidths are sought together: few enough for the cache
+_ROWS = 4096  # rows whose bandwidths are sought together on a GPU
+_TOGETHER = 2**16  # and on a CPU, as distances: few enough for the cache
 _NEWTON_STEPS = 50  # most rows take under ten; of several hundred some take forty
 _EXACT_NEIGHBOURS_UP_TO = 5000  # points; beyond, neighbours are approximate where pynndescent is installed
 
@@ -50,7 +51,8 @@ def bandwidths(
         If all distances are zero, or every row has too many ties.
     """
     check_array("squared", squared.masked_fill(squared == math.inf, 0.0), ("n", "m"))
-    solved = [_solve(rows.to(torch.float64), perplexity, tolerance, max_steps) for rows in squared.split(_ROWS)]
+    rows = max(16, _TOGETHER // squared.shape[1]) if squared.device.type == "cpu" else _ROWS
+    solved = [_solve(some.to(torch.float64), perplexity, tolerance, max_steps) for some in squared.split(rows)]
     log_beta, gap, scale = (torch.cat(part) for part in zip(*solved, strict=True))
     if not bool((scale > 0).any()):
         raise ValueError("all distances are equal to zero or to each other: no bandwidth has the wanted perplexity")

@@ -65,6 +65,8 @@ def triple_angles(X: np.ndarray, at: np.ndarray, *, geometry: str = "euclidean")
 
 
 def _angles(argument: str, X: np.ndarray, at: np.ndarray, geometry: str = "euclidean") -> np.ndarray:
+    if geometry == "euclidean" and len(X) ** 2 < at.size * X.shape[1] / 3:
+        return _angles_by_products(X, at)
     i, j, k = (X[at[:, c]] for c in range(3))
     to_j, to_k = j - i, k - i
     if geometry == "sphere":
@@ -74,6 +76,18 @@ def _angles(argument: str, X: np.ndarray, at: np.ndarray, geometry: str = "eucli
     with np.errstate(invalid="ignore", divide="ignore"):
         cosine = np.where(lengths > 1e-15, (to_j * to_k).sum(1) / lengths, np.nan)
     return np.arccos(np.clip(cosine, -1, 1))
+
+
+def _angles_by_products(X: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """The same from all inner products, for points of many dimensions and few in number."""
+    centred = X - X.mean(0)
+    G = centred @ centred.T
+    i, j, k = at.T
+    to_j, to_k = (G[i, i] + G[p, p] - 2 * G[i, p] for p in (j, k))
+    nothing = 1e-12 * np.diagonal(G).max()  # a squared distance that rounding alone can make
+    with np.errstate(invalid="ignore", divide="ignore"):
+        cosine = (G[j, k] - G[i, j] - G[i, k] + G[i, i]) / np.sqrt(to_j * to_k)
+    return np.arccos(np.clip(np.where(np.minimum(to_j, to_k) > nothing, cosine, np.nan), -1, 1))
 
 
 def _data_and_map(X: np.ndarray, Y: np.ndarray, geometry: str) -> tuple[np.ndarray, np.ndarray]:

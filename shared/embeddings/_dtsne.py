@@ -12,8 +12,8 @@ from shared._checks import check_choice, check_range
 from shared.embeddings._affinities import affinities, density_scale, seeded_neighbour_affinities
 from shared.embeddings._base import NeighbourEmbedding
 from shared.embeddings._descent import Callback
-from shared.embeddings._leaves import attraction, group, repulsion
-from shared.embeddings._objectives import kl_gradient, kl_objective
+from shared.embeddings._leaves import attraction, dense_gradient, group, repulsion
+from shared.embeddings._objectives import kl_objective
 from shared.embeddings._validation import as_data, as_distances
 
 _EXACT_UP_TO = 3000  # points for which method="auto" works over all pairs
@@ -164,11 +164,9 @@ class DTSNE(NeighbourEmbedding):
         )
         gamma = density_scale(sigma).float() if self.density else None
         P = P.float()
-
-        def gradient(Y: torch.Tensor, factor: float) -> torch.Tensor:
-            return kl_gradient(Y, P, gamma=gamma, exaggeration=factor)
-
-        Y = self._descend(self._start(X), gradient, P.dtype)
+        start = self._start(X)
+        like = torch.as_tensor(start, dtype=P.dtype, device=self.device)
+        Y = self._descend(start, dense_gradient(like, P, gamma, sigma if self.density else None), P.dtype)
         self.sigma_ = sigma.cpu().numpy()
         self.kl_ = float(kl_objective(Y, P, gamma=gamma)[0])
 

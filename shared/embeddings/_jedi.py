@@ -9,6 +9,7 @@ from shared._checks import check_choice
 from shared.embeddings._affinities import affinities
 from shared.embeddings._base import NeighbourEmbedding
 from shared.embeddings._descent import Callback
+from shared.embeddings._leaves import jedi_gradient
 from shared.embeddings._objectives import check_jedi, jedi_objective
 from shared.embeddings._validation import as_data, as_distances
 
@@ -136,11 +137,9 @@ class JEDI(NeighbourEmbedding):
         prior_P, _ = prior_affinities(prior, self.prior_perplexity or self.perplexity, device=self.device)
         P = P.float()
         prior_P = prior_P.float()
-
-        def gradient(Y: torch.Tensor, factor: float) -> torch.Tensor:
-            return jedi_objective(Y, P, prior_P, self.alpha, self.beta, exaggeration=factor)[1]
-
-        Y = self._descend(self._start(X), gradient, P.dtype)
+        start = self._start(X)
+        like = torch.as_tensor(start, dtype=P.dtype, device=self.device)
+        Y = self._descend(start, jedi_gradient(like, P, prior_P, self.alpha, self.beta), P.dtype)
         self.sigma_ = sigma.cpu().numpy()
         self.objective_ = float(jedi_objective(Y, P, prior_P, self.alpha, self.beta)[0])
         return self

@@ -12,9 +12,12 @@ leaves of one size, without (O(n^1.5), made of large tensor operations).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
+
+from shared.embeddings._objectives import jedi_objective, kl_gradient
 
 try:  # optional: the CPU kernels in machine code; without it torch, several times slower
     from shared.embeddings import _tree_numba as fast
@@ -81,6 +84,50 @@ def repulsion(
     out = torch.empty_like(Y)
     out[order] = push
     return out, Z - len(Y)  # without each point's w_ii = 1
+
+
+def dense_gradient(
+    Y: torch.Tensor, P: torch.Tensor, gamma: torch.Tensor | None, sigma: torch.Tensor | None
+) -> Callable[[torch.Tensor, float], torch.Tensor]:
+    """(Y, exaggeration) to `kl_gradient` over all pairs of a float32 P, in machine code where that can be had.
+
+    `Y` is like the maps that will come; `gamma` is `density_scale` of `sigma`, both None for t-SNE.
+    """
+    if not (_compiled(Y) and Y.shape[1] == 2 and Y.dtype == P.dtype == torch.float32):
+        return lambda Y, factor: kl_gradient(Y, P, gamma=gamma, exaggeration=factor)
+    s = np.full(len(Y), 0.5) if sigma is None else sigma.numpy() / float(sigma.median())
+    root = math.sqrt(1.0 if sigma is None else float(np.partition(s, 1)[:2].sum() ** 2))
+    s, p = s.astype(np.float32), P.numpy()
+
+    def gradient(Y: torch.Tensor, factor: float) -> torch.Tensor:
+        pull, push, mass = fast.all_pairs(*_columns(Y * root), s, p)
+        Z = mass.sum(dtype=np.float64) - len(Y)  # without each point's w_ii = 1
+        return torch.from_numpy(4 * root * (factor * pull - push / np.float32(Z)))
+
+    return gradient
+
+
+def jedi_gradient(
+    Y: torch.Tensor, P: torch.Tensor, prior: torch.Tensor, alpha: float, beta: float
+) -> Callable[[torch.Tensor, float], torch.Tensor]:
+    """(Y, exaggeration) to the gradient of `jedi_objective`, in machine code where that can be had."""
+    if not (_compiled(Y) and Y.shape[1] == 2 and Y.dtype == P.dtype == torch.float32):
+        return lambda Y, factor: jedi_objective(Y, P, prior, alpha, beta, exaggeration=factor)[1]
+    p, r = P.numpy(), prior.numpy()
+    a, b = np.float32(alpha), np.float32(beta)
+    half = np.full(len(Y), 0.5, np.float32)
+
+    def gradient(Y: torch.Tensor, factor: float) -> torch.Tensor:
+        columns = _columns(Y)
+        _, _, mass = fast.all_pairs(*columns, half, p)
+        Z = np.float32(mass.sum(dtype=np.float64) - len(Y))
+        logs = fast.jedi_ratios(*columns, r, b, Z)
+        np.log(logs, out=logs)
+        own, common, mean = fast.jedi_pairs(*columns, p, r, logs, a, b, np.float32(factor), Z)
+        paired_with_itself = len(Y) * (1 - alpha) * math.log(1 - beta) / Z  # no pair: its p, p' are 0, its w is 1
+        return torch.from_numpy(4 * (own + np.float32(mean.sum(dtype=np.float64) - paired_with_itself) * common))
+
+    return gradient
 
 
 def _compiled(Y: torch.Tensor) -> bool:

@@ -101,6 +101,34 @@ def _counts(cosines: torch.Tensor) -> torch.Tensor:
     return known[:, :, None] & known[:, None, :] & different[None]
 
 
+def _loss_and_slope(X: torch.Tensor, Y: torch.Tensor, kind: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """`angle_loss` of points X (m, d) and its gradient (m, 3), in closed form: a fourth of automatic differentiation's.
+
+    With unit tangents u_ij = t_ij / |t_ij| and E_ijk half the loss's slope in cos b_ijk, that in u_ij is 4 Σ_k E u_ik.
+    """
+    V = pairwise_directions(X)
+    dots = Y @ Y.T
+    T = Y - dots[..., None] * Y[:, None]
+    length = (T.square().sum(-1, keepdim=True) + 1e-12).sqrt()
+    U = T / length
+    known = ((V.square().sum(-1) > 0.5) & (U.square().sum(-1) > 0.5)).fill_diagonal_(False).to(Y.dtype)
+    A, B = angle_cosines(V), angle_cosines(U)
+    edge = 1 - 1e-6
+    error = B - A if kind == "cos" else B.clamp(-edge, edge).acos() - A.clamp(-edge, edge).acos()
+    error *= known[:, :, None]
+    error *= known[:, None]
+    error.diagonal(dim1=1, dim2=2).zero_()
+    count = (known.sum(1).square() - known.sum(1)).sum().clamp_min(1)
+    loss = error.square().sum() / count
+    if kind == "angle":
+        error = torch.where(B.abs() < edge, -error / (1 - B.square()).clamp_min(1e-12).sqrt(), 0.0)
+    to_u = (4 / count) * (error @ U)
+    to_t = (to_u - (to_u * U).sum(-1, keepdim=True) * U) / length
+    along = (to_t * Y[:, None]).sum(-1)  # t_ij = y_j - (y_i·y_j) y_i moves with both points
+    slope = to_t.sum(0) - along.T @ Y - along @ Y - (dots[..., None] * to_t).sum(1)
+    return loss, slope
+
+
 def pca_denoise(X: np.ndarray, *, rank: int | str = "auto") -> np.ndarray:
     """Scores of the leading principal components: the data without the noise of the others.
 
@@ -339,10 +367,8 @@ class Mercat(BaseEstimator):
         curve = np.empty(steps)
         for step, batch in enumerate(tqdm(_batches(n, m, steps, generator), total=steps, disable=not self.progress)):
             at = torch.as_tensor(batch, device=self.device)
-            here = Y[at].requires_grad_()
-            loss = angle_loss(angle_cosines(pairwise_directions(data[at])), here, kind=self.loss)
-            (slope,) = torch.autograd.grad(loss, here)
-            here = here.detach()
+            here = Y[at]
+            loss, slope = _loss_and_slope(data[at], here, self.loss)
             slope = m * project_to_tangent(here, slope)  # a point's own share does not shrink with the batch
             count[at] += 1
             momentum[at] = 0.9 * project_to_tangent(here, momentum[at]) + 0.1 * slope
@@ -351,7 +377,7 @@ class Mercat(BaseEstimator):
             size = (scale[at] / (1 - 0.999 ** count[at])).sqrt() + 1e-8
             lr = self.lr * 0.5 * (1 + math.cos(math.pi * step / steps))
             Y[at] = retract(here, -lr * mean / size)
-            curve[step] = float(loss.detach())
+            curve[step] = float(loss)
             done = step + 1
             if self.callback is not None and done % self.callback_every == 0 and self.callback(done, Y):
                 curve = curve[:done]

@@ -278,3 +278,71 @@ def attraction(x, y, s, rows, columns, p, most):
                 ay += w * b
             pull[i, 0], pull[i, 1] = ax, ay
     return pull
+
+
+@numba.njit(**_OPTIONS)
+def all_pairs(x, y, s, p):
+    """Σ_j p_ij r (a, b) and Σ_j w r (a, b), (n, 2), and Σ_j w, (n,), over all points; p : (n, n). All float32."""
+    n = len(x)
+    pull, push, mass = np.empty((n, 2), np.float32), np.empty((n, 2), np.float32), np.empty(n, np.float32)
+    for i in numba.prange(n):
+        weights = p[i]
+        px = py = qx = qy = total = np.float32(0)
+        for j in range(n):
+            a = x[i] - x[j]
+            b = y[i] - y[j]
+            t = s[i] + s[j]
+            t = t * t
+            r = _1 / (a * a + b * b + t)
+            w = t * r
+            total += w
+            w *= r
+            v = weights[j] * r
+            px += v * a
+            py += v * b
+            qx += w * a
+            qy += w * b
+        pull[i, 0], pull[i, 1], push[i, 0], push[i, 1], mass[i] = px, py, qx, qy, total
+    return pull, push, mass
+
+
+@numba.njit(**_OPTIONS)
+def jedi_ratios(x, y, prior, beta, Z):
+    """q / (β p' + (1 - β) q) of all pairs, (n, n) float32, for the caller to take logarithms of (numpy's are fast)."""
+    n = len(x)
+    out = np.empty((n, n), np.float32)
+    for i in numba.prange(n):
+        for j in range(n):
+            a = x[i] - x[j]
+            b = y[i] - y[j]
+            q = _1 / ((_1 + a * a + b * b) * Z)
+            out[i, j] = q / (beta * prior[i, j] + (_1 - beta) * q)
+    return out
+
+
+@numba.njit(**_OPTIONS)
+def jedi_pairs(x, y, p, prior, logs, alpha, beta, factor, Z):
+    """What JEDI's gradient is made of: Σ_j (factor p - q - g q) w (a, b) and Σ_j q w (a, b), (n, 2); Σ_j g q, (n,)."""
+    n = len(x)
+    own, common = np.empty((n, 2), np.float32), np.empty((n, 2), np.float32)
+    mean = np.empty(n, np.float32)
+    for i in numba.prange(n):
+        px = py = qx = qy = total = np.float32(0)
+        for j in range(n):
+            a = x[i] - x[j]
+            b = y[i] - y[j]
+            w = _1 / (_1 + a * a + b * b)
+            q = w / Z
+            r = prior[i, j]
+            g = alpha * beta * r / (beta * q + (_1 - beta) * r)
+            g -= (_1 - alpha) * (logs[i, j] + _1 - (_1 - beta) * q / (beta * r + (_1 - beta) * q))
+            gq = g * q
+            total += gq
+            u = (factor * p[i, j] - q - gq) * w
+            v = q * w
+            px += u * a
+            py += u * b
+            qx += v * a
+            qy += v * b
+        own[i, 0], own[i, 1], common[i, 0], common[i, 1], mean[i] = px, py, qx, qy, total
+    return own, common, mean

@@ -219,7 +219,7 @@ def test_jedi_removes_the_prior(views):
 def test_jedi_without_weight_is_tsne(views):
     X, prior, _, _ = views
     start = np.random.default_rng(2).standard_normal((len(X), 2))
-    options = {"perplexity": 15, "max_iter": 20, "init": start}
+    options = {"perplexity": 15, "max_iter": 10, "early_exaggeration_iter": 0, "init": start}
     plain = DTSNE(density=False, **options).fit_transform(X)
     np.testing.assert_allclose(JEDI(beta=1e-9, **options).fit_transform(X, prior=prior), plain, atol=1e-3)
 

@@ -27,7 +27,7 @@ from shared.embeddings import (
     to_lonlat,
     triple_angles,
 )
-from shared.embeddings._mercat import _batches
+from shared.embeddings._mercat import _batches, _loss_and_slope
 from shared.worlds import gaussian_clusters, lift_dimensions
 
 
@@ -69,6 +69,19 @@ def test_gradient_equals_finite_differences(kind):
     data = angle_cosines(pairwise_directions(torch.as_tensor(X)))
     assert torch.autograd.gradcheck(
         lambda Y: angle_loss(data, torch.nn.functional.normalize(Y, dim=1), kind=kind), Y.requires_grad_(), atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("kind", ["cos", "angle"])
+def test_closed_form_gradient_is_that_of_the_loss(kind):
+    X, Y = torch.as_tensor(np.random.default_rng(3).standard_normal((9, 4))), torch.as_tensor(unit(9))
+    X[2], Y[5] = X[1], Y[6]  # coincident in the data, and on the sphere
+    place = Y.clone().requires_grad_()
+    wanted = angle_loss(angle_cosines(pairwise_directions(X)), place, kind=kind)
+    loss, slope = _loss_and_slope(X, Y, kind)
+    torch.testing.assert_close(loss, wanted.detach())
+    torch.testing.assert_close(
+        project_to_tangent(Y, slope), project_to_tangent(Y, torch.autograd.grad(wanted, place)[0])
     )
 
 
@@ -263,3 +276,13 @@ def test_patch_spans_its_share():
     lonlat = to_lonlat(sphere_patch(X))
     assert np.ptp(lonlat[:, 0]) == pytest.approx(0.7 * np.pi)
     assert np.ptp(lonlat[:, 1]) == pytest.approx(0.7 * np.pi * 0.4)
+
+
+def test_angles_of_many_dimensions_are_those_of_few():
+    X = np.random.default_rng(4).standard_normal((30, 3))
+    X[7] = X[8]
+    wide = np.pad(X, ((0, 0), (0, 200))) @ np.linalg.qr(np.random.default_rng(5).standard_normal((203, 203)))[0] + 5
+    at = random_triples(30, 500, generator=np.random.default_rng(6))
+    few, many = triple_angles(X, at), triple_angles(wide, at)
+    assert np.isnan(few).any()
+    np.testing.assert_allclose(many, few, atol=1e-6)

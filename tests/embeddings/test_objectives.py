@@ -10,12 +10,15 @@ from shared.embeddings import (
     SparseKL,
     affinities,
     density_scale,
+    distance_matrix,
     jedi_objective,
     js_divergence,
     kl_gradient,
     kl_objective,
+    label_distances,
     neighbour_affinities,
     pair_kernel,
+    prior_affinities,
 )
 from shared.embeddings import _leaves as leaves
 
@@ -259,3 +262,30 @@ def test_sparse_objective_equals_the_dense_one(monkeypatch, kernels, density):
     problem = SparseKL(P, sigma if density else None, theta=0.0)
     assert problem.loss(Y.float()) == pytest.approx(loss.item(), rel=1e-4)
     torch.testing.assert_close(problem.gradient(Y.float(), 4.0).double(), gradient, atol=1e-6, rtol=1e-3)
+
+
+@compiled
+@pytest.mark.parametrize("density", [False, True])
+def test_compiled_gradient_over_all_pairs(density):
+    X = np.random.default_rng(8).standard_normal((60, 4)) * np.repeat([1.0, 3.0], 30)[:, None]
+    P, sigma = affinities(X, perplexity=10, symmetrise="sigma" if density else "conditional")
+    gamma = density_scale(sigma) if density else None
+    Y = torch.as_tensor(np.random.default_rng(9).standard_normal((60, 2)))
+    fast = leaves.dense_gradient(Y.float(), P.float(), gamma, sigma if density else None)(Y.float(), 3.0)
+    wanted = kl_gradient(Y, P, gamma=gamma, exaggeration=3.0)
+    assert (fast - wanted).abs().max() < 1e-5 * wanted.abs().max()
+
+
+@compiled
+@pytest.mark.parametrize("beta", [0.3, 0.999])
+@pytest.mark.parametrize("prior", ["distances", "labels"])
+def test_compiled_gradient_of_jedi(prior, beta):
+    rng = np.random.default_rng(10)
+    P, _ = affinities(rng.standard_normal((60, 4)), perplexity=10)
+    known = rng.standard_normal((60, 2)) if prior == "distances" else rng.integers(3, size=60)
+    D = distance_matrix(known) if prior == "distances" else label_distances(known)
+    R, _ = prior_affinities(D, 10)
+    Y = torch.as_tensor(rng.standard_normal((60, 2)))
+    fast = leaves.jedi_gradient(Y.float(), P.float(), R.float(), 0.4, beta)(Y.float(), 2.0)
+    wanted = jedi_objective(Y, P, R, 0.4, beta, exaggeration=2.0)[1]
+    assert (fast - wanted).abs().max() < 1e-4 * wanted.abs().max()
