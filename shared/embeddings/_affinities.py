@@ -27,7 +27,8 @@ def bandwidths(
 
     Newton steps on log β, β = 1/2σ², kept inside a bracket: H falls with β and dH/dlog β = -β² Var(d²); rows in which
     these go round in circles are bisected. A row in which more than `perplexity` candidates tie for nearest has no
-    solution: its σ is set to 1e-6 of the median and a warning tells how many there are.
+    solution: its σ is set to the least of the others, as dense as the densest of them (a smaller one would make all
+    others look alike to dtSNE), and a warning tells how many there are.
 
     Parameters
     ----------
@@ -64,10 +65,10 @@ def bandwidths(
                 f"every point has more than perplexity={perplexity} neighbours at the same distance "
                 "(duplicates?); raise the perplexity or drop duplicates"
             )
-        sigma = torch.where(unsolved, 1e-6 * sigma[~unsolved].median(), sigma)
+        sigma = torch.where(unsolved, sigma[~unsolved].min(), sigma)
         warnings.warn(
             f"{int(unsolved.sum())} points have more than perplexity={perplexity} neighbours tied for nearest "
-            "(duplicates): their bandwidth is set to 1e-6 of the median",
+            "(duplicates): their bandwidth is set to the least of the others",
             stacklevel=2,
         )
     return sigma

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.decomposition import PCA
 from sklearn.utils import check_random_state
 
@@ -16,7 +16,7 @@ from shared.embeddings._descent import DescentSchedule, descend
 from shared.embeddings._validation import as_distances
 
 
-class NeighbourEmbedding(BaseEstimator):
+class NeighbourEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """What DTSNE and JEDI share: parameters, the start, the descent."""
 
     def fit_transform(self, X: np.ndarray, y: None = None, **options: Any) -> np.ndarray:
@@ -37,21 +37,6 @@ class NeighbourEmbedding(BaseEstimator):
             The map.
         """
         return self.fit(X, y, **options).embedding_
-
-    def transform(self, X: np.ndarray) -> np.ndarray:
-        """There is no map for new points.
-
-        Parameters
-        ----------
-        X : (n, d) array
-            Any.
-
-        Returns
-        -------
-        nothing
-            It always raises NotImplementedError.
-        """
-        raise NotImplementedError(f"{type(self).__name__} embeds the points it is fitted on only; use fit_transform")
 
     def _schedule(self) -> DescentSchedule:
         check_range("max_iter", self.max_iter, 1)
@@ -79,6 +64,11 @@ class NeighbourEmbedding(BaseEstimator):
         random = check_random_state(self.random_state)
         if self.init == "random":
             return 1e-3 * random.standard_normal(shape)
+        if self.metric != "precomputed" and X.shape[1] < self.n_components:
+            raise ValueError(
+                f"X has {X.shape[1]} feature(s), so init='pca' has no start in {self.n_components} dimensions; "
+                "pass init='random'"
+            )
         if self.metric == "precomputed":
             start = classical_scaling(X, n_components=self.n_components)
         else:
@@ -98,6 +88,10 @@ class NeighbourEmbedding(BaseEstimator):
         )
         self.embedding_ = Y.cpu().numpy()
         return Y
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.embedding_.shape[1]
 
 
 def classical_scaling(D: np.ndarray, *, n_components: int = 2) -> np.ndarray:

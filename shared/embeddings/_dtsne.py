@@ -125,7 +125,7 @@ class DTSNE(NeighbourEmbedding):
 
         Parameters
         ----------
-        X : (n, d) array
+        X : (n, d) array or scipy sparse matrix
             Data, at least 10 points; or (n, n) distances with `metric="precomputed"`.
         y : ignored
             For scikit-learn's pipelines.
@@ -145,6 +145,7 @@ class DTSNE(NeighbourEmbedding):
         check_choice("metric", self.metric, ("euclidean", "precomputed"))
         check_choice("method", self.method, ("auto", "exact", "approximate"))
         X = as_distances("X", X, min_points=10) if self.metric == "precomputed" else as_data("X", X)
+        self.n_features_in_ = X.shape[1]
         exact = self.method == "exact" or (self.method == "auto" and len(X) <= _EXACT_UP_TO)
         if not exact and (self.metric == "precomputed" or self.n_components != 2):
             raise ValueError(

@@ -8,6 +8,7 @@ import torch
 from shared._checks import check_choice
 from shared.embeddings._affinities import affinities
 from shared.embeddings._base import NeighbourEmbedding
+from shared.embeddings._confetti import label_distances
 from shared.embeddings._descent import Callback
 from shared.embeddings._leaves import jedi_gradient
 from shared.embeddings._objectives import check_jedi, jedi_objective
@@ -121,8 +122,8 @@ class JEDI(NeighbourEmbedding):
             Data, at least 10 points; or (n, n) distances with `metric="precomputed"`.
         y : ignored
             For scikit-learn's pipelines.
-        prior : (n, n) array
-            Distances of what is known and to be factored out; for labels see `label_distances`.
+        prior : (n, n) array, or (n,) labels
+            Distances of what is known and to be factored out; labels stand for their `label_distances`.
 
         Returns
         -------
@@ -132,6 +133,11 @@ class JEDI(NeighbourEmbedding):
         check_choice("metric", self.metric, ("euclidean", "precomputed"))
         check_jedi(self.alpha, self.beta)
         X = as_distances("X", X, min_points=10) if self.metric == "precomputed" else as_data("X", X)
+        self.n_features_in_ = X.shape[1]
+        if np.ndim(prior) == 1:
+            if len(prior) != len(X):
+                raise ValueError(f"prior has {len(prior)} labels, the data {len(X)} points")
+            prior = label_distances(prior)
         prior = as_distances("prior", prior, n=len(X))
         P, sigma = affinities(X, perplexity=self.perplexity, metric=self.metric, device=self.device)
         prior_P, _ = prior_affinities(prior, self.prior_perplexity or self.perplexity, device=self.device)

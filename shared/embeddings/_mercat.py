@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_random_state
 from torch.nn.functional import normalize
 from tqdm.auto import tqdm
@@ -185,7 +185,7 @@ def sphere_patch(X: np.ndarray, *, span: float = 0.7 * math.pi) -> np.ndarray:
     return from_lonlat(span * (plane - (low + high) / 2) / (high - low).max())
 
 
-class Mercat(BaseEstimator):
+class Mercat(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Embed on the unit sphere so that angles at every point between every two others are those of the data.
 
     Parameters
@@ -267,7 +267,7 @@ class Mercat(BaseEstimator):
 
         Parameters
         ----------
-        X : (n, d) array
+        X : (n, d) array or scipy sparse matrix
             Data, four points at least.
         y : ignored
             For scikit-learn's pipelines.
@@ -279,27 +279,12 @@ class Mercat(BaseEstimator):
         """
         return self.fit(X, y).embedding_
 
-    def transform(self, X: np.ndarray) -> np.ndarray:
-        """There is no map for new points.
-
-        Parameters
-        ----------
-        X : (n, d) array
-            Any.
-
-        Returns
-        -------
-        nothing
-            It always raises NotImplementedError.
-        """
-        raise NotImplementedError("Mercat embeds the points it is fitted on only; use fit_transform")
-
     def fit(self, X: np.ndarray, y: None = None) -> Mercat:
         """Embed the points.
 
         Parameters
         ----------
-        X : (n, d) array
+        X : (n, d) array or scipy sparse matrix
             Data, four points at least.
         y : ignored
             For scikit-learn's pipelines.
@@ -314,6 +299,7 @@ class Mercat(BaseEstimator):
         check_range("lr", self.lr, 1e-12)
         check_range("n_restarts", self.n_restarts, 0)
         scores = pca_denoise(X, rank=self.rank)
+        self.n_features_in_ = X.shape[1] if hasattr(X, "shape") else len(X[0])
         self.rank_ = scores.shape[1]
         seed = check_random_state(self.random_state).randint(2**31 - 1)
         generator = np.random.default_rng(seed)
@@ -333,6 +319,8 @@ class Mercat(BaseEstimator):
         self.loss_ = best
         self.lonlat_ = to_lonlat(self.embedding_)
         return self
+
+    _n_features_out = 3
 
     def _start(self, scores: np.ndarray, generator: np.random.Generator, *, random: bool) -> np.ndarray:
         if not isinstance(self.init, str) and not random:

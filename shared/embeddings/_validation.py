@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy.sparse as sp
 
 from shared._checks import check_finite
 
 MIN_POINTS = 10
+_MOST_DENSE = 2**28  # numbers that a sparse matrix may have as a dense one
 
 
 def as_data(argument: str, X: np.ndarray, *, min_points: int = MIN_POINTS) -> np.ndarray:
-    """`X` as a float64 array (n, d); `ValueError` for another shape, NaN, or fewer than `min_points` rows."""
+    """`X` as a float64 array (n, d); `ValueError` for another shape, NaN, or fewer than `min_points` rows.
+
+    A scipy sparse matrix is made dense, if that takes no more than 2 GB.
+    """
+    if sp.issparse(X):
+        if X.shape[0] * X.shape[1] > _MOST_DENSE:
+            raise ValueError(
+                f"{argument} is sparse, of shape {X.shape}, too large to be made dense; reduce it first, say by "
+                "sklearn.decomposition.TruncatedSVD"
+            )
+        X = X.toarray()
     X = np.asarray(X, dtype=np.float64)
     if X.ndim != 2:
         raise ValueError(f"{argument} has shape {X.shape}; expected (n points, d features)")

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from shared.embeddings import affinities, bandwidths, density_scale, distance_matrix, neighbour_affinities
+from shared.embeddings import (
+    DTSNE,
+    affinities,
+    bandwidths,
+    density_scale,
+    distance_matrix,
+    neighbour_affinities,
+    radius_corr,
+)
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "dtsnejedi.npz"
 
@@ -132,7 +140,18 @@ def test_duplicates_get_a_floor_and_a_warning(X):
     with pytest.warns(UserWarning, match="20 points .* tied"):
         P, sigma = affinities(X, perplexity=10.0)
     assert bool(torch.isfinite(P).all())
-    assert sigma[:20].max() < 1e-5 * sigma[20:].median()
+    assert (sigma[:20] == sigma[20:].min()).all()
+
+
+@pytest.mark.parametrize("method", ["exact", "approximate"])
+def test_duplicates_leave_the_density_of_the_others(method):
+    X = np.random.default_rng(0).standard_normal((200, 5)) * np.repeat([1.0, 3.0], 100)[:, None]
+    X[100:] += 30
+    X[:25] = X[0]
+    with pytest.warns(UserWarning, match="points .* tied"):
+        Y = DTSNE(perplexity=15, max_iter=300, method=method, random_state=0).fit_transform(X)
+    D, E = distance_matrix(X[25:]), distance_matrix(Y[25:])
+    assert radius_corr(D, E, k=20, kind="log") > 0.6
 
 
 def test_a_few_duplicates_are_ordinary(X, recwarn):

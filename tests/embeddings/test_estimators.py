@@ -4,17 +4,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
 from sklearn.base import clone
 
 from shared.embeddings import (
     DTSNE,
     JEDI,
+    Mercat,
     affinities,
     classical_scaling,
     density_scale,
     distance_matrix,
     kl_objective,
+    label_distances,
     nos_area,
     nos_curve,
     rms_radii,
@@ -153,8 +156,7 @@ def test_scikit_learn_conventions(clusters):
     model = DTSNE(perplexity=15, max_iter=5, n_components=3)
     assert clone(model).get_params() == model.get_params()
     assert model.fit_transform(X).shape == (len(X), 3)
-    with pytest.raises(NotImplementedError, match="fit_transform"):
-        model.transform(X)
+    assert not hasattr(model, "transform")  # there is no map for new points
 
 
 def test_precomputed_distances_give_the_same_map(clusters):
@@ -243,3 +245,38 @@ def test_jedi_takes_labels(views):
     X, _, a, _ = views
     prior = (a[:, None] != a).astype(float)
     assert np.isfinite(JEDI(perplexity=15, max_iter=20).fit_transform(X, prior=prior)).all()
+
+
+def test_one_feature_has_no_start_of_principal_components():
+    X = np.random.default_rng(0).standard_normal((60, 1))
+    with pytest.raises(ValueError, match=r"X has 1 feature.*init='random'"):
+        DTSNE(perplexity=10, max_iter=5).fit(X)
+    assert DTSNE(perplexity=10, max_iter=5, init="random").fit_transform(X).shape == (60, 2)
+
+
+def test_sparse_data_are_made_dense():
+    X = sp.random_array((60, 20), density=0.3, rng=np.random.default_rng(0), format="csr")
+    options = {"perplexity": 10, "max_iter": 5, "random_state": 0}
+    np.testing.assert_array_equal(DTSNE(**options).fit_transform(X), DTSNE(**options).fit_transform(X.toarray()))
+    assert Mercat(max_iter=3, random_state=0).fit_transform(X).shape == (60, 3)
+    with pytest.raises(ValueError, match=r"X is sparse, of shape \(60000, 50000\).*TruncatedSVD"):
+        DTSNE().fit(sp.csr_array((60_000, 50_000)))
+
+
+def test_columns_have_names():
+    X = np.random.default_rng(0).standard_normal((60, 4))
+    model = DTSNE(perplexity=10, max_iter=5)
+    model.fit(X)
+    assert list(model.get_feature_names_out()) == ["dtsne0", "dtsne1"]
+    assert model.n_features_in_ == 4
+    pytest.importorskip("pandas")
+    assert list(Mercat(max_iter=3).set_output(transform="pandas").fit_transform(X)) == ["mercat0", "mercat1", "mercat2"]
+
+
+def test_a_prior_of_labels_is_that_of_their_distances(views):
+    X, _, a, _ = views
+    options = {"perplexity": 15, "max_iter": 5, "random_state": 0}
+    by_labels = JEDI(**options).fit_transform(X, prior=a)
+    np.testing.assert_array_equal(by_labels, JEDI(**options).fit_transform(X, prior=label_distances(a)))
+    with pytest.raises(ValueError, match=r"prior has 149 labels, the data 150 points"):
+        JEDI(**options).fit(X, prior=a[1:])
