@@ -15,6 +15,7 @@ PARAMETERS = {
     "n_grids": 1,
     "n_pilots": 1,
     "n_single": 1,
+    "n_named": 2,
     "n_random": 1,
     "gradient_steps": 1,
 }
