@@ -89,7 +89,7 @@ bench: .venv-bench/.ready  ## compare with peer libraries: ratios on the screen 
 
 .PHONY: test-federated
 test-federated: .venv-federated/.ready  ## the federated room beside Flower and Opacus, in an environment of their own
-	@.venv-federated/bin/python -m pytest -q -p no:cacheprovider -o addopts="" $(or $(T),tests/federated)
+	@.venv-federated/bin/python -m pytest -q --confcutdir=tests/federated -p no:cacheprovider -o addopts="--import-mode=importlib" $(or $(T),tests/federated)
 
 # Flower pins what Snakemake and Jupyter want otherwise.
 .venv-federated/.ready: pyproject.toml requirements.lock
