@@ -11,6 +11,6 @@ def build(hub: Path) -> None:
 
 
 PARAMETERS = {
-    "n_seeds": 1, "truth_seeds": 1, "n_scenes": 60, "truth_steps": 30, "n_train": 24, "n_val": 6, "n_test": 30,
-    "n_probe": 30, "d_sae": 512, "steps": 8, "batch": 128, "top": 2,
+    "n_hierarchies": 2, "n_scenes": 60, "truth_steps": 20, "n_train": 24, "n_val": 4, "n_draws": 2, "n_test": 24,
+    "n_probe": 30, "d_sae": 512, "steps": 6, "batch": 128, "top": 2,
 }  # fmt: skip
