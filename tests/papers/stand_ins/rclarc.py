@@ -18,6 +18,6 @@ def build(hub: Path) -> None:
 
 
 PARAMETERS = {
-    **{"n_seeds": 1, "planting_steps": 3, "batch": 16, "n_artifacts": 3, "n_pairs": 40, "n_test": 40, "n_attacked": 20},
-    **{"n_tune": 100, "head_steps": 3, "rrr_steps": 2, "n_fabrics": 30, "n_crops": 4},
+    **{"n_seeds": 1, "n_pilots": 1, "n_artifacts": 3, "n_images": 120, "n_test": 40, "n_pairs": 30, "planting": 2},
+    **{"n_relevance": 1, "n_crops": 8, "n_draws": 1},
 }
