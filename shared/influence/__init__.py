@@ -35,6 +35,7 @@ from shared.influence._metrics import (
 from shared.influence._similarity import Similarity
 from shared.influence._subsets import random_subsets
 from shared.influence._svm import CrammerSingerSVM
+from shared.influence._train import train_checkpoints
 from shared.influence._trak import TRAK
 from shared.influence._xda import PairMaps, class_map, explain_pairs
 
@@ -65,4 +66,5 @@ __all__ = [
     "shortcut_detection",
     "sparsity_curve",
     "topk_cardinality",
+    "train_checkpoints",
 ]

@@ -109,12 +109,16 @@ class RepresenterPoints(Expansion):
         λ.
     max_iterations : int
         Of L-BFGS.
+    kept : float
+        Share of the coefficients that is kept, the largest; the others are set to zero (DualXDA's control, which asks
+        whether sparsity could be had for nothing).
     """
 
-    name = "representer points"
-
-    def __init__(self, *, l2: float = 3e-3, max_iterations: int = 1000) -> None:
+    def __init__(self, *, l2: float = 3e-3, max_iterations: int = 1000, kept: float = 1.0) -> None:
         check_range("l2", l2, 1e-12)
+        check_range("kept", kept, 0.0, 1.0)
+        self.kept = kept
+        self.name = "representer points" if kept == 1.0 else "representer points, sparsified"
         self.l2 = l2
         self.max_iterations = max_iterations
 
@@ -138,6 +142,9 @@ class RepresenterPoints(Expansion):
         self.weight_ = W.detach()
         self.gradient_ = float(W.grad.abs().max())
         alpha = (q - (F @ self.weight_.T).softmax(1)) / (2 * self.l2 * len(F))
+        if self.kept < 1.0:
+            dropped = alpha.abs().flatten().argsort()[: round((1 - self.kept) * alpha.numel())]
+            alpha.view(-1)[dropped] = 0.0
         self._keep(alpha.to(X), X)
 
     def _expanded(self, features: Tensor) -> Tensor:

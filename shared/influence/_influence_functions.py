@@ -1,4 +1,4 @@
-"""Influence functions (Koh & Liang 2017) on the generalised Gauss-Newton curvature, with four solvers."""
+"""Influence functions (Koh & Liang 2017) on the generalised Gauss-Newton curvature, with five solvers."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from shared._checks import check_choice, check_range
 from shared.influence._base import Attributor
 from shared.influence._classifier import TrainedClassifier
 from shared.influence._curvature import Curvature, FullCurvature, HeadCurvature
+from shared.influence._ekfac import KroneckerEigenbasis
 from shared.influence._gradients import LAYERS
 from shared.influence._ihvp import arnoldi, conjugate_gradients, lissa
 from shared.influence._outputs import OUTPUTS
 
-SOLVERS = ("exact", "cg", "lissa", "arnoldi")
+SOLVERS = ("exact", "cg", "lissa", "arnoldi", "ekfac")
 _DENSE = 4000  # parameters up to which a dense curvature is built
 _BLOCK = 2**27  # numbers in a block of right-hand sides
 
@@ -27,7 +28,8 @@ class InfluenceFunctions(Attributor):
     ----------
     solver : str
         "exact" factorises G (up to 4,000 parameters); "cg" runs conjugate gradients and "lissa" a stochastic Neumann
-        series for each test point; "arnoldi" projects onto G's leading eigenvectors once.
+        series for each test point; "arnoldi" projects onto G's leading eigenvectors once; "ekfac" takes G as diagonal
+        in the eigenbasis of its Kronecker factors (of the head only).
     layers : str
         Parameters of the "head" (in closed form, trainable or not) or the trainable ones of "all" layers.
     output : str
@@ -71,6 +73,8 @@ class InfluenceFunctions(Attributor):
         self.solver = check_choice("solver", solver, SOLVERS)
         self.layers = check_choice("layers", layers, LAYERS)
         self.output = check_choice("output", output, OUTPUTS)
+        if solver == "ekfac" and layers != "head":
+            raise ValueError(f"solver='ekfac' takes layers='head'; got layers={layers!r}")
         check_range("damping", damping, 0.0)
         check_range("tol", tol, 0.0)
         check_range("max_iterations", max_iterations, 1)
@@ -93,6 +97,8 @@ class InfluenceFunctions(Attributor):
             self._factorise()
         elif self.solver == "arnoldi":
             self._project()
+        elif self.solver == "ekfac":
+            self._basis = KroneckerEigenbasis(self.curvature.F, self.curvature.p)
 
     def _matvec(self, V: Tensor) -> Tensor:
         return self.curvature.matvec(V) + self.damping * V
@@ -119,6 +125,8 @@ class InfluenceFunctions(Attributor):
     def _solve(self, B: Tensor) -> Tensor:
         if self.solver == "exact":
             return torch.cholesky_solve(B.T, self._factor).T
+        if self.solver == "ekfac":
+            return self._basis.solve(B, self.damping)
         if self.solver == "cg":
             V, self.iterations_, self.residual_ = conjugate_gradients(self._matvec, B, self.tol, self.max_iterations)
             return V

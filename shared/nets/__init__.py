@@ -10,7 +10,7 @@ torch.Size([2, 10])
 
 from shared.nets._autoencoder import ConceptAutoencoder, ConceptJudge
 from shared.nets._build import build_net
-from shared.nets._conv import ConvNorm, SmallResNet, SmallVGG
+from shared.nets._conv import ConvNorm, SmallConv, SmallResNet, SmallVGG
 from shared.nets._efficientnet import EfficientNetLite0
 from shared.nets._factors import FactorCNN, PatchHead
 from shared.nets._logits import logits_of, target_logit
@@ -22,6 +22,7 @@ __all__ = [
     "EfficientNetLite0",
     "FactorCNN",
     "PatchHead",
+    "SmallConv",
     "SmallResNet",
     "SmallVGG",
     "build_net",

@@ -150,3 +150,43 @@ class SmallVGG(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.classifier(self.flatten(self.features(x)))
+
+
+class SmallConv(nn.Module):
+    """`features` of unpadded 3×3 convolutions and hidden layers with ReLU, a linear `classifier`; nothing is pooled.
+
+    The defaults are DualXDA's network for MNIST. Input (B, channels, *side); output logits (B, n_classes).
+
+    Parameters
+    ----------
+    channels, n_classes : int
+    side : (int, int)
+        Height and width of the input.
+    widths, hidden : tuple of int
+        Channels of each convolution, units of each hidden layer.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        n_classes: int,
+        side: tuple[int, int],
+        *,
+        widths: tuple[int, ...] = (5, 10, 5),
+        hidden: tuple[int, ...] = (500, 100),
+    ) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for width in widths:
+            layers += [nn.Conv2d(channels, width, 3), nn.ReLU()]
+            channels = width
+        layers.append(nn.Flatten())
+        inputs = channels * (side[0] - 2 * len(widths)) * (side[1] - 2 * len(widths))
+        for units in hidden:
+            layers += [nn.Linear(inputs, units), nn.ReLU()]
+            inputs = units
+        self.features = nn.Sequential(*layers)
+        self.classifier = nn.Linear(inputs, n_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(self.features(x))

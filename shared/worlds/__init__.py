@@ -20,7 +20,7 @@ from shared.worlds._clusters import (
     two_view_clusters,
     uniform_clusters,
 )
-from shared.worlds._flaws import add_mark, flip_labels, group_labels, mark_mask
+from shared.worlds._flaws import FLAWS, FlawedData, add_mark, flip_labels, group_labels, mark_mask, plant_flaw
 from shared.worlds.shapes._captions import shape_captions
 from shared.worlds.shapes._concepts import IMAGE_CONCEPTS, concept_images
 from shared.worlds.shapes._factors import (
@@ -56,6 +56,7 @@ __all__ = [
     "BASIC_SHAPES",
     "COLOURS",
     "CORNERS",
+    "FLAWS",
     "IMAGE_CONCEPTS",
     "SHADES",
     "SHAPES",
@@ -66,6 +67,7 @@ __all__ = [
     "TINTS",
     "AgreementSentence",
     "FactPrompt",
+    "FlawedData",
     "PlantedClasses",
     "PlantedTable",
     "ShapesWorld",
@@ -87,6 +89,7 @@ __all__ = [
     "plant_class_patterns",
     "plant_clauses",
     "plant_conjunctions",
+    "plant_flaw",
     "read_agreement",
     "shape_captions",
     "shapes_world",

@@ -3,11 +3,86 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from shared._checks import check_array, check_range
+from shared._checks import check_array, check_choice, check_range, check_shape
+
+FLAWS = ("standard", "groups", "wrong labels", "mark")
+
+
+@dataclass(frozen=True)
+class FlawedData:
+    """Training and test images with a flaw that is known, by `plant_flaw`.
+
+    Parameters
+    ----------
+    x, y : Tensor
+        Training images `(N, C, H, W)` and the labels to train with `(N,)`.
+    tests : Tensor
+        Test images `(T, C, H, W)`.
+    n_classes : int
+        Of the labels.
+    truth : Tensor of bool, or None
+        Which training images are flawed `(N,)`, where images are.
+    """
+
+    x: Tensor
+    y: Tensor
+    tests: Tensor
+    n_classes: int
+    truth: Tensor | None
+
+
+def plant_flaw(
+    x: Tensor,
+    y: Tensor,
+    tests: Tensor,
+    flaw: str,
+    *,
+    n_classes: int,
+    generator: torch.Generator,
+    share: float = 0.3,
+    marked_class: int = 2,
+) -> FlawedData:
+    """DualXDA's four settings (Yolcu et al. 2025): nothing, classes merged in pairs, wrong labels, or a shortcut.
+
+    Parameters
+    ----------
+    x, y, tests : Tensor
+        Training images `(N, C, H, W)`, their classes `(N,)`, test images.
+    flaw : str
+        One of `FLAWS`; "mark" marks a share of one class's training images and all test images.
+    n_classes : int
+    generator : torch.Generator
+        Draws which labels are wrong, and which images are marked.
+    share : float
+        Of the labels that become wrong, or of the class that is marked.
+    marked_class : int
+
+    Returns
+    -------
+    FlawedData
+    """
+    check_array("x", x, ("N", "C", "H", "W"))
+    check_array("tests", tests, ("T", *x.shape[1:]))
+    _check_labels(y)
+    check_shape("y", y, (len(x),))
+    check_choice("flaw", flaw, FLAWS)
+    if flaw == "groups":
+        pairs = [list(range(n_classes))[c : c + 2] for c in range(0, n_classes, 2)]
+        return FlawedData(x, group_labels(y, pairs), tests, len(pairs), None)
+    if flaw == "wrong labels":
+        labels, flipped = flip_labels(y, share, n_classes, generator=generator)
+        return FlawedData(x, labels, tests, n_classes, flipped)
+    if flaw == "mark":
+        check_range("share", share, 0.0, 1.0)
+        marked = (y == marked_class) & (torch.rand(len(y), generator=generator) < share)
+        everywhere = torch.ones(len(tests), dtype=torch.bool)
+        return FlawedData(add_mark(x, marked), y, add_mark(tests, everywhere), n_classes, marked)
+    return FlawedData(x, y, tests, n_classes, None)
 
 
 def flip_labels(y: Tensor, share: float, n_classes: int, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:

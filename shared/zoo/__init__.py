@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from shared.zoo._cards import Card, describe
     from shared.zoo._data import available_data, load_data
     from shared.zoo._dictionaries import dictionary_folder
-    from shared.zoo._kinds import Data, FrameData, ImageData, PhotoData, TableData, TextData
+    from shared.zoo._kinds import ArrayData, Data, FrameData, ImageData, PhotoData, TableData, TextData
     from shared.zoo._models import LoadedModel, ModelInfo, available_models, load_model
     from shared.zoo._pipelines import load_pipeline
     from shared.zoo._text import embed_texts, generate_texts
@@ -33,7 +33,7 @@ _MODULES = {
     "_data": ("available_data", "load_data"),
     "_dictionaries": ("dictionary_folder",),
     "hub._fetch": ("clone_folder", "hub_folder"),
-    "_kinds": ("Data", "FrameData", "ImageData", "PhotoData", "TableData", "TextData"),
+    "_kinds": ("ArrayData", "Data", "FrameData", "ImageData", "PhotoData", "TableData", "TextData"),
     "_models": ("LoadedModel", "ModelInfo", "available_models", "load_model"),
     "_pipelines": ("load_pipeline",),
     "_text": ("embed_texts", "generate_texts"),
@@ -48,6 +48,7 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
+    "ArrayData",
     "AssetError",
     "Card",
     "Data",

@@ -49,6 +49,7 @@ SCHEMA = {
                 "autoencoder",
                 "dictionaries",
                 "images",
+                "arrays",
                 "table",
                 "text",
             ]

@@ -39,7 +39,7 @@ def load_data(name: str, *, split: str | None = None, **options: Any) -> Data:
 
     Returns
     -------
-    `ImageData`, `PhotoData`, `TableData`, `FrameData` or `TextData`.
+    `ImageData`, `PhotoData`, `TableData`, `ArrayData`, `FrameData` or `TextData`.
 
     Raises
     ------

@@ -100,6 +100,22 @@ class TableData(Data):
 
 
 @dataclass(frozen=True)
+class ArrayData(Data):
+    """Arrays by name, of any shapes.
+
+    Parameters
+    ----------
+    name, split : as `Data`'s.
+    arrays : tensors of the types that they are stored in; the card says what they hold.
+    """
+
+    arrays: dict[str, Tensor] = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.arrays)
+
+
+@dataclass(frozen=True)
 class FrameData(Data):
     """Rows of named columns of any type, as a hub's tables are.
 

@@ -31,5 +31,9 @@ GOOD: Calls = {
     "shortcut_detection": lambda: {"tau": rand(2, 4), "marked": MARKED, "keep": torch.tensor([True, False])},
     "sparsity_curve": lambda: {"tau": rand(2, 4)},
     "topk_cardinality": lambda: {"tau": rand(2, 4)},
+    "train_checkpoints": lambda: {
+        **{"model": nn.Linear(4, 3), "x": rand(6, 4), "y": torch.arange(6) % 3, "epochs": 3, "lr": 1e-3},
+        "generator": torch.Generator().manual_seed(0),
+    },
 }
 FEWER = {("explain_pairs", "indices")}  # one number is one pair

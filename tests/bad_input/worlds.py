@@ -19,5 +19,9 @@ GOOD: Calls = {
     },
     "group_labels": lambda: {"y": torch.arange(9) % 3, "groups": [[0, 1], [2]]},
     "lift_dimensions": lambda: {"X": normal(9, 2), "d": 4, "noise": 0.1, "generator": rng()},
+    "plant_flaw": lambda: {
+        **{"x": rand(6, 1, 8, 8), "y": torch.arange(6) % 3, "tests": rand(2, 1, 8, 8), "flaw": "mark", "n_classes": 3},
+        "generator": torch.Generator().manual_seed(0),
+    },
     "place_words": lambda: {"word": torch.tensor([1, 0]), "words": ["cat"], "generator": 0},
 }

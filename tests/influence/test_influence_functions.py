@@ -137,3 +137,36 @@ def test_frozen_weights_count_in_no_gradient(conv):
     V = torch.randn(2, curvature.size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     padded = torch.cat([V.new_zeros(2, size - curvature.size), V], 1)
     torch.testing.assert_close(curvature.matvec(V), FullCurvature(conv).matvec(padded)[:, -curvature.size :])
+
+
+def test_ekfac_is_the_curvatures_diagonal_in_the_kronecker_basis(linear):
+    """diag((U ⊗ V)ᵀ G (U ⊗ V)) of the dense G, U and V from the factors' own definition."""
+    curvature = HeadCurvature(linear)
+    method = InfluenceFunctions(solver="ekfac").fit(linear)
+    S = torch.stack([p.diag() - p[:, None] * p for p in curvature.p]).mean(0)
+    A = torch.stack([f[:, None] * f for f in curvature.F]).mean(0)
+    U, V = (torch.linalg.eigh(M)[1] for M in (S, A))
+    Q = torch.kron(U.contiguous(), V.contiguous())
+    torch.testing.assert_close(method._basis.values.flatten(), (Q.T @ curvature.dense() @ Q).diagonal())
+
+
+def test_ekfac_is_exact_where_the_factors_are_independent(linear):
+    """With zero weights all probabilities are equal, so that G is one Kronecker product."""
+    net = copy.deepcopy(linear)
+    torch.nn.init.zeros_(net.layer.weight)
+    torch.nn.init.zeros_(net.layer.bias)
+    exact, ekfac = (InfluenceFunctions(solver=s, damping=1e-2).fit(net) for s in ("exact", "ekfac"))
+    torch.testing.assert_close(ekfac.attribute(net.x[:4]), exact.attribute(net.x[:4]))
+    torch.testing.assert_close(ekfac.self_influence(), exact.self_influence())
+    with pytest.raises(ValueError, match="layers='head'"):
+        InfluenceFunctions(solver="ekfac", layers="all")
+
+
+def test_ekfac_is_a_better_curvature_than_kfac(linear):
+    """In the Frobenius norm, which it minimises among all that share the eigenvectors (George et al. 2018)."""
+    curvature, basis = HeadCurvature(linear), InfluenceFunctions(solver="ekfac").fit(linear)._basis
+    G, Q = curvature.dense(), torch.kron(basis.U.contiguous(), basis.V.contiguous())
+    S = curvature.p.mean(0).diag() - curvature.p.T @ curvature.p / len(linear)
+    kfac = torch.kron(S.contiguous(), curvature.F.T @ curvature.F / len(linear))
+    ekfac = Q @ basis.values.flatten().diag() @ Q.T
+    assert (ekfac - G).norm() < 0.9 * (kfac - G).norm()

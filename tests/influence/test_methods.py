@@ -29,6 +29,7 @@ from tests.influence.nets import conv_net, features, linear_net
 METHODS = {
     "dualda": lambda: DualDA(C=0.1),
     "representer": lambda: RepresenterPoints(),
+    "ekfac": lambda: InfluenceFunctions(solver="ekfac"),
     "cosine": lambda: Similarity(kind="cosine"),
     "dot, signed": lambda: Similarity(kind="dot", signed=True),
     "l2": lambda: Similarity(kind="l2"),
@@ -123,6 +124,13 @@ def test_dualda_refuses_a_class_without_points(conv):
     rows = conv.y != 2
     with pytest.raises(ValueError, match=r"no training point of class \[2\]"):
         DualDA().fit(conv.on(conv.x[rows], conv.y[rows]))
+
+
+def test_sparsified_representer_points_keep_the_largest_coefficients(linear):
+    whole, few = (RepresenterPoints(l2=1e-3, kept=share).fit(linear).alpha_ for share in (1.0, 0.25))
+    assert int((few != 0).sum()) == few.numel() - round(0.75 * few.numel())
+    torch.testing.assert_close(few[few != 0], whole[few != 0])
+    assert whole[few != 0].abs().min() >= whole[few == 0].abs().max()
 
 
 def test_representer_points_rebuild_the_logits(linear):

@@ -78,6 +78,18 @@ def test_features_are_the_map_that_is_pooled():
     torch.testing.assert_close(net.classifier(net.features(x).mean((2, 3))), net(x))
 
 
+def test_small_conv_is_dualxdas_mnist_network():
+    """Three unpadded convolutions of 5, 10 and 5 channels, layers of 500 and 100: 28 − 6 pixels a side are left."""
+    net = nets.SmallConv(1, 10, (28, 28)).eval()
+    assert [tuple(p.shape) for p in net.parameters() if p.ndim > 1] == [
+        *((5, 1, 3, 3), (10, 5, 3, 3), (5, 10, 3, 3), (500, 5 * 22 * 22), (100, 500), (10, 100)),
+    ]
+    x = torch.rand(2, 1, 28, 28)
+    assert (net.features(x) >= 0).all()
+    torch.testing.assert_close(net.classifier(net.features(x)), net(x))
+    assert nets.SmallConv(3, 4, (9, 12), widths=(2,), hidden=(7,))(torch.rand(2, 3, 9, 12)).shape == (2, 4)
+
+
 @pytest.mark.parametrize("size", [8, 14])
 def test_tensorflow_padding_is_sames(size):
     """Against a correlation written out: TensorFlow pads total (ceil(n/s)-1)·s + k - n, the odd one at the end."""

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from shared.worlds import add_mark, flip_labels, group_labels, mark_mask
+from shared.worlds import FLAWS, add_mark, flip_labels, group_labels, mark_mask, plant_flaw
 
 
 def rng():
@@ -25,6 +25,21 @@ def test_flaws_are_where_they_are_said_to_be():
     assert (marked[0][:, mask] == 1).all()
     assert torch.equal(marked[1], x[1])
     assert torch.equal(marked[2][:, ~mask], x[2][:, ~mask])
+
+
+def test_a_planted_flaw_is_one_of_the_four_and_says_where():
+    x, y, tests = torch.rand(200, 1, 12, 10, generator=rng()), torch.arange(200) % 10, torch.rand(3, 1, 12, 10)
+    found = {flaw: plant_flaw(x, y, tests, flaw, n_classes=10, generator=rng(), share=0.5) for flaw in FLAWS}
+    assert torch.equal(found["standard"].x, x)
+    assert torch.equal(found["standard"].y, y)
+    assert found["groups"].y.tolist() == (y // 2).tolist()
+    assert (found["groups"].n_classes, found["mark"].n_classes) == (5, 10)
+    assert torch.equal(found["wrong labels"].y != y, found["wrong labels"].truth)
+    marked, mask = found["mark"], mark_mask(12, 10)
+    assert set(y[marked.truth].tolist()) == {2}
+    assert 0 < int(marked.truth.sum()) < 20
+    assert torch.equal((marked.x[:, 0, mask] == 1).all(1), marked.truth)
+    assert (marked.tests[:, 0, mask] == 1).all()
 
 
 def test_flaws_name_what_they_cannot_take():

@@ -54,7 +54,9 @@ def test_every_asset_loads(name):
 
 
 KINDS = {
-    (card.task, name): {"table": "TableData", "text": "TextData", "images": "ImageData"}.get(card.task)
+    (card.task, name): {"arrays": "ArrayData", "table": "TableData", "text": "TextData", "images": "ImageData"}.get(
+        card.task
+    )
     for name, card in CARDS.items()
 } | {("images", "photos"): "PhotoData", ("text", "concept-sentences"): "TableData"}
 

@@ -1,4 +1,4 @@
-"""Tables of numbers: scikit-learn's, cells by their genes, and stored vectors."""
+"""Tables of numbers: scikit-learn's, cells by their genes, stored vectors; arrays by name."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 
 from shared._checks import check_choice
 from shared.zoo._assets import asset_arrays
-from shared.zoo._kinds import TableData
+from shared.zoo._kinds import ArrayData, TableData
 from shared.zoo._registry import reader
 
 
@@ -98,3 +98,9 @@ def labelled_states(name: str, split: str) -> TableData:
     x = torch.from_numpy(arrays["vectors"].astype(np.float32) * arrays["scale"] + arrays["mean"])
     y = torch.from_numpy(arrays["labels"]).long()
     return TableData(name, split, x, y, tuple(map(str, arrays["concepts"])), names=tuple(map(str, arrays["texts"])))
+
+
+@reader("named_arrays")
+def named_arrays(name: str, split: str) -> ArrayData:
+    """Arrays by name, as they are stored."""
+    return ArrayData(name, split, {key: torch.from_numpy(array) for key, array in asset_arrays(name).items()})
