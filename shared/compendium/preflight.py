@@ -27,7 +27,7 @@ from shared.compendium.parameters import notebook_parameters
 from shared.compendium.paths import PAPERS, known_papers
 
 MODES = ("forward", "gradient", "training")
-_HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.{}-]*$")
+_HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.{}-]*(?::[\w.-]+)?$")
 _OPERATORS: dict[type, Callable[..., float]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,

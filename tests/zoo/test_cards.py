@@ -58,7 +58,7 @@ KINDS = {
         card.task
     )
     for name, card in CARDS.items()
-} | {("images", "photos"): "PhotoData", ("text", "concept-sentences"): "TableData"}
+} | {("images", "photos"): "PhotoData"}
 
 
 def test_names_are_registered():

@@ -18,4 +18,6 @@ def build(hub: Path) -> None:
     questions = ["what was made after the war?"] * len(contexts)
     squad = {"context": contexts, "question": questions, "answers": answers}
     tiny_text_dataset(data_folder(hub, "rajpurkar/squad_v2"), squad, split="validation")
-    tiny_text_dataset(data_folder(hub, "Salesforce/wikitext"), {"text": ["", *sentences(8)]}, split="test")
+    wikitext = data_folder(hub, "Salesforce/wikitext")
+    for config in ("wikitext-2-raw-v1", "wikitext-103-raw-v1"):  # one must be named
+        tiny_text_dataset(wikitext / config, {"text": ["", *sentences(8)]}, split="test")
