@@ -140,7 +140,7 @@ def test_unknown_names_list_what_exists():
         zoo.load_model("smollm2")
     with pytest.raises(ValueError, match=r"name='fashionmnist' is unknown; did you mean 'fashion-mnist'"):
         zoo.load_data("fashionmnist")
-    with pytest.raises(ValueError, match=r"name='nope' is unknown; known: .*wine"):
+    with pytest.raises(ValueError, match=r"name='nope' is unknown; known: .*vit-shapes"):
         zoo.describe("nope")
     with pytest.raises(ValueError, match=r"name='photos' is unknown; .*smollm2-135m"):
         zoo.load_model("photos")
@@ -198,13 +198,13 @@ def test_images_are_checked():
 def test_made_into_another_folder_leaves_what_is_shipped(tmp_path, capsys, monkeypatch):
     from shared.zoo.__main__ import main
 
-    monkeypatch.setitem(recipe, "wine", lambda folder: _write(folder / "wine.txt"))
+    monkeypatch.setitem(recipe, "digits", lambda folder: _write(folder / "digits.txt"))
     monkeypatch.setattr(recipes, "module", lambda name: None)
-    monkeypatch.setattr(recipes, "recipe_names", lambda: ["wine"])
-    assert main(["make", "wine", "--into", str(tmp_path)]) == 0
-    assert (tmp_path / "wine" / "wine.txt").read_text() == "one"
-    assert "wine.txt: sha256 7692c3ad" in capsys.readouterr().out
-    assert not (data_dir() / "wine" / "wine.txt").exists()
+    monkeypatch.setattr(recipes, "recipe_names", lambda: ["digits"])
+    assert main(["make", "digits", "--into", str(tmp_path)]) == 0
+    assert (tmp_path / "digits" / "digits.txt").read_text() == "one"
+    assert "digits.txt: sha256 7692c3ad" in capsys.readouterr().out
+    assert not (data_dir() / "digits" / "digits.txt").exists()
 
 
 def _write(path: Path) -> None:

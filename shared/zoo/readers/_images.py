@@ -15,7 +15,6 @@ from shared.zoo._assets import AssetError, asset_arrays
 from shared.zoo._kinds import ImageData, PhotoData
 from shared.zoo._registry import reader
 
-TEXTILE_CLASSES = ("nominal", "local", "global")
 FASHION_CLASSES = (
     "T-shirt/top",
     "trouser",
@@ -96,14 +95,3 @@ def sample_photos(name: str, split: str, *, names: Sequence[str] = PHOTOS) -> Ph
         pixels = pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
         images.append(torch.from_numpy(pixels.copy()).permute(2, 0, 1).float().div_(255))
     return PhotoData(name, split, images, names=tuple(names))
-
-
-@reader("fabrics")
-def fabrics(name: str, split: str, *, classes: Sequence[str] = TEXTILE_CLASSES) -> ImageData:
-    """Grey pictures (1, 96, 96), by class in the order of `classes`."""
-    kinds = [TEXTILE_CLASSES.index(check_choice("classes", kind, TEXTILE_CLASSES)) for kind in classes]
-    arrays = asset_arrays(name)
-    rows = np.concatenate([np.flatnonzero(arrays["labels"] == kind) for kind in kinds])
-    y = torch.tensor([kinds.index(kind) for kind in arrays["labels"][rows].tolist()])
-    x = torch.from_numpy(arrays["images"][rows]).unsqueeze(1).float().div_(63)  # 64 grey levels
-    return ImageData(name, split, x, y, tuple(classes))

@@ -91,15 +91,6 @@ def scaled_vectors(name: str, split: str) -> TableData:
     return TableData(name, split, torch.from_numpy(arrays["vectors"].astype(np.float32) * arrays["scale"]))
 
 
-@reader("labelled_states")
-def labelled_states(name: str, split: str) -> TableData:
-    """Hidden states (N, 576), y (N, 6) the grammar's labels, the sentences as `names`."""
-    arrays = asset_arrays(name)
-    x = torch.from_numpy(arrays["vectors"].astype(np.float32) * arrays["scale"] + arrays["mean"])
-    y = torch.from_numpy(arrays["labels"]).long()
-    return TableData(name, split, x, y, tuple(map(str, arrays["concepts"])), names=tuple(map(str, arrays["texts"])))
-
-
 @reader("named_arrays")
 def named_arrays(name: str, split: str) -> ArrayData:
     """Arrays by name, as they are stored."""
