@@ -51,7 +51,9 @@ def train_checkpoints(
     check_range("epochs", epochs, 1)
     check_range("n_checkpoints", n_checkpoints, 1, epochs)
     check_array("x", x, ("N", *x.shape[1:]))
-    check_shape("y", y, (len(x),))
+    check_shape("y", y, ("N",))
+    if len(x) != len(y):
+        raise ValueError(f"x has {len(x)} rows and y {len(y)} entries; one label per row is needed")
     kept = {epochs * (i + 1) // n_checkpoints for i in range(n_checkpoints)}
     checkpoints = []
     for epoch, rate in _epochs(model.train(), x, y, epochs, lr, generator, batch_size, weight_decay):

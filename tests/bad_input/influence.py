@@ -37,3 +37,4 @@ GOOD: Calls = {
     },
 }
 FEWER = {("explain_pairs", "indices")}  # one number is one pair
+ANY_RANK = {("train_checkpoints", "x")}  # the model decides
