@@ -42,6 +42,7 @@ def problems(slug: str, *, executed: bool = True, twenty_minutes: bool = True) -
         found += [f"{path.name}: {problem}" for problem in _notebook(path, slug, executed)]
     if twenty_minutes:
         found += [*_length(main), *_claim_counts(card)]
+        found += [problem for path in (main, *more) for problem in _long_cells(path)]
     return [f"papers/{slug}: {problem}" for problem in found]
 
 
@@ -124,6 +125,14 @@ def _listed(more: list[Path], card: Card) -> Iterator[str]:
         yield f"card.yml: more lists {names[0]}; there are {names[1]}"
 
 
+def _long_cells(path: Path) -> Iterator[str]:
+    """Cells that nobody takes in at a glance, in the main notebook and the further ones alike."""
+    for cell in _code(nbformat.read(path, as_version=4)):
+        tags = {"lesson", "parameters", "hide-input"} & set(cell.metadata.get("tags", []))
+        if not tags and len(cell.source.splitlines()) > CELL_LINES:
+            yield f"{path.name}: cell [{cell.execution_count}] has over {CELL_LINES} lines; split it or tag it `lesson`"
+
+
 def _length(path: Path) -> Iterator[str]:
     notebook = nbformat.read(path, as_version=4)
     shown = [cell for cell in _code(notebook) if "hide-input" not in cell.metadata.get("tags", [])]
@@ -133,10 +142,6 @@ def _length(path: Path) -> Iterator[str]:
         yield f"{lines} lines of code outside cells tagged hide-input; at most {CODE_LINES}, the rest in a more_*.ipynb"
     if words > WORDS:
         yield f"{words} words; at most {WORDS}"
-    for cell in shown:
-        tags = {"lesson", "parameters"} & set(cell.metadata.get("tags", []))
-        if not tags and len(cell.source.splitlines()) > CELL_LINES:
-            yield f"cell [{cell.execution_count}] has over {CELL_LINES} lines; shorten it or tag it `lesson`"
 
 
 def _claim_counts(card: Card) -> Iterator[str]:

@@ -176,6 +176,14 @@ def test_says_what_of_the_contract_is_broken(paper, change, problem):
     assert all(line.startswith("papers/tiny: ") for line in found)
 
 
+def test_cells_of_further_notebooks_are_short_too(paper):
+    further = nbformat.read(paper / "tiny.ipynb", 4)
+    further.cells[4].source = "1\n" * 26
+    further.cells[4].metadata.tags = []
+    nbformat.write(further, paper / "more_sizes.ipynb")
+    assert [line for line in problems(executed=False) if "more_sizes.ipynb: cell [" in line and "over 25 lines" in line]
+
+
 def test_a_notebook_must_be_executed_in_order_without_errors(paper):
     assert "wasn't executed top to bottom" in problems()[0]
 
