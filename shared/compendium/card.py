@@ -59,6 +59,7 @@ class ClaimCard:
     notebook : the further notebook (`more_topic`) that measures it; empty for the main one.
     post_hoc : what changed after the number was seen, and why.
     only_at_paper_scale : why there is no test at small scale.
+    timed : whether its numbers are times, which another machine doesn't repeat.
     """
 
     id: str
@@ -75,6 +76,7 @@ class ClaimCard:
     notebook: str = ""
     post_hoc: str = ""
     only_at_paper_scale: str = ""
+    timed: bool = False
 
 
 @dataclass(frozen=True)
@@ -193,6 +195,7 @@ def _claim(claim: dict[str, Any], gates: Mapping[str, GateCard], listed: Iterabl
         notebook=claim.get("notebook", ""),
         post_hoc=claim.get("post_hoc", ""),
         only_at_paper_scale=claim.get("only_at_paper_scale", ""),
+        timed=claim.get("timed", False),
     )
 
 

@@ -15,7 +15,7 @@ from shared.compendium.card import THEMES, Card, load_card
 from shared.compendium.claims import ANSWERS, NO_TEST
 from shared.compendium.parameters import notebook_path
 from shared.compendium.paths import ROOT, known_notebooks, known_papers, run_dir
-from shared.compendium.report import read_report
+from shared.compendium.report import bare, read_report
 
 KINDS = {"paper": "the papers'", "own": "our own"}
 _ORDER = [*ANSWERS, *ANSWERS.values()]
@@ -50,7 +50,7 @@ def rows(slug: str) -> list[dict[str, str]]:
 
 def verdict(row: Mapping[str, str]) -> str:
     """A row's verdict without its marks."""
-    return row.get("verdict", row.get("answer", NO_TEST)).removeprefix("~").removesuffix(" †")
+    return bare(row.get("verdict", row.get("answer", NO_TEST)))
 
 
 def counts(found: Iterable[Mapping[str, str]]) -> dict[str, Counter[str]]:

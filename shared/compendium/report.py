@@ -17,7 +17,9 @@ _HEADS = {
 _NOTES = {  # printed where their mark is
     "~": "~ the deciding end of the interval lies within rounding of its bound: another processor may say otherwise",
     "†": "† changed after its number was seen; the card says what and why",
+    "‡": "‡ measured in seconds: another machine gives other numbers",
 }
+_AFTER = re.compile(r"(?: [†‡])*$")  # the marks behind a verdict
 
 
 def report(gates: Sequence[Gate], measurements: Sequence[Measurement]) -> str:
@@ -40,7 +42,8 @@ def _row(m: Measurement) -> tuple[str, ...]:
     if m.card.kind == "paper":
         cells.append(m.card.reported)
     cells += [shown(m.measured), f"{len(m.values)} {m.card.unit}" if m.values else "–", shown(m.null_measured)]
-    cells += [_rival(m), m.card.check.text, f"{'~' if m.near else ''}{m.answer}{' †' if m.card.post_hoc else ''}"]
+    marks = (" †" if m.card.post_hoc else "") + (" ‡" if m.card.timed else "")
+    cells += [_rival(m), m.card.check.text, f"{'~' if m.near else ''}{m.answer}{marks}"]
     return tuple(cells)
 
 
@@ -63,6 +66,11 @@ def read_report(text: str) -> list[dict[str, str]]:
     return [
         {"id": row[0], "kind": kinds[head[0]], **dict(zip(head[1:], row[1:]))} for head, *rows in tables for row in rows
     ]
+
+
+def bare(verdict: str) -> str:
+    """A printed verdict without its marks."""
+    return _AFTER.sub("", verdict.removeprefix("~"))
 
 
 def shown(found: Estimate | None) -> str:
@@ -148,8 +156,9 @@ def _tables(text: str) -> list[list[list[str]]]:
 
 
 def _same_row(head: list[str], row: list[str], other: list[str]) -> bool:
+    timed = row[-1].endswith("‡") and other[-1].endswith("‡")
     for name, a, b in zip(head, row, other):
-        if name in _COMPARED and not _same_numbers(a, b):
+        if name in _COMPARED and not (timed or _same_numbers(a, b)):
             return False
         if name in _MARKED and not _same_verdict(a, b):
             return False
@@ -162,7 +171,7 @@ def _same_verdict(a: str, b: str) -> bool:
     if a.removeprefix("~") == b.removeprefix("~"):
         return True
     words = {answer: verdict for verdict, answer in ANSWERS.items()} | {verdict: verdict for verdict in ANSWERS}
-    one, other = (words.get(text.removeprefix("~").removesuffix(" †"), text) for text in (a, b))
+    one, other = (words.get(bare(text), text) for text in (a, b))
     return (a.startswith("~") or b.startswith("~")) and other in NEIGHBOURS.get(one, ())
 
 

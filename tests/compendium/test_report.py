@@ -5,7 +5,7 @@ import pytest
 
 from shared.compendium import parse_card
 from shared.compendium.claims import Gate, Measurement, measurement
-from shared.compendium.report import report, same_table
+from shared.compendium.report import bare, report, same_table
 from tests.checkout import CARD
 
 SPREAD = np.array([-0.05, 0.0, 0.05, 0.025, -0.025])  # half-width of the interval 0.049
@@ -113,6 +113,17 @@ def test_a_neighbouring_verdict_is_accepted_where_it_is_marked_and_nowhere_else(
     assert same_table(near.replace("~held", "held "), other)
     assert not same_table(near.replace("~held", "held "), other.replace("~open", "open "))
     assert not same_table(near, other.replace("~open", "not reproduced"))
+
+
+def test_of_what_was_measured_in_seconds_the_verdict_alone_is_compared():
+    timed = parse_card({**CARD, "claims": [{**CARD["claims"][0], "timed": True, "post_hoc": "units"}]}, where="here")
+    text, other = (report([], [measurement(timed.claims["high"], value + SPREAD, 0.1)]) for value in (0.7, 0.9))
+    assert "held † ‡" in text
+    assert text.splitlines()[-1].startswith("‡ measured in seconds")
+    assert bare("~held † ‡") == "held"
+    assert same_table(text, other)
+    assert not same_table(text, report([], [measurement(timed.claims["high"], 0.4 + SPREAD, 0.1)]))
+    assert not same_table(text, other.replace(" ‡", "  "))
 
 
 def test_only_reports_can_be_compared():
