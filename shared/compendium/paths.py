@@ -11,7 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+_PACKAGED = Path(__file__).resolve().parents[1] / "_repository"  # in an installed package only (setup.py)
+INSTALLED = _PACKAGED.is_dir()
+ROOT = _PACKAGED if INSTALLED else _PACKAGED.parents[1]
 PAPERS = ROOT / "papers"
 SCALES = ("small", "paper")
 
@@ -22,13 +24,22 @@ def data_dir() -> Path:
 
 
 def cache_dir() -> Path:
-    """Folder for what is fetched or converted once: `data/cache`, or the environment variable REPRISE_CACHE."""
+    """Folder for what is fetched or converted once: the environment variable REPRISE_CACHE, else `data/cache`.
+
+    Of an installed package it is `reprise` in the user's own cache folder.
+    """
+    if INSTALLED:
+        user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "reprise"
+        return Path(os.environ.get("REPRISE_CACHE") or user)
     return Path(os.environ.get("REPRISE_CACHE") or data_dir() / "cache")
 
 
 def figures_dir() -> Path:
-    """Folder for regenerated figures and results: `figures`, or the environment variable REPRISE_FIGURES."""
-    return Path(os.environ.get("REPRISE_FIGURES") or ROOT / "figures")
+    """Folder for regenerated figures and results: the environment variable REPRISE_FIGURES, else `figures`.
+
+    Of an installed package it is `figures` in the working directory.
+    """
+    return Path(os.environ.get("REPRISE_FIGURES") or (Path.cwd() if INSTALLED else ROOT) / "figures")
 
 
 def run_dir(notebook: str, scale: str = "small") -> Path:
