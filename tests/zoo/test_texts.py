@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from shared.compendium.paths import cache_dir
 from shared.zoo import describe, embed_texts, generate_texts, load_data, load_model, recipes
 from shared.zoo._assets import AssetError
 from tests.papers.hub import tiny_bert, tiny_llama
@@ -25,6 +26,21 @@ def test_snippets_are_rated_and_from_three_domains():
 def test_outputs_hold_every_prompt():
     counts = load_data("smollm2-outputs").table["prompt"].value_counts()
     assert counts.to_dict() == {key: what["n"] for key, what in recipes.module("smollm2-outputs").PROMPTS.items()}
+
+
+def test_wikipedia_articles_are_in_one_split_each():
+    if not (cache_dir() / "wikipedia-leads").is_dir():
+        pytest.skip("wikipedia-leads isn't fetched (make assets)")
+    splits = {split: load_data("wikipedia-leads", split=split) for split in ("train", "validation", "test")}
+    titles = [title for data in splits.values() for title in data.table["title"]]
+    card = describe("wikipedia-leads")
+    assert len(titles) == len(set(titles)) == card.measured("rows")
+    for name, split in (("training", "train"), ("validation", "validation"), ("test", "test")):
+        assert len(splits[split]) == card.measured(f"rows of the {name} split")
+    for data in splits.values():
+        assert list(data.table) == ["title", "text", "description", "topic"]
+        assert not any("\n" in text or "  " in text for text in data.texts)
+        assert min(map(len, data.texts)) > 20
 
 
 def test_changed_archive_is_refused(tmp_path):
