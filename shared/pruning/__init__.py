@@ -1,0 +1,46 @@
+"""Pruning by scores: what units and weights are worth, the model without the least of them, and what that costs.
+
+>>> import torch
+>>> from torch import nn
+>>> _ = torch.manual_seed(0)
+>>> cnn = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3)).eval()
+>>> x, y = torch.rand(6, 1, 4, 4), torch.arange(6) % 3
+>>> scores = relevance_scores(cnn, find_units(cnn, "filter"), x, y)
+>>> scores["0"].shape, keep_masks(scores, 0.5)["0"].sum().item()
+(torch.Size([4]), 2)
+>>> before = cnn(x)
+>>> with masked(cnn, keep_masks(scores, 1.0)):
+...     pruned = cnn(x)
+>>> bool((pruned == before).all()), bool((cnn(x) == before).all())
+(False, True)
+>>> rates = (0.0, 0.25, 0.5, 0.75)
+>>> curve = pruning_curve(cnn, scores, x, y, rates=rates)
+>>> curve.shape, 0 <= curve_area(rates, curve) <= 1
+((4,), True)
+"""
+
+from shared.pruning._curves import RATES, curve_area, pruning_curve
+from shared.pruning._masks import keep_masks, masked, prune_ranks, shuffled_within
+from shared.pruning._scores import activation_scores, gradient_scores, layer_shares, random_scores, relevance_scores
+from shared.pruning._units import find_units, unit_count
+from shared.pruning._weights import magnitude_scores, unit_sums, wanda_scores
+
+__all__ = [
+    "RATES",
+    "activation_scores",
+    "curve_area",
+    "find_units",
+    "gradient_scores",
+    "keep_masks",
+    "layer_shares",
+    "magnitude_scores",
+    "masked",
+    "prune_ranks",
+    "pruning_curve",
+    "random_scores",
+    "relevance_scores",
+    "shuffled_within",
+    "unit_count",
+    "unit_sums",
+    "wanda_scores",
+]

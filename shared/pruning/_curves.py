@@ -1,0 +1,172 @@
+"""Accuracy against pruning rate, many rates in one pass, and the area under it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from shared._checks import check_finite, check_range, check_shape
+from shared.hooks import batches, count_rows, run_model
+from shared.pruning._masks import gated, kept_at, masked, prune_ranks
+from shared.pruning._units import unit_count
+
+RATES = tuple(round(0.05 * n, 2) for n in range(20))  # 0, 0.05, ..., 0.95
+Metric = Callable[[Tensor, Tensor], Tensor]
+
+
+def correct(logits: Tensor, target: Tensor) -> Tensor:
+    """Whether each row's largest logit is its target's.
+
+    Parameters
+    ----------
+    logits : `(B, C)`.
+    target : int64 `(B,)`.
+
+    Returns
+    -------
+    Float `(B,)` of zeros and ones.
+    """
+    check_shape("target", target, (len(logits),))
+    return (logits.argmax(-1) == target.to(logits.device)).float()
+
+
+def pruning_curve(
+    model: nn.Module,
+    scores: Mapping[str, Tensor],
+    x: Any,
+    target: Tensor,
+    *,
+    rates: Sequence[float] = RATES,
+    scope: str = "global",
+    most: bool = False,
+    classes: Iterable[int] | None = None,
+    metric: Metric = correct,
+    batch_size: int = 1024,
+) -> np.ndarray:
+    """Mean of a metric at each pruning rate, every rate from the same scores (one shot, nothing is trained).
+
+    Units: as many rates as fit into `batch_size` rows share a forward pass, each row block with masks of its own.
+    Weights: one rate after the other. The model is neither copied nor reloaded.
+
+    Parameters
+    ----------
+    model : any torch module in eval mode.
+    scores : as for `prune_ranks`.
+    x : what the model takes, B rows.
+    target : what the metric takes, B rows; classes by default.
+    rates : shares to prune, each in [0, 1].
+    scope : as for `prune_ranks`.
+    most : as for `prune_ranks`.
+    classes : only these classes' logits compete, as in a task of few classes; all without.
+    metric : `(logits, target) -> (B,)`; accuracy by default.
+    batch_size : rows in one forward pass.
+
+    Returns
+    -------
+    `(rates,)`, float64.
+
+    Raises
+    ------
+    ValueError
+        Bad scores, data, rates or classes.
+    """
+    rows = count_rows(x)
+    check_shape("target", target, (rows, *target.shape[1:]))
+    check_finite("target", target)
+    for rate in rates:
+        check_range("rates", rate, 0.0, 1.0)
+    ranks = prune_ranks(scores, scope=scope, most=most)
+    measure = _restricted(metric, classes)
+    masks = [kept_at(ranks, rate) for rate in rates]
+    units = all(score.ndim == 1 and len(score) == unit_count(model, name) for name, score in scores.items())
+    run = _unit_passes if units else _weight_passes
+    sums = np.zeros(len(masks))
+    labels = iter(target.split(batch_size))
+    with torch.no_grad():
+        for part in batches(x, batch_size):
+            sums += run(model, masks, part, next(labels), measure, batch_size)
+    return sums / rows
+
+
+def _restricted(metric: Metric, classes: Iterable[int] | None) -> Metric:
+    """The metric where only some classes' logits compete."""
+    if classes is None:
+        return metric
+    chosen = sorted(set(classes))
+
+    def among(logits: Tensor, target: Tensor) -> Tensor:
+        if not chosen or chosen[0] < 0 or chosen[-1] >= logits.shape[-1]:
+            raise ValueError(f"classes={chosen} must be some of 0 to {logits.shape[-1] - 1}")
+        others = torch.ones(logits.shape[-1], dtype=torch.bool, device=logits.device)
+        others[chosen] = False
+        return metric(logits.masked_fill(others, -torch.inf), target)
+
+    return among
+
+
+def _logits(model: nn.Module, x: Any) -> Tensor:
+    out = run_model(model, x)
+    return out if isinstance(out, Tensor) else out.logits
+
+
+def _unit_passes(
+    model: nn.Module, masks: list[dict[str, Tensor]], x: Any, target: Tensor, metric: Metric, batch_size: int
+) -> np.ndarray:
+    rows = len(target)
+    sums: list[float] = []
+    for some in _chunks(masks, max(1, batch_size // rows)):
+        gates = {name: torch.stack([mask[name] for mask in some]) for name in some[0]}
+        with gated(model, gates):
+            logits = _logits(model, _repeated(x, len(some)))
+        values = metric(logits, target.repeat(len(some), *[1] * (target.ndim - 1)))
+        sums += values.view(len(some), rows).double().sum(1).tolist()
+    return np.array(sums)
+
+
+def _weight_passes(
+    model: nn.Module, masks: list[dict[str, Tensor]], x: Any, target: Tensor, metric: Metric, batch_size: int
+) -> np.ndarray:
+    sums = []
+    for mask in masks:
+        with masked(model, mask):
+            sums.append(metric(_logits(model, x), target).double().sum().item())
+    return np.array(sums)
+
+
+def _chunks(items: list[Any], size: int) -> list[list[Any]]:
+    return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+def _repeated(x: Any, times: int) -> Any:
+    if isinstance(x, Tensor):
+        return x.repeat(times, *[1] * (x.ndim - 1))
+    return {key: _repeated(value, times) if isinstance(value, Tensor) else value for key, value in x.items()}
+
+
+def curve_area(rates: Sequence[float], values: np.ndarray) -> float:
+    """Area under a pruning curve by the trapezoid rule, as a share of the rates' span: the mean height.
+
+    Parameters
+    ----------
+    rates : increasing, at least two.
+    values : `(rates,)`.
+
+    Returns
+    -------
+    The area divided by the last minus the first rate.
+
+    Raises
+    ------
+    ValueError
+        Lengths that differ, fewer than two rates, rates that don't increase.
+    """
+    steps = np.diff(np.asarray(rates, dtype=float))
+    if not len(steps) or (steps <= 0).any():
+        raise ValueError(f"rates must be two or more increasing numbers; got {list(rates)}")
+    check_shape("values", values, (len(steps) + 1,))
+    check_finite("values", values)
+    return float(np.trapezoid(values, rates) / steps.sum())
