@@ -187,12 +187,13 @@ def gated(model: nn.Module, gates: Mapping[str, Tensor]) -> Iterator[nn.Module]:
 
 
 def _gate_layer(stack: ExitStack, model: nn.Module, name: str, norm: str | None, gate: Tensor) -> None:
-    layer = find_module(model, name)
+    layer, follower = find_module(model, name), None if norm is None else find_module(model, norm)
     multiply = _multiplier(gate, channel_axis(layer))
     given: list[Tensor] = []  # what the layer handed on: its batch norm is gated if it takes just that
 
     def after_layer(_module: nn.Module, _args: Any, out: Tensor) -> Tensor:
-        given[:] = [multiply(out)]
+        merged = follower is not None and "forward" in follower.__dict__  # by LRP, which checks that it follows
+        given[:] = [out if merged else multiply(out)]
         return given[0]
 
     def after_norm(_module: nn.Module, args: Any, out: Tensor) -> Tensor | None:
@@ -202,8 +203,8 @@ def _gate_layer(stack: ExitStack, model: nn.Module, name: str, norm: str | None,
 
     stack.callback(layer.register_forward_hook(after_layer).remove)
     stack.callback(given.clear)
-    if norm is not None:
-        stack.callback(find_module(model, norm).register_forward_hook(after_norm).remove)
+    if follower is not None:
+        stack.callback(follower.register_forward_hook(after_norm).remove)
 
 
 def _multiplier(gate: Tensor, axis: int) -> Callable[[Tensor], Tensor]:
