@@ -49,6 +49,10 @@ new: .venv/.ready  ## start a paper from the template, P=<slug>
 store: assets  ## execute P=<slug> twice in fresh kernels and store its outputs if both agree [ARGS=--once]
 	@OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(PY) -m shared.compendium.notebook $(P) $(ARGS)
 
+.PHONY: check
+check: assets  ## what a program can say of P=<slug> before it lands [ARGS="--only contract"]
+	@OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(PY) -m shared.compendium.check $(P) $(ARGS)
+
 .PHONY: readme
 readme: .venv/.ready  ## make README's tables anew from the cards and the stored runs
 	@$(PY) -m shared.compendium.ledger

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -120,12 +121,20 @@ def load_card(slug: str, *, folder: Path = PAPERS) -> Card:
         for a card that breaks the schema.
     """
     check_choice("paper", slug, known_papers(folder=folder))
-    path = folder / slug / "card.yml"
+    where = f"papers/{slug}/card.yml"
+    return parse_card(read_yaml(folder / slug / "card.yml", where), where=where, slug=slug)
+
+
+def read_yaml(path: Path, where: str) -> Any:
+    """What a YAML file holds; `CardError` in one line, with the place, where it is none."""
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
-        raise CardError(f"papers/{slug}/card.yml is not valid YAML: {error}") from error
-    return parse_card(raw, where=f"papers/{slug}/card.yml", slug=slug)
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        hint = "; quote a text that holds `: `" if problem and problem.startswith("mapping values") else ""
+        said = problem or " ".join(str(error).split())
+        raise CardError(f"{where}: {place}no valid YAML: {said}{hint}") from error
 
 
 def parse_card(raw: Any, *, where: str, slug: str | None = None) -> Card:
@@ -148,7 +157,7 @@ def parse_card(raw: Any, *, where: str, slug: str | None = None) -> Card:
     """
     errors = sorted(jsonschema.Draft202012Validator(_SCHEMA).iter_errors(raw), key=lambda e: list(map(str, e.path)))
     if errors:
-        raise CardError("\n".join(f"{where}: {_location(raw, e)}: {e.message}" for e in errors))
+        raise CardError("\n".join(f"{where}: {_location(raw, e)}: {_said(e)}" for e in errors))
     if slug is not None and raw["slug"] != slug:
         raise CardError(f"{where}: slug: {raw['slug']!r} differs from its folder's name {slug!r}")
     gates = {gate["id"]: _gate(gate, where) for gate in raw.get("gates", [])}
@@ -204,6 +213,18 @@ def _check(text: str, where: str) -> Check:
         return Check.parse(text)
     except ValueError as error:
         raise CardError(f"{where}: {error}") from error
+
+
+def _said(error: jsonschema.ValidationError) -> str:
+    """An error in one line: of an unknown key what it may have meant, of a mapping that lacks one not its content."""
+    if error.validator != "additionalProperties" or not isinstance(error.schema.get("properties"), dict):
+        return " ".join(error.message.split())
+    accepted = list(error.schema["properties"])
+    said = []
+    for key in (key for key in error.instance if key not in accepted):
+        close = difflib.get_close_matches(str(key), accepted, n=1)
+        said.append(f"unknown key {key!r}; " + (f"did you mean {close[0]!r}? " if close else ""))
+    return "".join(said) + f"accepted: {', '.join(accepted)}"
 
 
 def _location(raw: Any, error: jsonschema.ValidationError) -> str:

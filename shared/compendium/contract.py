@@ -7,9 +7,9 @@ from importlib import import_module
 from pathlib import Path
 
 import nbformat
-import yaml
 
-from shared.compendium.card import Card, load_card
+from shared.compendium.card import Card, load_card, read_yaml
+from shared.compendium.new import TEMPLATE
 from shared.compendium.parameters import notebook_parameters
 from shared.compendium.paths import PAPERS
 
@@ -37,7 +37,13 @@ def problems(slug: str, *, executed: bool = True, twenty_minutes: bool = True) -
     if not main.is_file():
         return [f"papers/{slug}/{slug}.ipynb is missing"]
     more = sorted((PAPERS / slug).glob("more_*.ipynb"))
-    found = [*_paper_scale(slug), *_names([main, *more], card), *_methods(card), *_listed(more, card)]
+    found = [
+        *_filled_in(card),
+        *_paper_scale(slug),
+        *_names([main, *more], card),
+        *_methods(card),
+        *_listed(more, card),
+    ]
     for path in (main, *more):
         found += [f"{path.name}: {problem}" for problem in _notebook(path, slug, executed)]
     if twenty_minutes:
@@ -81,12 +87,27 @@ def _text(notebook: nbformat.NotebookNode, code: list[nbformat.NotebookNode], na
         yield "no solution in `<details>`"
 
 
+def _filled_in(card: Card) -> Iterator[str]:
+    """What `make new` wrote and nobody changed."""
+    template = read_yaml(TEMPLATE / "card.yml", "template/card.yml")
+    same = [key for key in ("title", "authors", "venue", "summary", "reproduces", "reconstructed") if key in card.raw]
+    if same := [key for key in same if card.raw[key] == template[key]]:
+        yield f"card.yml: {', '.join(same)}: still the template's; say the paper's"
+    claims = {claim["id"]: claim for claim in template["claims"]}
+    for claim in card.raw["claims"]:
+        if claim == claims.get(claim["id"]):
+            yield f"card.yml: claims.{claim['id']}: still the template's; state one of the paper's"
+
+
 def _paper_scale(slug: str) -> Iterator[str]:
     path = PAPERS / slug / "paper.yml"
     if not path.is_file():
         yield "paper.yml is missing"
         return
-    named, known = yaml.safe_load(path.read_text(encoding="utf-8")), notebook_parameters(slug)
+    named, known = read_yaml(path, "paper.yml"), notebook_parameters(slug)
+    if not isinstance(named, dict):
+        yield "paper.yml holds no parameters (`name: value` lines)"
+        return
     if unknown := named.keys() - known.keys():
         yield f"paper.yml names {', '.join(sorted(unknown))}, which the parameters cell doesn't have"
     if named.get("scale") != "paper":

@@ -102,8 +102,11 @@ def _check_budget(slug: str, spent: float) -> None:
         )
 
 
-def _execute(path: Path, environment: Mapping[str, str] | None = None) -> nbformat.NotebookNode:
-    notebook = nbformat.read(path, as_version=4)
+def _execute(
+    path: Path, environment: Mapping[str, str] | None = None, *, given: nbformat.NotebookNode | None = None
+) -> nbformat.NotebookNode:
+    """Run the file, or the notebook `given` in its place."""
+    notebook = given or nbformat.read(path, as_version=4)
     folder = {"metadata": {"path": str(path.parent)}}
     client = NotebookClient(notebook, timeout=None, kernel_name="python3", resources=folder)
     return client.execute(env={**os.environ, **(environment or {})})

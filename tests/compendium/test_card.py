@@ -50,13 +50,13 @@ def test_a_claim_names_its_gates():
 @pytest.mark.parametrize(
     ("card", "where", "what"),
     [
-        (changed(colour="red"), "top level", "'colour' was unexpected"),
+        (changed(titel="x"), "top level", "unknown key 'titel'; did you mean 'title'? accepted: slug, title,"),
         (changed(title=None), "top level", "'title' is a required property"),
         (changed(theme="Cooking"), "theme", "'Cooking' is not one of"),
         (changed(slug="Tiny!"), "slug", "'Tiny!' does not match"),
         (changed(claims=[]), "claims", "[] should be non-empty"),
         (changed(budget={"core_seconds": 500, "memory_gb": 1}), "budget.core_seconds", "500 is greater than"),
-        (changed(claim_note="x"), "claims.high", "'note' was unexpected"),
+        (changed(claim_zzz="x"), "claims.high", "unknown key 'zzz'; accepted: id, kind,"),
         (changed(claim_null_version=None), "claims.high", "'null_version' is a required property"),
         (changed(claim_null_version=""), "claims.high.null_version", "'' should be non-empty"),
         (changed(claim_unit=None), "claims.high", "'unit' is a required property"),
@@ -109,7 +109,12 @@ def test_loads_from_a_folder_and_lists_what_exists(tmp_path):
     ("text", "what"),
     [
         (yaml.safe_dump({**CARD, "slug": "other"}), "slug: 'other' differs from its folder's name 'tiny'"),
-        ("a: [1", "is not valid YAML"),
+        ("a: [1", "line 1, column 6: no valid YAML: expected ',' or ']', but got '<stream end>'"),
+        (
+            "slug: tiny\ntitle: A: b",
+            "line 2, column 9: no valid YAML: mapping values are not allowed here; quote a text",
+        ),
+        ("a: \x07", "no valid YAML: "),
         ("", "is not of type 'object'"),
     ],
 )
@@ -118,3 +123,4 @@ def test_refuses_a_file_that_is_no_card_of_its_folder(tmp_path, text, what):
     with pytest.raises(CardError, match=r"papers/tiny/card\.yml") as raised:
         load_card("tiny", folder=tmp_path)
     assert what in str(raised.value)
+    assert "\n" not in str(raised.value)
