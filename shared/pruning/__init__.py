@@ -22,6 +22,7 @@
 from shared.pruning._curves import RATES, curve_area, pruning_curve
 from shared.pruning._masks import keep_masks, masked, prune_ranks, shuffled_within
 from shared.pruning._scores import activation_scores, gradient_scores, layer_shares, random_scores, relevance_scores
+from shared.pruning._search import search_choices
 from shared.pruning._units import find_units, unit_count
 from shared.pruning._weights import magnitude_scores, unit_sums, wanda_scores
 
@@ -39,6 +40,7 @@ __all__ = [
     "pruning_curve",
     "random_scores",
     "relevance_scores",
+    "search_choices",
     "shuffled_within",
     "unit_count",
     "unit_sums",

@@ -1,4 +1,4 @@
-"""Accuracy against pruning rate, many rates in one pass, and the area under it."""
+"""Accuracy against pruning rate and the area under it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from shared._checks import check_finite, check_range, check_shape
 from shared.hooks import batches, count_rows, run_model
-from shared.pruning._masks import gated, kept_at, masked, prune_ranks
-from shared.pruning._units import unit_count
+from shared.pruning._masks import kept_at, masked, prune_ranks
 
 RATES = tuple(round(0.05 * n, 2) for n in range(20))  # 0, 0.05, ..., 0.95
 Metric = Callable[[Tensor, Tensor], Tensor]
@@ -45,12 +44,11 @@ def pruning_curve(
     most: bool = False,
     classes: Iterable[int] | None = None,
     metric: Metric = correct,
-    batch_size: int = 1024,
+    batch_size: int = 256,
 ) -> np.ndarray:
     """Mean of a metric at each pruning rate, every rate from the same scores (one shot, nothing is trained).
 
-    Units: as many rates as fit into `batch_size` rows share a forward pass, each row block with masks of its own.
-    Weights: one rate after the other. The model is neither copied nor reloaded.
+    The model is neither copied nor reloaded: a rate costs a forward pass.
 
     Parameters
     ----------
@@ -82,13 +80,14 @@ def pruning_curve(
     ranks = prune_ranks(scores, scope=scope, most=most)
     measure = _restricted(metric, classes)
     masks = [kept_at(ranks, rate) for rate in rates]
-    units = all(score.ndim == 1 and len(score) == unit_count(model, name) for name, score in scores.items())
-    run = _unit_passes if units else _weight_passes
     sums = np.zeros(len(masks))
     labels = iter(target.split(batch_size))
     with torch.no_grad():
         for part in batches(x, batch_size):
-            sums += run(model, masks, part, next(labels), measure, batch_size)
+            goal = next(labels)
+            for at, mask in enumerate(masks):
+                with masked(model, mask):
+                    sums[at] += measure(_logits(model, part), goal).double().sum().item()
     return sums / rows
 
 
@@ -111,40 +110,6 @@ def _restricted(metric: Metric, classes: Iterable[int] | None) -> Metric:
 def _logits(model: nn.Module, x: Any) -> Tensor:
     out = run_model(model, x)
     return out if isinstance(out, Tensor) else out.logits
-
-
-def _unit_passes(
-    model: nn.Module, masks: list[dict[str, Tensor]], x: Any, target: Tensor, metric: Metric, batch_size: int
-) -> np.ndarray:
-    rows = len(target)
-    sums: list[float] = []
-    for some in _chunks(masks, max(1, batch_size // rows)):
-        gates = {name: torch.stack([mask[name] for mask in some]) for name in some[0]}
-        with gated(model, gates):
-            logits = _logits(model, _repeated(x, len(some)))
-        values = metric(logits, target.repeat(len(some), *[1] * (target.ndim - 1)))
-        sums += values.view(len(some), rows).double().sum(1).tolist()
-    return np.array(sums)
-
-
-def _weight_passes(
-    model: nn.Module, masks: list[dict[str, Tensor]], x: Any, target: Tensor, metric: Metric, batch_size: int
-) -> np.ndarray:
-    sums = []
-    for mask in masks:
-        with masked(model, mask):
-            sums.append(metric(_logits(model, x), target).double().sum().item())
-    return np.array(sums)
-
-
-def _chunks(items: list[Any], size: int) -> list[list[Any]]:
-    return [items[start : start + size] for start in range(0, len(items), size)]
-
-
-def _repeated(x: Any, times: int) -> Any:
-    if isinstance(x, Tensor):
-        return x.repeat(times, *[1] * (x.ndim - 1))
-    return {key: _repeated(value, times) if isinstance(value, Tensor) else value for key, value in x.items()}
 
 
 def curve_area(rates: Sequence[float], values: np.ndarray) -> float:

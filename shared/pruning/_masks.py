@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from shared._checks import check_choice, check_finite, check_range
-from shared.hooks import edit_heads, find_module, refuse_compiled
-from shared.pruning._units import channel_axis, is_head_layer, norms_after, unit_count
+from shared.hooks import attention_modules, edit_heads, refuse_compiled
+from shared.pruning._units import channel_axis, norms_after, unit_count
 
 SCOPES = ("global", "layer", "row")
 
@@ -134,34 +134,43 @@ def masked(model: nn.Module, masks: Mapping[str, Tensor]) -> Iterator[nn.Module]
         An unknown layer, a mask of another shape, one that isn't of zeros and ones, or weights that another layer
         shares; a compiled model.
     """
-    gates = {name: mask for name, mask in masks.items() if _is_unit_mask(model, name, mask)}
+    modules, heads = dict(model.named_modules()), attention_modules(model)
+    counts = {name: unit_count(model, _owner(modules, name)) for name in masks}
+    units = [name for name, mask in masks.items() if _is_unit_mask(modules, name, mask, counts[name])]
+    refuse_compiled(model)
+    norms = norms_after(model) if len(heads) < len(units) else {}
     with ExitStack() as stack:
-        stack.enter_context(gated(model, {name: mask[None] for name, mask in gates.items()}))
+        edits = {name: _multiplier(masks[name], -2) for name in units if name in heads}
+        stack.enter_context(edit_heads(model, edits) if edits else nullcontext())
         for name, mask in masks.items():
-            if name not in gates:
-                _zero_weights(stack, model, name, mask)
+            if name not in units:
+                _zero_weights(stack, model, modules[_owner(modules, name)].weight, name, mask)
+            elif name not in heads:
+                _gate_layer(stack, modules[name], modules.get(norms.get(name)), mask)
         yield model
 
 
-def _is_unit_mask(model: nn.Module, name: str, mask: Tensor) -> bool:
+def _owner(modules: Mapping[str, nn.Module], name: str) -> str:
+    """The module a mask is for: `name` is its, or that of its weight."""
+    return name if name in modules else name.removesuffix(".weight")
+
+
+def _is_unit_mask(modules: Mapping[str, nn.Module], name: str, mask: Tensor, count: int) -> bool:
     label = f"masks[{name!r}]"
     check_finite(label, mask)
-    if not bool(((mask == 0) | (mask == 1)).all()):
+    if mask.dtype != torch.bool and not bool(((mask == 0) | (mask == 1)).all()):
         raise ValueError(f"{label} must hold True and False, or 0 and 1")
-    owner = name.removesuffix(".weight") if name not in dict(model.named_modules()) else name
-    count, weight = unit_count(model, owner), getattr(find_module(model, owner), "weight", None)
+    weight = getattr(modules[_owner(modules, name)], "weight", None)
     if weight is not None and mask.shape == weight.shape:
         return False
-    if tuple(mask.shape) != (count,) or owner != name:
+    if tuple(mask.shape) != (count,) or name not in modules:
         shape = "" if weight is None else f" for weights {tuple(weight.shape)}"
         raise ValueError(f"{label} has shape {tuple(mask.shape)}; expected ({count},) for units,{shape}")
     return True
 
 
-def _zero_weights(stack: ExitStack, model: nn.Module, name: str, mask: Tensor) -> None:
+def _zero_weights(stack: ExitStack, model: nn.Module, weight: Tensor, name: str, mask: Tensor) -> None:
     """Put a masked copy of one weight in its place until the stack closes."""
-    owner = name if name in dict(model.named_modules()) else name.removesuffix(".weight")
-    weight = find_module(model, owner).weight
     users = [key for key, p in model.named_parameters(remove_duplicate=False) if p is weight]
     if len(users) > 1:
         raise ValueError(f"masks[{name!r}]: this weight is shared by {', '.join(users)}; prune units instead")
@@ -170,24 +179,8 @@ def _zero_weights(stack: ExitStack, model: nn.Module, name: str, mask: Tensor) -
     stack.callback(setattr, weight, "data", before)
 
 
-@contextmanager
-def gated(model: nn.Module, gates: Mapping[str, Tensor]) -> Iterator[nn.Module]:
-    """Multiply units by gates `(R, units)`: the batch is R blocks of rows, each with its own masks."""
-    refuse_compiled(model)
-    heads = {name: gate for name, gate in gates.items() if is_head_layer(model, name)}
-    norms = norms_after(model) if len(heads) < len(gates) else {}
-    with ExitStack() as stack:
-        for name, gate in gates.items():
-            if name not in heads:
-                _gate_layer(stack, model, name, norms.get(name), gate)
-        if heads:
-            edits = {name: _multiplier(gate, -2) for name, gate in heads.items()}
-            stack.enter_context(edit_heads(model, edits))
-        yield model
-
-
-def _gate_layer(stack: ExitStack, model: nn.Module, name: str, norm: str | None, gate: Tensor) -> None:
-    layer, follower = find_module(model, name), None if norm is None else find_module(model, norm)
+def _gate_layer(stack: ExitStack, layer: nn.Module, follower: nn.Module | None, gate: Tensor) -> None:
+    """Zero a layer's units, and those of the batch norm registered after it if that takes what the layer gave."""
     multiply = _multiplier(gate, channel_axis(layer))
     given: list[Tensor] = []  # what the layer handed on: its batch norm is gated if it takes just that
 
@@ -208,20 +201,10 @@ def _gate_layer(stack: ExitStack, model: nn.Module, name: str, norm: str | None,
 
 
 def _multiplier(gate: Tensor, axis: int) -> Callable[[Tensor], Tensor]:
-    """Function that multiplies an activation by the gates on `axis`, block of rows by block."""
-    cache: dict[Any, Tensor] = {}
+    """Function that multiplies what a layer just made by the gates on `axis`, counted from the end."""
 
     def multiply(x: Tensor) -> Tensor:
-        key = (x.dtype, x.device)
-        if key not in cache:
-            cache[key] = gate.to(dtype=x.dtype, device=x.device)
-        if len(gate) == 1:
-            return x * cache[key].view(-1, *([1] * (-1 - axis)))
-        if len(x) % len(gate):
-            raise ValueError(f"{len(x)} rows don't fall into {len(gate)} blocks, one per mask")
-        blocks = x.view(len(gate), -1, *x.shape[1:])
-        shape = [len(gate), *[1] * (blocks.ndim - 1)]
-        shape[axis] = gate.shape[1]
-        return (blocks * cache[key].view(shape)).view(x.shape)
+        factor = gate.to(dtype=x.dtype, device=x.device).view(-1, *[1] * (-1 - axis))
+        return x * factor if torch.is_grad_enabled() else x.mul_(factor)
 
     return multiply

@@ -61,7 +61,7 @@ def unit_count(model: nn.Module, name: str) -> int:
         Another kind of module, or an unknown name.
     """
     module = find_module(model, name)
-    if is_head_layer(model, name):
+    if "Attention" in type(module).__name__ and is_head_layer(model, name):
         return module.config.num_attention_heads
     for attribute in ("out_channels", "out_features", "nf"):  # the last is that of GPT-2's Conv1D
         if isinstance(getattr(module, attribute, None), int):
@@ -92,5 +92,5 @@ def check_layers(model: nn.Module, layers: Iterable[str] | str) -> list[str]:
     if not names:
         raise ValueError("layers is empty; at least one layer with units is needed")
     for name in names:
-        unit_count(model, name)
+        unit_count(model, name)  # refuses what has none
     return names

@@ -227,7 +227,7 @@ def test_a_curve_is_its_rates_one_by_one(make, kind):
         with masked(model, keep_masks(scores, rate)), torch.no_grad():
             logits = _logits(model(x))
             slow.append((logits[:, [1, 2]].argmax(1) + 1 == y).double().mean().item())
-    for batch_size in (5, 12, 30, 1000):
+    for batch_size in (5, 1000):
         np.testing.assert_allclose(
             pruning_curve(model, scores, x, y, rates=rates, classes=[1, 2], batch_size=batch_size), slow, atol=1e-9
         )

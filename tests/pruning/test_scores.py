@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from shared.hooks import capture
+from shared.hooks import attention_modules, capture, edit, edit_heads, find_module
 from shared.lrp import AlphaBeta, Composite, Convolution, Epsilon, EpsilonPlus, Linear, attribute, weight_relevance
 from shared.pruning import (
     activation_scores,
@@ -19,7 +19,6 @@ from shared.pruning import (
     unit_sums,
     wanda_scores,
 )
-from shared.pruning._masks import gated
 from tests.pruning.test_masks import pictures, resnet, uniform, vgg, vit
 
 TARGET = torch.tensor([0, 1, 2, 3, 0])
@@ -103,12 +102,19 @@ def test_gradient_times_activation_is_the_slope_of_the_gate(make, kind):
     for unit in range(3):
         values = []
         for factor in (1 + 1e-5, 1 - 1e-5):
-            gate = torch.ones(1, count, dtype=torch.float64)
-            gate[0, unit] = factor
-            with gated(model, {name: gate}), torch.no_grad():
+            gate = torch.ones(count, dtype=torch.float64)
+            gate[unit] = factor
+            with scaled(model, name, gate), torch.no_grad():
                 out = model(x)
             values.append((out if make is vgg else out.logits)[0, 2].item())
         assert (values[0] - values[1]) / 2e-5 == pytest.approx(scores[unit].item(), rel=1e-4, abs=1e-8)
+
+
+def scaled(model, name, gate):
+    if name in attention_modules(model):
+        return edit_heads(model, {name: lambda heads: heads * gate[:, None]})
+    shape = (-1, 1, 1) if isinstance(find_module(model, name), nn.Conv2d) else (-1,)
+    return edit(model, {name: lambda value: value * gate.view(shape)})
 
 
 def test_integrated_gradients_average_over_the_line():
