@@ -19,7 +19,17 @@
 ((4,), True)
 """
 
+from shared.pruning._continual import (
+    Pruned,
+    forgetting,
+    predict_in_task,
+    prune_by_relevance,
+    sample_relevance,
+    task_of,
+)
+from shared.pruning._continual_chain import TaskChain
 from shared.pruning._curves import RATES, curve_area, pruning_curve
+from shared.pruning._freeze import freeze_rows, subnetwork
 from shared.pruning._masks import keep_masks, masked, prune_ranks, shuffled_within
 from shared.pruning._scores import activation_scores, gradient_scores, layer_shares, random_scores, relevance_scores
 from shared.pruning._search import search_choices
@@ -28,20 +38,29 @@ from shared.pruning._weights import magnitude_scores, unit_sums, wanda_scores
 
 __all__ = [
     "RATES",
+    "Pruned",
+    "TaskChain",
     "activation_scores",
     "curve_area",
     "find_units",
+    "forgetting",
+    "freeze_rows",
     "gradient_scores",
     "keep_masks",
     "layer_shares",
     "magnitude_scores",
     "masked",
+    "predict_in_task",
+    "prune_by_relevance",
     "prune_ranks",
     "pruning_curve",
     "random_scores",
     "relevance_scores",
+    "sample_relevance",
     "search_choices",
     "shuffled_within",
+    "subnetwork",
+    "task_of",
     "unit_count",
     "unit_sums",
     "wanda_scores",

@@ -13,10 +13,13 @@ def labelled() -> dict:
     return {**data(), "target": torch.tensor([0, 2])}
 
 
+TASKS = [[0, 2], [1, 3]]
 GOOD: Calls = {
     "activation_scores": data,
     "curve_area": lambda: {"rates": (0.0, 0.5), "values": rand(2).numpy()},
+    "forgetting": lambda: {"accuracy": rand(3, 3)},
     "gradient_scores": labelled,
+    "predict_in_task": lambda: {"logits": rand(3, 4), "tasks": TASKS, "chosen": torch.tensor([0, 1, 1])},
     "pruning_curve": lambda: {
         "model": net(),
         "scores": {"1": rand(5)},
@@ -24,13 +27,17 @@ GOOD: Calls = {
         "target": torch.tensor([0, 2]),
     },
     "relevance_scores": lambda: {**data(), "target": 1},
+    "sample_relevance": lambda: {**data(), "target": 1},
+    "task_of": lambda: {"tasks": TASKS, "target": torch.tensor([0, 3])},
     "wanda_scores": data,
 }
 ELSEWHERE = {  # their tensors come in mappings; tests/pruning spoils them
     name: "a mapping of tensors; tests/pruning/test_masks.py"
     for name in ("keep_masks", "layer_shares", "masked", "prune_ranks", "shuffled_within", "unit_sums")
-}
-ANY_RANK = {(name, "x") for name in ("activation_scores", "gradient_scores", "relevance_scores", "wanda_scores")} | {
+} | {name: "a mapping of tensors; tests/pruning/test_freeze.py" for name in ("freeze_rows", "subnetwork")}
+ELSEWHERE |= {"prune_by_relevance": "a mapping of tensors; tests/pruning/test_continual.py"}
+SCORERS = ("activation_scores", "gradient_scores", "relevance_scores", "sample_relevance", "wanda_scores")
+ANY_RANK = {(name, "x") for name in SCORERS} | {
     ("pruning_curve", "x"),  # the model's
     ("pruning_curve", "target"),
 }
