@@ -1,0 +1,86 @@
+"""A pruning curve beside as many plain evaluations, and beside the official code's way: a copy of the model per rate.
+
+Rounds alternate between the contestants; the smallest time of each counts.
+"""
+
+from __future__ import annotations
+
+import copy
+import sys
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import prune
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from bench_lrp import Row, plain_cnn, row, seconds, vgg_like
+
+from shared.lrp import EpsilonPlus
+from shared.nets import SmallResNet
+from shared.pruning import RATES, find_units, keep_masks, pruning_curve, random_scores, relevance_scores
+
+
+def run(quick: bool = False) -> list[Row]:
+    """All rows; `quick` takes one round and fewer images."""
+    rounds, images = (1, 16) if quick else (3, 128)
+    return [*curve_rows(images, rounds), *score_rows(images // 8, rounds)]
+
+
+def copied(model: nn.Module, scores: dict[str, Tensor], x: Tensor) -> None:
+    """Each rate on a fresh copy whose weights are masked for good."""
+    for rate in RATES:
+        pruned = copy.deepcopy(model)
+        for name, mask in keep_masks(scores, rate).items():
+            layer = pruned.get_submodule(name)
+            for part in ("weight", "bias"):
+                if getattr(layer, part) is not None:
+                    shape = (-1, *[1] * (getattr(layer, part).ndim - 1))
+                    prune.custom_from_mask(layer, part, mask.view(shape).expand_as(getattr(layer, part)))
+                    prune.remove(layer, part)
+        with torch.no_grad():
+            pruned(x)
+
+
+def curve_rows(images: int, rounds: int) -> list[Row]:
+    """All rates of one curve."""
+    rows = []
+    torch.manual_seed(0)
+    for label, model in (("VGG-like", vgg_like()), ("ResNet with batch norm", SmallResNet(3, 10).eval())):
+        x, y = torch.rand(images, 3, 64, 64), torch.zeros(images, dtype=torch.int64)
+        scores = random_scores(model, find_units(model, "filter"), generator=torch.Generator().manual_seed(0))
+
+        def plain(model: nn.Module = model, x: Tensor = x) -> None:
+            with torch.no_grad():
+                for _ in RATES:
+                    model(x)
+
+        jobs = {
+            "curve": lambda model=model, scores=scores, x=x, y=y: pruning_curve(model, scores, x, y),
+            "plain": plain,
+            "copies": lambda model=model, scores=scores, x=x: copied(model, scores, x),
+        }
+        best = seconds(jobs, rounds)
+        where = f"pruning curve, {len(RATES)} rates, {label}, {images} images"
+        rows.append(row(where, best["curve"], f"{len(RATES)} plain evaluations", best["plain"], 1.3))
+        rows.append(row(where, best["curve"], "a copy per rate", best["copies"], None))
+    return rows
+
+
+def score_rows(images: int, rounds: int) -> list[Row]:
+    """Relevance of all filters from one attribution."""
+    model, x = vgg_like(), torch.rand(max(images, 2), 3, 64, 64)
+    units, target = find_units(model, "filter"), torch.zeros(len(x), dtype=torch.int64)
+    jobs = {
+        "ours": lambda: relevance_scores(model, units, x, target, composite=EpsilonPlus()),
+        "plain": lambda: plain_cnn(model, x, parameters=False),
+    }
+    best = seconds(jobs, rounds)
+    return [row(f"relevance of all filters, {len(x)} images", best["ours"], "forward + backward", best["plain"], None)]
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    for line in run():
+        print(line)
