@@ -31,6 +31,7 @@ from shared.pruning._continual_chain import TaskChain
 from shared.pruning._curves import RATES, curve_area, pruning_curve
 from shared.pruning._freeze import freeze_rows, subnetwork
 from shared.pruning._masks import keep_masks, masked, prune_ranks, shuffled_within
+from shared.pruning._methods import unit_scores
 from shared.pruning._scores import activation_scores, gradient_scores, layer_shares, random_scores, relevance_scores
 from shared.pruning._search import search_choices
 from shared.pruning._units import find_units, unit_count
@@ -62,6 +63,7 @@ __all__ = [
     "subnetwork",
     "task_of",
     "unit_count",
+    "unit_scores",
     "unit_sums",
     "wanda_scores",
 ]

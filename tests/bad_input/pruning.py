@@ -29,6 +29,7 @@ GOOD: Calls = {
     "relevance_scores": lambda: {**data(), "target": 1},
     "sample_relevance": lambda: {**data(), "target": 1},
     "task_of": lambda: {"tasks": TASKS, "target": torch.tensor([0, 3])},
+    "unit_scores": labelled,
     "wanda_scores": data,
 }
 ELSEWHERE = {  # their tensors come in mappings; tests/pruning spoils them
@@ -36,7 +37,14 @@ ELSEWHERE = {  # their tensors come in mappings; tests/pruning spoils them
     for name in ("keep_masks", "layer_shares", "masked", "prune_ranks", "shuffled_within", "unit_sums")
 } | {name: "a mapping of tensors; tests/pruning/test_freeze.py" for name in ("freeze_rows", "subnetwork")}
 ELSEWHERE |= {"prune_by_relevance": "a mapping of tensors; tests/pruning/test_continual.py"}
-SCORERS = ("activation_scores", "gradient_scores", "relevance_scores", "sample_relevance", "wanda_scores")
+SCORERS = (
+    "activation_scores",
+    "gradient_scores",
+    "relevance_scores",
+    "sample_relevance",
+    "unit_scores",
+    "wanda_scores",
+)
 ANY_RANK = {(name, "x") for name in SCORERS} | {
     ("pruning_curve", "x"),  # the model's
     ("pruning_curve", "target"),

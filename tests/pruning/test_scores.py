@@ -16,6 +16,7 @@ from shared.pruning import (
     masked,
     random_scores,
     relevance_scores,
+    unit_scores,
     unit_sums,
     wanda_scores,
 )
@@ -229,3 +230,25 @@ def test_bad_calls_are_named():
         relevance_scores(model, mixed[:1], pictures(), TARGET, absolute="both")
     with pytest.raises(ValueError, match="training mode"):
         gradient_scores(resnet().train(), ["stem.conv"], pictures(), TARGET)
+
+
+def test_methods_by_name():
+    model, x = resnet(), pictures()
+    names = find_units(model, "filter")
+    by_name = lambda **options: unit_scores(model, names, x, TARGET, **options)  # noqa: E731
+    same = {
+        "relevance": relevance_scores(model, names, x, TARGET),
+        "gradient": gradient_scores(model, names, x, TARGET),
+        "activation": activation_scores(model, names, x),
+        "magnitude": unit_sums(magnitude_scores(model, names)),
+        "wanda": unit_sums(wanda_scores(model, names, x)),
+    }
+    for method, scores in same.items():
+        assert all(torch.equal(scores[name], value) for name, value in by_name(method=method).items())
+    squares = by_name(method="magnitude", power=2, shares=True)
+    for name, score in squares.items():
+        norms = magnitude_scores(model, name)[name].square().flatten(1).sum(1)
+        torch.testing.assert_close(score, norms / norms.sum())
+    assert len(by_name(method="random", generator=torch.Generator().manual_seed(0))) == len(names)
+    with pytest.raises(ValueError, match="method"):
+        by_name(method="taylor")
