@@ -1,5 +1,5 @@
 """Language models: sentences with a known reason for the next word as batches, the token that a text
-starts with, hidden states of texts.
+starts with, hidden states of texts, decoding guided by attribution and a rival (DoLa).
 
 >>> from tokenizers import Tokenizer, models, pre_tokenizers
 >>> from transformers import PreTrainedTokenizerFast
@@ -14,7 +14,28 @@ starts with, hidden states of texts.
 """
 
 from shared.lm._agreement import AgreementBatch, agreement_batches, single_token
+from shared.lm._dola import LayerContrast, dola, dola_logits
+from shared.lm._guided import Guidance, GuidedStep, guide, guided_choice, roi_relevance
+from shared.lm._region import PromptBatch, Roi, prompt_batch
 from shared.lm._start import start_token, token_ids
 from shared.lm._states import mean_states
 
-__all__ = ["AgreementBatch", "agreement_batches", "mean_states", "single_token", "start_token", "token_ids"]
+__all__ = [
+    "AgreementBatch",
+    "Guidance",
+    "GuidedStep",
+    "LayerContrast",
+    "PromptBatch",
+    "Roi",
+    "agreement_batches",
+    "dola",
+    "dola_logits",
+    "guide",
+    "guided_choice",
+    "mean_states",
+    "prompt_batch",
+    "roi_relevance",
+    "single_token",
+    "start_token",
+    "token_ids",
+]

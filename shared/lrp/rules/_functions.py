@@ -1,7 +1,8 @@
 """The few operations whose gradient isn't already the LRP coefficient (`R = x * c`, `c` is what backward carries).
 
 Linear, homogeneous piecewise linear and softmax operations need nothing: their ordinary vector-Jacobian product is the
-rule.
+rule. Each of these operations has a forward mode too, the transpose of its backward pass, so that one forward pass with
+tangents gives the relevance of a fixed region for every output at once (`lm.guide`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 
 def stabilize(z: Tensor, epsilon: float) -> Tensor:
@@ -29,10 +31,14 @@ def stabilize(z: Tensor, epsilon: float) -> Tensor:
 
 
 def scale_gradient(tensor: Tensor, factor: float | Tensor) -> Tensor:
-    """Multiply the coefficient that flows back through `tensor` by `factor`; returns the tensor itself (no copy)."""
+    """Multiply the coefficient that flows back through `tensor` (and the tangent that flows on) by `factor`.
+
+    Returns the tensor itself (no copy) unless it carries a tangent.
+    """
     if tensor.requires_grad:
         tensor.register_hook(lambda c: c * factor)
-    return tensor
+    primal, tangent = forward_ad.unpack_dual(tensor)
+    return tensor if tangent is None else forward_ad.make_dual(primal, tangent * factor)
 
 
 def slope_at_zero(function: Callable[[Tensor], Tensor], like: Tensor) -> float:
@@ -56,6 +62,7 @@ class IdentityActivation(torch.autograd.Function):
         if x.dtype == torch.float16:  # f(0) != 0 overflows near 0
             ratio.clamp_(torch.finfo(x.dtype).min, torch.finfo(x.dtype).max)
         ctx.save_for_backward(ratio)
+        ctx.save_for_forward(ratio)
         return y
 
     @staticmethod
@@ -63,19 +70,31 @@ class IdentityActivation(torch.autograd.Function):
         (ratio,) = ctx.saved_tensors
         return c * ratio, None, None
 
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
+        (ratio,) = ctx.saved_tensors
+        return tangent * ratio
+
 
 class SwishActivation(torch.autograd.Function):
     """`y = x sigmoid(scale x)` (SiLU, quick GELU), identity rule: `c_x = c_y sigmoid(scale x)`, no division."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, function: Callable[[Tensor], Tensor], scale: float) -> Tensor:
-        ctx.save_for_backward(torch.sigmoid(x if scale == 1 else x * scale))
+        ratio = torch.sigmoid(x if scale == 1 else x * scale)
+        ctx.save_for_backward(ratio)
+        ctx.save_for_forward(ratio)
         return function(x)
 
     @staticmethod
     def backward(ctx: Any, c: Tensor) -> tuple[Tensor, None, None]:
         (ratio,) = ctx.saved_tensors
         return c * ratio, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
+        (ratio,) = ctx.saved_tensors
+        return tangent * ratio
 
 
 class UniformProduct(torch.autograd.Function):
@@ -84,6 +103,7 @@ class UniformProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
         ctx.save_for_backward(a, b)
+        ctx.save_for_forward(a, b)
         return a * b
 
     @staticmethod
@@ -92,3 +112,9 @@ class UniformProduct(torch.autograd.Function):
         half = c * 0.5
         to_a = half * b if ctx.needs_input_grad[0] else None
         return to_a, half * a if ctx.needs_input_grad[1] else None
+
+    @staticmethod
+    def jvp(ctx: Any, of_a: Tensor | None, of_b: Tensor | None) -> Tensor:
+        a, b = ctx.saved_tensors
+        parts = [(of_a, b), (of_b, a)]
+        return sum(tangent * other for tangent, other in parts if tangent is not None) * 0.5

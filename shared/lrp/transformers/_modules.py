@@ -87,8 +87,7 @@ def _rms_norm(module: Any, x: Tensor) -> Tensor:
     eps = module.variance_epsilon if hasattr(module, "variance_epsilon") else module.eps
     wide = _wide(x) if name == "RMSNorm" else x.float()  # those of transformers compute in float32 whatever comes in
     eps = torch.finfo(wide.dtype).eps if eps is None else eps
-    with torch.no_grad():
-        inverse = torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)
+    inverse = torch.rsqrt(wide.detach().pow(2).mean(-1, keepdim=True) + eps)
     if name in OFFSET_NORMS:
         return (wide * inverse * norm_gain(module)).to(x.dtype)
     y = (x * inverse if name == "T5LayerNorm" else wide * inverse).to(x.dtype)
@@ -110,8 +109,7 @@ def _group_norm(module: nn.GroupNorm, x: Tensor) -> Tensor:
 
 def _standardize(x: Tensor, axes: tuple[int, ...], eps: float) -> Tensor:
     centred = x - x.mean(axes, keepdim=True)
-    with torch.no_grad():
-        inverse = torch.rsqrt(centred.pow(2).mean(axes, keepdim=True) + eps)
+    inverse = torch.rsqrt(centred.detach().pow(2).mean(axes, keepdim=True) + eps)
     return centred * inverse
 
 
