@@ -1,5 +1,6 @@
 """Sphinx settings of the gallery. What its pages load lies in the built site: nothing comes from elsewhere."""
 
+import sys
 from pathlib import Path
 
 import jupyter_server_mathjax
@@ -7,7 +8,8 @@ import jupyter_server_mathjax
 project = "Reprise"
 html_title = "Reprise"
 author = "the Reprise authors"
-extensions = ["myst_nb", "sphinx_design"]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # `shared`, and the extension beside this file
+extensions = ["myst_nb", "sphinx_design", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "gallery.docstrings"]
 exclude_patterns = ["_build"]
 
 html_theme = "furo"
@@ -16,6 +18,7 @@ html_static_path = [
     str(Path(jupyter_server_mathjax.__file__).parent / "static"),  # MathJax 2.7 with its fonts
 ]
 html_css_files = ["gallery.css"]
+html_js_files = [("site.js", {"defer": "defer"})]
 html_favicon = "static/favicon.svg"
 html_copy_source = False
 html_show_sourcelink = False
@@ -50,3 +53,14 @@ mathjax2_config = {
     },
 }
 suppress_warnings = ["myst.header", "mystnb.unknown_mime_type"]
+
+default_role = "py:obj"  # single backticks in docstrings: a link where the name is known, else code
+autosummary_generate = False
+autodoc_mock_imports = ["flwr", "opacus"]  # optional, and not in the environment that builds the site
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_preserve_defaults = True
+python_maximum_signature_line_length = 88
+python_use_unqualified_type_names = True
+add_module_names = False
+toc_object_entries_show_parents = "hide"

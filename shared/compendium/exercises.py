@@ -7,7 +7,7 @@ import re
 
 import nbformat
 
-PASSED, SOLUTION = "right", re.compile(r"```python\n(.*?)```", re.DOTALL)
+PASSED, SOLUTION = "(right|good)", re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 
 def exercise(notebook: nbformat.NotebookNode) -> tuple[list[nbformat.NotebookNode], str]:

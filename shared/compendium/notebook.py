@@ -9,6 +9,7 @@ import os
 import platform
 import sys
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 import nbformat
@@ -129,8 +130,10 @@ def _report(notebook: nbformat.NotebookNode) -> str:
 
 
 def _light(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Without what a run leaves in metadata, and with light outputs."""
-    notebook.metadata = nbformat.from_dict(METADATA)
+    """Without what a run leaves in metadata but its day and kind of machine, and with light outputs."""
+    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    run = {"stored": datetime.now(UTC).date().isoformat(), "machine": machine}
+    notebook.metadata = nbformat.from_dict({**METADATA, "reprise": run})
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.metadata.pop("execution", None)

@@ -5,6 +5,7 @@ import io
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime
 
 import nbformat
 import numpy as np
@@ -48,7 +49,8 @@ def test_stores_outputs_light_and_executed_in_order(paper, checkout):
     content = nbformat.read(paper / "tiny.ipynb", 4)
     code_cells = [cell for cell in content.cells if cell.cell_type == "code"]
     assert "held" in code_cells[-1].outputs[0].text
-    assert set(content.metadata) == {"kernelspec", "language_info"}
+    assert set(content.metadata) == {"kernelspec", "language_info", "reprise"}
+    assert content.metadata["reprise"]["stored"] == datetime.now(UTC).date().isoformat()
 
 
 def test_nothing_is_stored_when_a_cell_fails(paper, checkout):

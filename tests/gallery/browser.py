@@ -73,6 +73,12 @@ class Browser:
         answer = self._call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         return answer["result"].get("value")
 
+    def type(self, text: str) -> None:
+        """Press the keys of `text`, for whatever has the focus."""
+        for letter in text:
+            self._call("Input.dispatchKeyEvent", type="keyDown", text=letter, key=letter)
+            self._call("Input.dispatchKeyEvent", type="keyUp", key=letter)
+
     def visit(self, address: str, width: int, height: int = 900, **expressions: str) -> Visit:
         """Open a page at a width in CSS pixels, let it settle, and evaluate the named expressions."""
         self._events.clear()
