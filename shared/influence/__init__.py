@@ -11,12 +11,13 @@
 >>> class_detection(tau, net.y, net.predict(x[:5])).score
 1.0
 
-Every method (`DualDA`, `InfluenceFunctions`, `TracIn`, `TRAK`, …) has `fit(net)`, `attribute(x, targets=None)` and
-`self_influence()`, and one sign: positive means that the training point supports the explained class. `explain_pairs`
-(XDA) draws heat maps that say why. Passes over data take the network's `batch_size`.
+Every method (`DualDA`, `InfluenceFunctions`, `TracIn`, `TRAK`, …) has `fit(net)`, `attribute(x, targets=None)`,
+`top(x, k)` and `self_influence()`, and one sign: positive means that the training point supports the explained class.
+Inputs are tensors, or data sets that are read in parts; passes over data take the network's `batch_size`.
+`explain_pairs` (XDA) draws heat maps that say why.
 """
 
-from shared.influence._base import Attributor, RandomAttribution
+from shared.influence._base import Attributor, RandomAttribution, TopScores
 from shared.influence._classifier import Checkpoint, TrainedClassifier
 from shared.influence._dual import DualDA, RepresenterPoints
 from shared.influence._gradients import RandomProjection, TracIn, per_sample_gradients
@@ -53,6 +54,7 @@ __all__ = [
     "RandomProjection",
     "RepresenterPoints",
     "Similarity",
+    "TopScores",
     "TracIn",
     "TrainedClassifier",
     "class_detection",

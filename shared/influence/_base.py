@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Self
+from collections.abc import Iterator
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
 
-from shared._checks import check_shape
+from shared._checks import check_range, check_shape
 from shared.influence._classifier import TrainedClassifier
+from shared.influence._rows import Inputs, as_rows, check_rows
+
+
+class TopScores(NamedTuple):
+    """The best of each test point's scores.
+
+    Parameters
+    ----------
+    values : Tensor
+        τ, `(T, k)`.
+    indices : Tensor
+        Numbers of the training points, `(T, k)`.
+    """
+
+    values: Tensor
+    indices: Tensor
 
 
 class Attributor(ABC):
@@ -39,31 +56,81 @@ class Attributor(ABC):
         self._fit(net)
         return self
 
-    def attribute(self, x: Tensor, targets: Tensor | None = None) -> Tensor:
+    def attribute(self, x: Inputs, targets: Tensor | None = None, *, batch_size: int | None = None) -> Tensor:
         """Scores τ, positive where the training point supports the explained class.
 
         Parameters
         ----------
-        x : Tensor
-            Test inputs `(T, …)` shaped like the training data.
+        x : Tensor, Dataset or DataLoader
+            Test inputs `(T, …)` shaped like the training data; labels that a data set holds play no part.
         targets : Tensor, optional
             Classes `(T,)`; by default the predicted ones.
+        batch_size : int, optional
+            Test inputs at once, which bounds the memory of whatever a method makes for them; by default all of a
+            tensor's, the network's number of a data set's. The scores are the same for any (iterative solvers: within
+            their tolerance).
 
         Returns
         -------
         Tensor
             `(T, N)`.
         """
+        return torch.cat(list(self._in_parts(x, targets, batch_size)))
+
+    def top(
+        self,
+        x: Inputs,
+        k: int,
+        targets: Tensor | None = None,
+        *,
+        largest: bool = True,
+        batch_size: int | None = None,
+    ) -> TopScores:
+        """The k training points that speak most for each explained class, or against it.
+
+        Without the matrix of all test and training points: of it, `batch_size` rows exist at a time.
+
+        Parameters
+        ----------
+        x : Tensor, Dataset or DataLoader
+            As for `attribute`.
+        k : int
+            From 1 to N.
+        targets : Tensor, optional
+            As for `attribute`.
+        largest : bool
+            False for the points that speak most against.
+        batch_size : int, optional
+            Test inputs at once; by default the network's.
+
+        Returns
+        -------
+        TopScores
+            Best first.
+        """
+        check_range("k", k, 1, len(self.fitted))
+        parts = self._in_parts(x, targets, batch_size or self.fitted.batch_size)
+        best = [tau.topk(k, dim=1, largest=largest) for tau in parts]
+        return TopScores(torch.cat([b.values for b in best]), torch.cat([b.indices for b in best]))
+
+    def _in_parts(self, x: Inputs, targets: Tensor | None, batch_size: int | None) -> Iterator[Tensor]:
+        """Rows of τ, `batch_size` at a time."""
         net = self.fitted
-        check_shape("x", x, ("T", *net.x.shape[1:]))
-        features = net.features(x)
-        if targets is None:
-            targets = net.logits(features).argmax(1)
-        targets = torch.as_tensor(targets, device=features.device)
-        check_shape("targets", targets, (len(x),))
-        if int(targets.min()) < 0 or int(targets.max()) >= net.n_classes:
-            raise ValueError(f"targets has classes beyond 0 to {net.n_classes - 1}")
-        return self._attribute(x, features, targets.long())
+        x = as_rows("x", x)
+        check_rows("x", x, ("T", *net.x.shape[1:]))
+        size = batch_size if batch_size is not None else len(x) if isinstance(x, Tensor) else net.batch_size
+        check_range("batch_size", size, 1)
+        if targets is not None:
+            targets = torch.as_tensor(targets, device=net.layer.weight.device)
+            check_shape("targets", targets, (len(x),))
+            if int(targets.min()) < 0 or int(targets.max()) >= net.n_classes:
+                raise ValueError(f"targets has classes beyond 0 to {net.n_classes - 1}")
+        start = 0
+        for part in x.split(size):
+            features = net.features(part)
+            classes = net.logits(features).argmax(1) if targets is None else targets[start : start + len(part)].long()
+            yield self._attribute(part, features, classes)
+            start += len(part)
 
     def self_influence(self) -> Tensor:
         """Score of each training point for itself and its own label, `(N,)`."""

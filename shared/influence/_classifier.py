@@ -10,7 +10,8 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from shared._checks import check_array, check_range, check_shape
+from shared._checks import check_range, check_shape
+from shared.influence._rows import Inputs, as_rows, check_rows
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,11 @@ class TrainedClassifier:
     ----------
     model : Module
         In eval mode; gives logits `(B, K)` (or an object with `.logits`).
-    x : Tensor
-        Training inputs `(N, …)`, as the model takes them.
-    y : Tensor
-        Their labels `(N,)`, integers from 0 to K - 1.
+    x : Tensor, Dataset or DataLoader
+        Training inputs `(N, …)`, as the model takes them. A data set of inputs or (input, label) pairs is read a batch
+        at a time, in its own order, of a loader as well (which is asked for its data set and its collation only).
+    y : Tensor, optional
+        Their labels `(N,)`, integers from 0 to K - 1; by default those of the data set.
     head : str
         Name of the last linear layer; "" if the model is that layer itself (then x holds features `(N, d)`).
     batch_size : int
@@ -49,22 +51,27 @@ class TrainedClassifier:
     Raises
     ------
     ValueError
-        Labels, shapes or values that don't fit.
+        Labels, shapes or values that don't fit; a model in training mode.
     TypeError
-        A head that isn't `nn.Linear`, inputs that are no tensor.
-    RuntimeError
-        A model in train mode.
+        A head that isn't `nn.Linear`, inputs that are neither a tensor nor a data set of tensors.
     """
 
-    def __init__(self, model: nn.Module, x: Tensor, y: Tensor, *, head: str = "", batch_size: int = 256) -> None:
+    def __init__(
+        self, model: nn.Module, x: Inputs, y: Tensor | None = None, *, head: str = "", batch_size: int = 256
+    ) -> None:
         layer = dict(model.named_modules()).get(head)
         if not isinstance(layer, nn.Linear):
             linear = [name for name, m in model.named_modules() if isinstance(m, nn.Linear)]
             raise TypeError(f"head={head!r} is no nn.Linear of the model; linear layers: {', '.join(linear) or 'none'}")
         if any(m.training for m in model.modules()):
-            raise RuntimeError("model is in train mode, so its features may change; call model.eval() first")
+            raise ValueError("model is in training mode, so its features may change; call model.eval() first")
         check_range("batch_size", batch_size, 1)
-        _check_inputs("x", x, ("N",))
+        x = as_rows("x", x)
+        check_rows("x", x, ("N", *x.shape[1:]))
+        if y is None:
+            if isinstance(x, Tensor):
+                raise ValueError("y is missing: a tensor of inputs has no labels of its own")
+            y = x.labels(batch_size)
         self.model = model
         self.head = head
         self.batch_size = batch_size
@@ -89,12 +96,12 @@ class TrainedClassifier:
         """Features of the training data, `(N, d)`."""
         return self.features(self.x)
 
-    def features(self, x: Tensor) -> Tensor:
+    def features(self, x: Inputs) -> Tensor:
         """The head's input.
 
         Parameters
         ----------
-        x : Tensor
+        x : Tensor, Dataset or DataLoader
             Inputs `(B, …)` shaped like the training data.
 
         Returns
@@ -102,19 +109,36 @@ class TrainedClassifier:
         Tensor
             `(B, d)`.
         """
-        _check_inputs("x", x, ("B", *self.x.shape[1:]))
+        x = as_rows("x", x)
+        check_rows("x", x, ("B", *self.x.shape[1:]))
         seen: list[Tensor] = []
         hook = self.layer.register_forward_pre_hook(lambda _module, args: seen.append(args[0].detach()))
         try:
             with torch.no_grad():
                 for part in x.split(self.batch_size):
-                    self.model(part.to(self.layer.weight.device))
+                    self.model(self.placed(part))
         finally:
             hook.remove()
         features = torch.cat(seen)
         if features.ndim != 2 or len(features) != len(x):
             raise ValueError(f"the head's input has shape {tuple(features.shape)} for {len(x)} inputs; expected (B, d)")
         return features
+
+    def placed(self, x: Tensor) -> Tensor:
+        """Inputs on the head's device, numbers (not token ids) in its precision.
+
+        Parameters
+        ----------
+        x : Tensor
+            Inputs `(B, …)`.
+
+        Returns
+        -------
+        Tensor
+            `(B, …)`.
+        """
+        weight = self.layer.weight
+        return x.to(weight) if x.is_floating_point() else x.to(weight.device)
 
     def logits(self, features: Tensor) -> Tensor:
         """The head's output.
@@ -132,12 +156,12 @@ class TrainedClassifier:
         with torch.no_grad():
             return self.layer(features)
 
-    def predict(self, x: Tensor) -> Tensor:
+    def predict(self, x: Inputs) -> Tensor:
         """The most probable class of each input.
 
         Parameters
         ----------
-        x : Tensor
+        x : Tensor, Dataset or DataLoader
             Inputs `(B, …)` shaped like the training data.
 
         Returns
@@ -201,15 +225,15 @@ class TrainedClassifier:
                 p.copy_(p.flatten()[order].view_as(p))
         return TrainedClassifier(model, self.x, self.y, head=self.head, batch_size=self.batch_size)
 
-    def on(self, x: Tensor, y: Tensor) -> TrainedClassifier:
+    def on(self, x: Inputs, y: Tensor | None = None) -> TrainedClassifier:
         """The same model with other training data.
 
         Parameters
         ----------
-        x : Tensor
+        x : Tensor, Dataset or DataLoader
             Training inputs `(N, …)`.
-        y : Tensor
-            Their labels `(N,)`.
+        y : Tensor, optional
+            Their labels `(N,)`; by default those of the data set.
 
         Returns
         -------
@@ -217,12 +241,6 @@ class TrainedClassifier:
             Of the same model, not a copy.
         """
         return TrainedClassifier(self.model, x, y, head=self.head, batch_size=self.batch_size)
-
-
-def _check_inputs(argument: str, x: Tensor, shape: tuple[int | str, ...]) -> None:
-    if not isinstance(x, Tensor):
-        raise TypeError(f"{argument} must be one tensor of inputs; got {type(x).__name__} (wrap models that take more)")
-    check_array(argument, x, shape if len(shape) > 1 else (*shape, *x.shape[1:]))
 
 
 def _labels(y: Tensor, n: int, layer: nn.Linear) -> Tensor:

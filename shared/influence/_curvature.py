@@ -98,7 +98,7 @@ class FullCurvature:
         return list(rows.split(self.net.batch_size))
 
     def _run(self, rows: Tensor) -> Callable[[dict[str, Tensor]], Tensor]:
-        x = self.net.x[rows.to(self.net.x.device)].to(self.p.device)
+        x = self.net.placed(self.net.x[rows.to(self.net.x.device)])
         return lambda parameters: self.function(parameters, x)
 
     def matvec(self, V: Tensor, rows: Tensor | None = None) -> Tensor:

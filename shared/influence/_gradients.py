@@ -6,13 +6,14 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from shared._checks import check_array, check_choice, check_range
 from shared.influence._base import Attributor
 from shared.influence._classifier import Checkpoint, TrainedClassifier
 from shared.influence._functional import TrainableLogits
 from shared.influence._outputs import OUTPUTS, explained, output_gradient
+from shared.influence._rows import Inputs, as_rows, check_rows
+from shared.stats import unit_norm
 
 LAYERS = ("head", "all")
 _BUDGET = 2**28  # floats that a matrix of per-sample gradients may hold
@@ -59,7 +60,7 @@ class RandomProjection:
 
 def per_sample_gradients(
     net: TrainedClassifier,
-    x: Tensor,
+    x: Inputs,
     targets: Tensor,
     *,
     output: str = "logp",
@@ -72,7 +73,7 @@ def per_sample_gradients(
     ----------
     net : TrainedClassifier
         The network.
-    x : Tensor
+    x : Tensor, Dataset or DataLoader
         Inputs `(B, …)` shaped like the training data.
     targets : Tensor
         Classes `(B,)`.
@@ -94,7 +95,8 @@ def per_sample_gradients(
         B · P floats exceed the budget (2^28) and no projection is given; a model that is frozen or recurrent.
     """
     check_choice("output", output, OUTPUTS)
-    check_array("x", x, ("B", *net.x.shape[1:]))
+    x = as_rows("x", x)
+    check_rows("x", x, ("B", *net.x.shape[1:]))
     check_array("targets", targets, (len(x),))
     function = TrainableLogits(net)
     if projection is None and len(x) * function.size > _BUDGET:
@@ -108,7 +110,7 @@ def per_sample_gradients(
     gradients = torch.func.vmap(torch.func.grad(value), in_dims=(None, 0, 0))
     rows = []
     for part, classes in zip(x.split(size), targets.split(size), strict=True):
-        made = gradients(function.parameters, part.to(targets.device), classes)
+        made = gradients(function.parameters, net.placed(part), classes)
         flat = torch.cat([g.flatten(1) for g in made.values()], 1)
         rows.append(flat if projection is None else projection(flat))
     return torch.cat(rows)
@@ -159,7 +161,7 @@ class TracIn(Attributor):
             factors = output_gradient(at.logits(features), targets, "logp"), at.augmented(features)
         else:
             factors = (per_sample_gradients(at, x, targets, projection=self.projection),)
-        return tuple(F.normalize(f, dim=1) for f in factors) if self.cosine else factors
+        return tuple(unit_norm(f, dim=1) for f in factors) if self.cosine else factors
 
     def _attribute(self, x: Tensor, features: Tensor, targets: Tensor) -> Tensor:
         tau = features.new_zeros(len(x), len(self.fitted))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from shared._checks import check_choice
 from shared.influence._base import Attributor
 from shared.influence._classifier import TrainedClassifier
+from shared.stats import unit_norm
 
 KINDS = ("dot", "cosine", "l2")
 
@@ -36,7 +36,7 @@ class Similarity(Attributor):
     def _compare(self, a: Tensor, b: Tensor) -> Tensor:
         if self.kind == "l2":
             return -torch.cdist(a, b)
-        return F.normalize(a, dim=1) @ F.normalize(b, dim=1).T if self.kind == "cosine" else a @ b.T
+        return unit_norm(a, dim=1) @ unit_norm(b, dim=1).T if self.kind == "cosine" else a @ b.T
 
     def _attribute(self, x: Tensor, features: Tensor, targets: Tensor) -> Tensor:
         tau = self._compare(features, self.fitted.train_features)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from shared._checks import check_array, check_range, check_shape
+from shared.hooks import graph_mode
 from shared.influence._classifier import Checkpoint
 from shared.nets import logits_of
 
@@ -56,10 +57,11 @@ def train_checkpoints(
         raise ValueError(f"x has {len(x)} rows and y {len(y)} entries; one label per row is needed")
     kept = {epochs * (i + 1) // n_checkpoints for i in range(n_checkpoints)}
     checkpoints = []
-    for epoch, rate in _epochs(model.train(), x, y, epochs, lr, generator, batch_size, weight_decay):
-        if epoch in kept:
-            state = {name: value.detach().clone() for name, value in model.state_dict().items()}
-            checkpoints.append(Checkpoint(state, rate))
+    with graph_mode():
+        for epoch, rate in _epochs(model.train(), x, y, epochs, lr, generator, batch_size, weight_decay):
+            if epoch in kept:
+                state = {name: value.detach().clone() for name, value in model.state_dict().items()}
+                checkpoints.append(Checkpoint(state, rate))
     model.eval()
     return checkpoints
 

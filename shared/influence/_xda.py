@@ -88,9 +88,8 @@ def explain_pairs(
     alpha = method.alpha_[indices, c][:, None]
     others = net.train_features[indices]
     score = (alpha * others * features).sum(1)
-    device = features.device
-    images = net.x[indices.to(net.x.device)].to(device)
-    copies = x[None].to(device).expand(len(indices), *x.shape).contiguous()
+    images = net.placed(net.x[indices.to(net.x.device)])
+    copies = net.placed(x[None]).expand(len(indices), *x.shape).contiguous()
     train = _maps(net, images, alpha * features, composite, batch_size)
     test = _maps(net, copies, alpha * others, composite, batch_size)
     return PairMaps(indices, score, train, test, score - train.flatten(1).sum(1), score - test.flatten(1).sum(1))
@@ -119,7 +118,7 @@ def class_map(method: DualDA, x: Tensor, target: int | None = None, *, composite
     check_array("x", x, tuple(net.x.shape[1:]))
     features = net.features(x[None])
     c = int(net.logits(features).argmax(1)) if target is None else int(target)
-    return _maps(net, x[None].to(features.device), method.svm.coef_[c][None].to(features), composite)[0]
+    return _maps(net, net.placed(x[None]), method.svm.coef_[c][None].to(features), composite)[0]
 
 
 def _explainable(method: DualDA) -> TrainedClassifier:

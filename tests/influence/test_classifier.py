@@ -21,8 +21,12 @@ def test_classifier_refuses(conv):
         ((conv.model, x, y.double(), "head"), ValueError, "integer"),
         ((conv.model, x * torch.inf, y, "head"), ValueError, "x has .* NaN or infinite"),
         ((conv.model, x[:0], y[:0], "head"), ValueError, "x is empty"),
-        ((conv.model, {"pixel_values": x}, y, "head"), TypeError, "x must be one tensor of inputs; got dict"),
-        ((copy.deepcopy(conv.model).train(), x, y, "head"), RuntimeError, "eval"),
+        (
+            (conv.model, {"pixel_values": x}, y, "head"),
+            TypeError,
+            "a Dataset or a DataLoader; got dict",
+        ),
+        ((copy.deepcopy(conv.model).train(), x, y, "head"), ValueError, "eval"),
     ]:
         with pytest.raises(error, match=message):
             TrainedClassifier(model, inputs, labels, head=head)
