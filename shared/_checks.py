@@ -75,3 +75,10 @@ def check_range(argument: str, value: float, low: float | None = None, high: flo
     if not ((low is None or value >= low) and (high is None or value <= high)):
         bounds = f"[{'-inf' if low is None else low}, {'inf' if high is None else high}]"
         raise ValueError(f"{argument}={value!r} is out of range; accepted: {bounds}")
+
+
+def as_numbers(value: Any) -> np.ndarray:
+    """An array of float64 of whatever holds numbers, a tensor in half precision, on a device or in a graph too."""
+    import torch
+
+    return np.asarray(value.detach().cpu().double() if isinstance(value, torch.Tensor) else value, dtype=np.float64)

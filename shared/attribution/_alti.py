@@ -100,8 +100,8 @@ def alti_logit(
     ------
     UnsupportedModule
         Another architecture or norm.
-    RuntimeError
-        The model is in train mode with dropout.
+    ValueError
+        A model in training mode with dropout or batch norm.
     ValueError, TypeError
         Bad input, a target out of range, a prompt longer than the model's context.
 

@@ -71,8 +71,8 @@ def explain_members(
     ------
     ValueError, TypeError
         Bad input.
-    RuntimeError
-        A model in train mode with dropout.
+    ValueError
+        A model in training mode with dropout or batch norm.
     """
     check_choice("method", method, FIRST_ORDER)
     _check_call(members, x, steps)
@@ -129,8 +129,8 @@ def explain_variance(
     ------
     ValueError, TypeError
         Bad input.
-    RuntimeError
-        A model in train mode with dropout.
+    ValueError
+        A model in training mode with dropout or batch norm.
     """
     check_choice("method", method, (*FIRST_ORDER, "sensitivity"))
     _check_call(members, x, steps)

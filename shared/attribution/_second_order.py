@@ -119,8 +119,8 @@ def explain_uncertainty(
     ------
     ValueError, TypeError
         Bad input.
-    RuntimeError
-        A model in train mode with dropout.
+    ValueError
+        A model in training mode with dropout or batch norm.
     """
     options = {"composite": composite, "steps": steps, "baseline": baseline, "batch_size": batch_size}
     return second_order(*explain_members(members, x, method=method, **options), ddof=ddof)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from shared._checks import check_choice, check_finite, check_range, check_shape
+from shared.hooks import refuse_training
 from shared.lrp.engine import frozen, output_tensor
 
 SCALES = ("none", "max", "p99")
@@ -197,6 +198,7 @@ def class_gradients(
     if not x.is_floating_point():
         raise ValueError(f"x has dtype {x.dtype}; accepted: floating point")
     check_finite("x", x)
+    refuse_training(model)
     if steps is not None:
         check_range("steps", steps, 1)
     if batch_size is not None:

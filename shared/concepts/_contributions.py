@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate, normalize, one_hot
+from torch.nn.functional import interpolate, one_hot
 
 from shared._checks import check_array, check_range
+from shared.stats import unit_norm
 
 
 def class_scores(features: Tensor, text: Tensor, *, temperature: float = 100.0) -> Tensor:
@@ -31,7 +32,7 @@ def class_scores(features: Tensor, text: Tensor, *, temperature: float = 100.0) 
     _check_text(text)
     check_array("features", features, (*[None] * max(1, features.ndim - 1), text.shape[1]))
     check_range("temperature", temperature, 0)
-    return (temperature * normalize(features, dim=-1) @ text.T).softmax(-1)
+    return (temperature * unit_norm(features, dim=-1) @ text.T).softmax(-1)
 
 
 def segment_by_text(features: Tensor, text: Tensor, size: tuple[int, int], *, temperature: float = 100.0) -> Tensor:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from shared._checks import check_array, check_choice, check_range
 from shared.concepts._hierarchy import implications
+from shared.stats import unit_norm
 
 NAMING_METHODS = ("family", "family_binary", "own", "decoder", "decoder_bias")
 NAMELESS = "—"
@@ -48,7 +48,7 @@ class Vocabulary:
         check_array("embeddings", embeddings, (len(self.families), len(self.words), "d"))
         object.__setattr__(self, "words", tuple(self.words))
         object.__setattr__(self, "families", tuple(self.families))
-        object.__setattr__(self, "embeddings", normalize(embeddings, dim=-1))
+        object.__setattr__(self, "embeddings", unit_norm(embeddings, dim=-1))
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def concept_vectors(
     check_array("W_dec", W_dec, ("d_sae", "d"))
     check_array("b_dec", b_dec, (W_dec.shape[1],))
     if method.startswith("decoder"):
-        return normalize(W_dec + b_dec if method == "decoder_bias" else W_dec, dim=1)
+        return unit_norm(W_dec + b_dec if method == "decoder_bias" else W_dec, dim=1)
     d = len(W_dec)
     mean_codes = _given("mean_codes", mean_codes, d, method).to(W_dec)
     weight = torch.eye(d, dtype=W_dec.dtype, device=W_dec.device)
@@ -133,8 +133,8 @@ def concept_vectors(
     check_range("scale", scale, 0)
     alive = mean_codes.diagonal() > 0
     length = mean_codes[alive].norm(dim=1).mean() if bool(alive.any()) else 1.0
-    codes = normalize(weight * mean_codes, dim=1) * scale * length
-    return normalize(codes @ W_dec + b_dec, dim=1) * alive[:, None]
+    codes = unit_norm(weight * mean_codes, dim=1) * scale * length
+    return unit_norm(codes @ W_dec + b_dec, dim=1) * alive[:, None]
 
 
 def name_concepts(vectors: Tensor, vocabularies: Vocabulary | Sequence[Vocabulary]) -> Names:
@@ -164,7 +164,7 @@ def name_concepts(vectors: Tensor, vocabularies: Vocabulary | Sequence[Vocabular
     n, width = vectors.shape
     best = vectors.new_full((n,), -torch.inf)
     where = torch.full((3, n), -1, dtype=torch.long, device=vectors.device)
-    unit = normalize(vectors, dim=1)
+    unit = unit_norm(vectors, dim=1)
     for number, vocabulary in enumerate(given):
         if vocabulary.embeddings.shape[2] != width:
             raise ValueError(

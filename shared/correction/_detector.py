@@ -6,6 +6,7 @@ from torch import Tensor
 
 from shared._checks import check_array
 from shared.probes import SVMProbe
+from shared.stats import deviations
 
 
 class ArtifactDetector:
@@ -33,7 +34,7 @@ class ArtifactDetector:
         """
         check_array("H", H, ("n", "d"))
         check_array("y", y, (len(H),))
-        self._size = H.std(0).clamp(min=1e-8)
+        self._size = deviations(H)
         self._svm = SVMProbe(C=self.C, class_weight="balanced").fit(H / self._size, y)
         return self
 

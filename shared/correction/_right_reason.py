@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from shared import hooks
 from shared._checks import check_array, check_choice, check_finite, check_shape
 from shared.probes import Direction, stack_directions
+from shared.stats import unit_norm
 
 TARGETS = ("all_logits_random", "max_logit", "target_logit", "all_logits", "logprobs")
 NORMS = ("l2", "l1", "cosine")
@@ -47,7 +48,7 @@ class RRClArCLoss(nn.Module):
         check_choice("norm", norm, NORMS)
         several = [directions] if isinstance(directions, Direction) else directions
         own = None if isinstance(several, Tensor) else several[0].channel_axis
-        self.register_buffer("V", torch.nn.functional.normalize(stack_directions(several), dim=1))
+        self.register_buffer("V", unit_norm(stack_directions(several), dim=1))
         self.target = target
         self.norm = norm
         self.channel_axis = own if channel_axis is None else channel_axis
@@ -61,7 +62,7 @@ class RRClArCLoss(nn.Module):
         check_shape("directions", self.V, ("k", gradient.shape[1]))
         along = gradient @ self.V.to(gradient).T
         if self.norm == "cosine":
-            along = along / gradient.norm(dim=1, keepdim=True).clamp(min=1e-12)
+            along = along / gradient.norm(dim=1, keepdim=True).clamp(min=torch.finfo(gradient.dtype).tiny)
         return along.abs().mean() if self.norm == "l1" else along.square().mean()
 
     def _scalar(self, logits: Tensor, y: Tensor | None) -> Tensor:
@@ -97,6 +98,9 @@ def rrr_loss(logits: Tensor, x: Tensor, mask: Tensor, *, form: str = "l2") -> Te
     check_array("x", x, ("n", "C", "H", "W"))
     check_array("logits", logits, (len(x), "classes"))
     check_array("mask", mask, (len(x), *x.shape[2:]))
+    if not logits.requires_grad or not x.requires_grad:
+        which = "x" if logits.requires_grad else "logits"
+        raise ValueError(f"{which} has no gradient; x must require gradients and logits come from it, outside no_grad")
     scalar = logits.log_softmax(1).sum() if form == "l2" else logits.amax(1).sum()
     (gradient,) = torch.autograd.grad(scalar, x, create_graph=True)
     if form == "l2":

@@ -58,7 +58,7 @@ def bandwidths(
     if not bool((scale > 0).any()):
         raise ValueError("all distances are equal to zero or to each other: no bandwidth has the wanted perplexity")
     sigma = torch.exp(-0.5 * log_beta) / math.sqrt(2)
-    unsolved = gap > 1e-3  # H can't fall to the target: ties for nearest
+    unsolved = (gap > 1e-3) | (scale == 0)  # H can't fall to the target: ties for nearest, or all distances one
     if bool(unsolved.any()):
         if bool(unsolved.all()):
             raise ValueError(

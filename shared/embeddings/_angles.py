@@ -74,7 +74,7 @@ def _angles(argument: str, X: np.ndarray, at: np.ndarray, geometry: str = "eucli
         to_j, to_k = (t - (t * i).sum(1, keepdims=True) * i for t in (to_j, to_k))
     lengths = np.linalg.norm(to_j, axis=1) * np.linalg.norm(to_k, axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        cosine = np.where(lengths > 1e-15, (to_j * to_k).sum(1) / lengths, np.nan)
+        cosine = np.where(lengths > 1e-15 * lengths.max(), (to_j * to_k).sum(1) / lengths, np.nan)
     return np.arccos(np.clip(cosine, -1, 1))
 
 
@@ -97,6 +97,17 @@ def _data_and_map(X: np.ndarray, Y: np.ndarray, geometry: str) -> tuple[np.ndarr
     if len(X) != len(Y):
         raise ValueError(f"Y is of {len(Y)} points, X of {len(X)}; both must describe the same points")
     return X, Y
+
+
+def _defined(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Triples that have an angle in the data and in the map; `ValueError` without any."""
+    for name, angles in (("X", a), ("Y", b)):
+        if not np.isfinite(angles).any():
+            raise ValueError(f"{name} has no three different points among the triples drawn: no angle is defined")
+    good = np.isfinite(a) & np.isfinite(b)
+    if not good.any():
+        raise ValueError("X and Y have no triple drawn whose angle is defined in both; drop duplicates")
+    return good
 
 
 def angle_corr(
@@ -130,7 +141,7 @@ def angle_corr(
     X, Y = _data_and_map(X, Y, geometry)
     at = random_triples(len(X), n_triples, generator=generator)
     a, b = _angles("X", X, at), _angles("Y", Y, at, geometry)
-    good = np.isfinite(a) & np.isfinite(b)
+    good = _defined(a, b)
     return pearson_of(a[good], b[good])
 
 
@@ -171,7 +182,7 @@ def angle_errors(
     at = random_triples(len(X), n_triples, generator=generator)
     a, b = _angles("X", X, at), _angles("Y", Y, at, geometry)
     sides = np.linalg.norm(X[at[:, 1:]] - X[at[:, :1]], axis=2).max(1)
-    good = np.isfinite(a) & np.isfinite(b)
+    good = _defined(a, b)
     error = np.degrees(np.abs(a - b)[good])
     bins = ((rankdata(sides[good], method="ordinal") - 1) * n_bins / good.sum()).astype(int)
     return np.bincount(bins, weights=error, minlength=n_bins) / np.bincount(bins, minlength=n_bins)

@@ -13,6 +13,7 @@ from shared.hooks._attention import attention_modules, wrap_attention
 from shared.hooks._batches import (
     batches,
     count_rows,
+    graph_mode,
     model_device,
     padded_positions,
     refuse_training,
@@ -46,6 +47,7 @@ __all__ = [
     "find_channel_axis",
     "find_module",
     "first_tensor",
+    "graph_mode",
     "model_device",
     "module_axis",
     "move_to",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -145,6 +146,18 @@ def take_rows(x: Data, rows: slice | Tensor) -> Data:
     if isinstance(x, Tensor):
         return x[rows]
     return {key: value[rows] if isinstance(value, Tensor) else value for key, value in x.items()}
+
+
+@contextmanager
+def graph_mode() -> Iterator[None]:
+    """Gradients are computed inside, whatever the caller stands in: `no_grad` or `inference_mode`.
+
+    Yields
+    ------
+    Nothing.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
 
 
 def refuse_training(model: nn.Module) -> None:

@@ -102,7 +102,7 @@ def attribute(
     UnsupportedModule
         A norm, activation, attention or operation has no rule (it is named).
     RuntimeError
-        The model is in train mode with dropout or batch norm, or computes something else under the composite.
+        The model computes something else under the composite.
     ValueError, TypeError
         Bad input, target or names.
     """

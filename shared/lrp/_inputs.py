@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from shared._checks import check_choice, check_finite
-from shared.hooks import padded_positions
+from shared.hooks import graph_mode, padded_positions
 
 TOKENS, PIXELS, EMBEDS = "input_ids", "pixel_values", "inputs_embeds"
 OUTPUTS = ("logits", "logits_per_image", "image_embeds", "text_embeds", "pooler_output", "last_hidden_state")
@@ -226,7 +226,7 @@ def frozen(model: nn.Module) -> Iterator[None]:
     for parameter in parameters:
         parameter.requires_grad_(False)
     try:
-        with torch.inference_mode(False), torch.enable_grad():
+        with graph_mode():
             yield
     finally:
         for parameter in parameters:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from shared._checks import UnknownNameError, check_choice
-from shared.hooks import edit, find_module
+from shared.hooks import edit, find_module, graph_mode
 from shared.lrp._attribute import attribute_parts, default_composite, explained_logits
 from shared.lrp._inputs import Inputs, frozen
 from shared.lrp._probes import times
@@ -22,6 +22,7 @@ from shared.lrp.rules._composite import Composite
 REDUCTIONS = ("mean", "mean_abs", "abs_mean")
 
 
+@graph_mode()
 def weight_relevance(
     model: nn.Module,
     names: Sequence[str] | str,

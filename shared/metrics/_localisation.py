@@ -14,12 +14,12 @@ from shared._checks import check_array, check_range
 
 
 def top_k_hit(relevance: Tensor, truth: Tensor, *, k: int = 1, among: Tensor | None = None) -> Tensor:
-    """1 where one of the k most relevant features is a true one, else 0 (pointing game).
+    """1 where one of the k most relevant features is a true one, else 0 (pointing game); the chance of it with ties.
 
     Parameters
     ----------
     relevance : (B, F) float
-        Signed; of equal ones the first counts as more relevant.
+        Signed; of equal ones each is as likely to be among the k.
     truth : (B, F) bool
         The features that decide; at least one per row.
     k : int
@@ -39,8 +39,16 @@ def top_k_hit(relevance: Tensor, truth: Tensor, *, k: int = 1, among: Tensor | N
     """
     relevance, truth = _prepare(relevance, truth, among)
     check_range("k", k, 1, relevance.shape[1])
-    best = relevance.argsort(dim=1, descending=True, stable=True)[:, :k]
-    return truth.gather(1, best).any(1).double()
+    least = relevance.topk(k, dim=1).values[:, -1:]
+    above, tied = relevance > least, relevance == least
+    drawn, false = k - above.sum(1), (tied & ~truth).sum(1)
+    misses = torch.exp(_log_choose(false, drawn) - _log_choose(tied.sum(1), drawn))  # no true one among those drawn
+    return torch.where((above & truth).any(1), 1.0, 1 - torch.where(false < drawn, 0.0, misses))
+
+
+def _log_choose(n: Tensor, k: Tensor) -> Tensor:
+    n, k = n.double(), k.double()
+    return torch.lgamma(n + 1) - torch.lgamma(k + 1) - torch.lgamma((n - k).clamp(min=0) + 1)
 
 
 def reciprocal_rank(relevance: Tensor, truth: Tensor, *, among: Tensor | None = None) -> Tensor:

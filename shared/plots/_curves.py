@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from shared._checks import check_finite, check_shape
+from shared._checks import as_numbers, check_finite, check_shape
 from shared.plots._style import NULL, color
 
 
@@ -38,7 +38,7 @@ def curve(
     ValueError
         For runs of another length than x, NaN or infinity.
     """
-    runs = np.atleast_2d(np.asarray(runs, dtype=float))
+    runs = np.atleast_2d(as_numbers(runs))
     check_shape("runs", runs, ("R", len(x)))
     check_finite("runs", runs)
     style = {"color": NULL, "linestyle": "--"} if null else {"color": color(index)}
@@ -68,7 +68,7 @@ def band(ax: Axes, x: Sequence[float], low: np.ndarray, high: np.ndarray, *, ind
     ValueError
         For lines of another length than x, NaN or infinity.
     """
-    for name, value in (("low", np.asarray(low, dtype=float)), ("high", np.asarray(high, dtype=float))):
+    for name, value in (("low", as_numbers(low)), ("high", as_numbers(high))):
         check_shape(name, value, (len(x),))
         check_finite(name, value)
     ax.fill_between(x, low, high, color=color(index), alpha=0.15, linewidth=0)

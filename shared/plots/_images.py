@@ -7,7 +7,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
 
-from shared._checks import check_finite, check_shape
+from shared._checks import as_numbers, check_finite, check_shape
 from shared.plots._style import DIVERGING
 
 
@@ -37,7 +37,7 @@ def heatmap(
     ValueError
         For another number of axes, NaN or infinity.
     """
-    values = np.asarray(torch.as_tensor(relevance).detach().cpu(), dtype=float)
+    values = as_numbers(relevance)
     if values.ndim != 2:
         raise ValueError(f"relevance has shape {values.shape}; expected (H, W): sum over channels first")
     check_finite("relevance", values)
@@ -73,8 +73,8 @@ def overlay(
     ValueError
         For another number of axes, NaN or infinity.
     """
-    photo = np.asarray(torch.as_tensor(image).detach().cpu(), dtype=float)
-    values = np.asarray(torch.as_tensor(relevance).detach().cpu(), dtype=float)
+    photo = as_numbers(image)
+    values = as_numbers(relevance)
     for name, value, shape in (("image", photo, ("C", "H", "W")), ("relevance", values, ("h", "w"))):
         check_shape(name, value, shape)
         check_finite(name, value)

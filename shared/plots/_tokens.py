@@ -12,7 +12,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from shared._checks import check_choice, check_finite, check_shape
+from shared._checks import as_numbers, check_choice, check_finite, check_shape
 from shared.plots._style import DIVERGING, figure
 
 
@@ -105,7 +105,7 @@ def token_heatmap_html(
     ValueError
         For relevance of another length than tokens, NaN or infinity.
     """
-    values = np.asarray(torch.as_tensor(relevance).detach().cpu().float(), dtype=float)
+    values = as_numbers(relevance)
     spans = []
     for position, (token, value, shade) in enumerate(zip(tokens, values, _shades(tokens, relevance, limit))):
         frame = "outline:1px solid #000;" if position in marked else ""
@@ -169,7 +169,7 @@ def save_token_heatmap(
 
 def _shades(tokens: Sequence[str], relevance: torch.Tensor | np.ndarray, limit: float | None) -> np.ndarray:
     """One colour (T, 4) per token, short of the dark ends, so that the text stays readable."""
-    values = np.asarray(torch.as_tensor(relevance).detach().cpu().float(), dtype=float)
+    values = as_numbers(relevance)
     check_shape("relevance", values, (len(tokens),))
     check_finite("relevance", values)
     limit = limit or float(np.abs(values).max()) or 1.0

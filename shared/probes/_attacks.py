@@ -135,8 +135,8 @@ def pgd_shift(
     find = hooks.AxisFinder(model, layer, channel_axis=channel_axis)
 
     def slope_at(pixels: Tensor) -> Tensor:
-        pixels = pixels.detach().requires_grad_()
-        with torch.enable_grad(), hooks.capture(model, layer, detach=False) as seen:
+        with hooks.graph_mode(), hooks.capture(model, layer, detach=False) as seen:
+            pixels = pixels.detach().clone().requires_grad_()
             hooks.run_model(model, pixels)
             pooled = hooks.pool(seen[layer], "mean", channel_axis=find(seen[layer]))
             check_shape("gradient", gradient, (pooled.shape[1],))

@@ -14,6 +14,7 @@ from shared._checks import check_array, check_choice, check_finite, check_shape
 from shared.probes._estimators import PROBE_METHODS, Probe, class_means
 from shared.probes._factor import SharedFactor
 from shared.probes._inputs import as_activations, as_labels, as_rows
+from shared.stats import deviations
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def fit_directions(
     labels, _ = as_labels(Y, activations, "Y", least=2)
     if names is not None and len(names) != labels.shape[1]:
         raise ValueError(f"names has {len(names)} entries; Y has {labels.shape[1]} columns")
-    deviation = activations.std(0).clamp(min=1e-12) if standardise else activations.new_ones(activations.shape[1])
+    deviation = deviations(activations) if standardise else activations.new_ones(activations.shape[1])
     if standardise and factor is not None:
         raise ValueError("factor is of raw activations; with standardise=True leave it out")
     estimator.fit(activations / deviation, labels, factor=factor)

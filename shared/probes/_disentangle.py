@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from shared._checks import check_array, check_choice, check_finite, check_range, check_shape
+from shared.hooks import graph_mode
 from shared.probes._inputs import as_activations, as_labels
 from shared.probes._metrics import auroc_cosine, orthogonality, welch_bound
+from shared.stats import unit_norm
 
 Labelled = tuple[Tensor, Tensor]  # activations (n, d), labels (n, k)
 HOWS = ("penalty", "loewdin", "gram_schmidt")
@@ -105,7 +107,7 @@ def orthogonalise(
     good = torch.isfinite(V).all(1)
     if not bool(good.any()):
         raise ValueError(f"V has no finite row (shape {tuple(V.shape)}); at least one is needed")
-    W = torch.nn.functional.normalize(V[good].double(), dim=1)
+    W = unit_norm(V[good].double(), dim=1)
     if len(W) > V.shape[1]:
         raise ValueError(_too_many(len(W), V.shape[1]))
     values, vectors = torch.linalg.eigh(W @ W.T)
@@ -144,9 +146,9 @@ def pair_weights(V: Tensor, Y: Tensor, alpha: float, beta: float, n_targets: int
     check_array("V", V, ("k", "d"))
     k = len(V)
     check_array("Y", Y, ("n", k))
-    overlap = torch.nn.functional.normalize(V.double(), dim=1)
+    overlap = unit_norm(V.double(), dim=1)
     overlap = (overlap @ overlap.T).abs()
-    centred = torch.nn.functional.normalize(Y.double() - Y.double().mean(0), dim=0)
+    centred = unit_norm(Y.double() - Y.double().mean(0), dim=0)
     upper = torch.triu(torch.ones(k, k, dtype=torch.bool, device=V.device), 1)
     candidates = overlap.masked_fill(~(upper & (centred.T @ centred > 0)), -1).flatten()
     best = candidates.topk(min(n_targets, len(candidates)))
@@ -157,6 +159,7 @@ def pair_weights(V: Tensor, Y: Tensor, alpha: float, beta: float, n_targets: int
     return weights
 
 
+@graph_mode()
 def finetune(
     H: Any,
     Y: Any,
@@ -218,7 +221,7 @@ def finetune(
     training = _Training(epochs, lr, batch_size, early_exit, evaluate_every, generator)
     best, history = training.run((H, Y), W, b, A, held)
     result = torch.full((k, d), torch.nan, device=H.device)
-    result[kept] = torch.nn.functional.normalize(best, dim=1)
+    result[kept] = unit_norm(best, dim=1)
     return result, history
 
 
@@ -227,13 +230,13 @@ def _start(H: Tensor, Y: Tensor, start: Tensor | str, enough: Tensor, generator:
         check_shape("start", start, (len(enough), H.shape[1]))
         start = start.to(H)[enough]
         check_finite("start", start)
-        return torch.nn.functional.normalize(start, dim=1)
+        return unit_norm(start, dim=1)
     check_choice("start", start, ("pattern", "random"))
     if start == "random":
         drawn = torch.randn(Y.shape[1], H.shape[1], generator=generator).to(H)
-        return torch.nn.functional.normalize(drawn, dim=1)
+        return unit_norm(drawn, dim=1)
     centred = Y - Y.mean(0)
-    return torch.nn.functional.normalize(centred.T @ (H - H.mean(0)), dim=1)
+    return unit_norm(centred.T @ (H - H.mean(0)), dim=1)
 
 
 @dataclass(frozen=True)
@@ -249,7 +252,8 @@ class _Training:
 
     def run(self, data: Labelled, W: Tensor, b: Tensor, A: Tensor, held: Labelled) -> tuple[Tensor, FinetuneHistory]:
         """Best W by the evaluations on `held`, from the start W, b with penalty weights A."""
-        W, b = W.clone().requires_grad_(), b.clone().requires_grad_()
+        data = tuple(t.detach().clone() if t.is_inference() or t.requires_grad else t for t in data)
+        W, b = W.detach().clone().requires_grad_(), b.detach().clone().requires_grad_()
         optimiser = torch.optim.Adam([W, b], lr=self.lr)
         history = FinetuneHistory()
         best, top = W.detach().clone(), -float("inf")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor
 
 from shared._checks import check_array, check_choice
 from shared.probes._inputs import as_rows
-from shared.stats import auroc
+from shared.stats import auroc, unit_norm
 
 
 def cosine(V: Tensor, W: Tensor) -> Tensor:
@@ -36,7 +35,7 @@ def _check_width(first: str, V: Tensor, second: str, W: Tensor) -> None:
 
 def _cosine(V: Tensor, W: Tensor) -> Tensor:
     V, W = V.double(), W.double()
-    return torch.nn.functional.normalize(V, dim=1) @ torch.nn.functional.normalize(W, dim=1).T
+    return unit_norm(V, dim=1) @ unit_norm(W, dim=1).T
 
 
 def orthogonality(V: Tensor, *, denominator: str = "k-1") -> Tensor:

@@ -55,6 +55,7 @@ def activations(
     return found[layers] if isinstance(layers, str) else found
 
 
+@hooks.graph_mode()
 def layer_gradients(
     model: nn.Module,
     layer: str,
@@ -106,7 +107,7 @@ def _gradient(model: nn.Module, layer: str, batch: Data, scalar: Callable[[Tenso
         leaves.append(activation.detach().requires_grad_())
         return leaves[-1].clone()  # in-place operations further on must not meet a leaf
 
-    with torch.enable_grad(), hooks.edit(model, {layer: cut}):
+    with hooks.edit(model, {layer: cut}):
         output = hooks.first_tensor(hooks.run_model(model, batch))
         leaf = _only_call(layer, leaves)
         value = scalar(output)

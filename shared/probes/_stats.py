@@ -199,7 +199,7 @@ def sensitivity_moments(gradients: Tensor, mean: Tensor, cov: Tensor) -> tuple[T
     check_array("gradients", gradients, ("n", "d"))
     check_array("mean", mean, (gradients.shape[1],))
     check_array("cov", cov, (gradients.shape[1],) * 2)
-    g = gradients.double()
+    g, mean, cov = (t.double() for t in (gradients, mean, cov))
     return g @ mean, ((g @ cov) * g).sum(1).clamp(min=0).sqrt()
 
 
@@ -251,7 +251,10 @@ def expected_cosine(mean: Tensor, cov: Tensor) -> float:
     check_array("mean", mean, ("d",))
     check_array("cov", cov, (len(mean), len(mean)))
     size = float(mean.double().square().sum())
-    return size / (size + float(cov.double().trace()))
+    total = size + float(cov.double().trace())
+    if not total > 0:
+        raise ValueError("mean and cov are zero: a vector that is always zero has no cosine")
+    return size / total
 
 
 def _phi(z: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from shared import hooks
-from shared._checks import check_array, check_choice, check_finite, check_shape
+from shared._checks import as_numbers, check_array, check_choice, check_finite, check_shape
 from shared.probes._direction import Direction, check_layer, stack_as
 from shared.probes._passes import Data, Target, layer_gradients
 
@@ -161,8 +161,8 @@ def tcav_test(scores: Tensor, random_scores: Tensor) -> TCAVTest:
     -------
     `TCAVTest`.
     """
-    first = np.asarray(scores, dtype=float)
-    second = np.asarray(random_scores, dtype=float)
+    first = as_numbers(scores)
+    second = as_numbers(random_scores)
     check_array("scores", first, ("m",))
     check_array("random_scores", second, ("m",))
     if min(len(first), len(second)) < 2:

@@ -19,6 +19,7 @@ from shared.hooks import edit as edit_activation
 from shared.sae._model import SparseDict
 from shared.sae._sparse import SparseCodes
 from shared.sae._splice import splice
+from shared.stats import unit_norm
 
 
 def l0(codes: Tensor | SparseCodes) -> float:
@@ -281,7 +282,7 @@ def match_dictionary(found: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
     """
     check_array("found", found, ("m", "d"))
     check_array("truth", truth, ("n", found.shape[1]))
-    similarity = torch.nn.functional.normalize(truth, dim=1) @ torch.nn.functional.normalize(found.to(truth), dim=1).T
+    similarity = unit_norm(truth, dim=1) @ unit_norm(found.to(truth), dim=1).T
     rows, columns = linear_sum_assignment(-similarity.detach().double().cpu().numpy())
     rows, columns = torch.as_tensor(rows), torch.as_tensor(columns)
     return columns, similarity.detach().cpu()[rows, columns]
@@ -379,8 +380,8 @@ def monosemanticity(codes: Tensor, embeddings: Tensor) -> Tensor:
     check_array("codes", codes, ("n", "d_sae"))
     check_array("embeddings", embeddings, (len(codes), "d"))
     low, high = codes.amin(0), codes.amax(0)
-    scaled = ((codes - low) / (high - low).clamp_min(1e-12)).double()
-    unit = torch.nn.functional.normalize(embeddings.double(), dim=1)
+    scaled = (codes - low).double() / (high - low).double().clamp_min(torch.finfo(torch.float64).tiny)
+    unit = unit_norm(embeddings.double(), dim=1)
     squares = scaled.square().sum(0)
     pairs = scaled.sum(0).square() - squares
     similar = (scaled.T @ unit).square().sum(1) - squares

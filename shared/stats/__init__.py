@@ -16,7 +16,7 @@ from shared.stats._intervals import (
     wilson_interval,
 )
 from shared.stats._ranks import CORRELATIONS, auroc, average_precision, pearson, rank_correlation
-from shared.stats._scale import standardised
+from shared.stats._scale import deviations, standardised, unit_norm
 from shared.stats._tests import CORRECTIONS, STATISTICS, PermutationResult, adjust_p_values, permutation_test
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "adjust_p_values",
     "auroc",
     "average_precision",
+    "deviations",
     "difference_interval",
     "geometric_median",
     "mean_interval",
@@ -36,6 +37,7 @@ __all__ = [
     "permutation_test",
     "rank_correlation",
     "standardised",
+    "unit_norm",
     "wide_dtype",
     "wilson_interval",
 ]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from shared._checks import check_array, check_choice, check_range
+from shared.stats import unit_norm
 
 PATCH_FEATURES = ("value", "block", "residual", "head")
 
@@ -253,7 +254,7 @@ def correlation_pool(values: Tensor, guide: Tensor, *, gamma: float = 0.2) -> Te
     check_array("guide", guide, (*values.shape[:3], "D"))
     if not 0 <= gamma < 1:
         raise ValueError(f"gamma={gamma!r} is out of range; accepted: [0, 1)")
-    unit = normalize(guide.flatten(1, 2), dim=-1)
+    unit = unit_norm(guide.flatten(1, 2), dim=-1)
     alike = unit @ unit.transpose(1, 2)
     alike = torch.where(alike < gamma, 0.0, alike)
     pooled = alike @ values.flatten(1, 2) / (alike.sum(-1, keepdim=True) + 1e-6)

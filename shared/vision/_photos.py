@@ -37,7 +37,9 @@ def resize(images: Tensor | Sequence[Tensor], size: int | tuple[int, int], *, cr
         check_shape("images", batch, ("B", "C", "H", "W"))
         check_finite("images", batch)
         batch = _central(batch, height / width) if crop else batch
-        done.append(interpolate(batch, (height, width), mode="bilinear", antialias=True, align_corners=False))
+        wide = batch.float() if batch.dtype in (torch.float16, torch.bfloat16) else batch  # CPUs resize no halves
+        sized = interpolate(wide, (height, width), mode="bilinear", antialias=True, align_corners=False)
+        done.append(sized.to(batch.dtype))
     return torch.cat(done)
 
 

@@ -341,7 +341,7 @@ def test_prompt_longer_than_the_context(family, explain):
 def test_other_architectures_and_train_mode(ids, make_vit):
     with pytest.raises(UnsupportedModule, match="ALTI-Logit in ViTForImageClassification; supported: BertForMaskedLM"):
         alti_logit(make_vit(), torch.zeros(1, 3, 16, 16))
-    with pytest.raises(RuntimeError, match=r"call model.eval\(\) first"):
+    with pytest.raises(ValueError, match=r"call model.eval\(\) first"):
         alti_logit(build("gpt2").train(), ids, 3)
     model = build("llama")
     model.model.norm = nn.Identity()

@@ -156,5 +156,5 @@ def test_bad_input_is_named(net, images):
         integrated_gradients(net, images, 1, steps=0)
     with pytest.raises(ValueError, match="baseline of shape"):
         integrated_gradients(net, images, 1, baseline=torch.zeros(5))
-    with pytest.raises(RuntimeError, match="train mode"):
+    with pytest.raises(ValueError, match="training mode"):
         gradient(nn.Sequential(nn.Dropout(), net), images, 1)

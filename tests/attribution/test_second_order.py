@@ -286,7 +286,7 @@ def bad_calls():
     yield "steps", lambda: explain_uncertainty(ok, row, method="ig", steps=0), ValueError, "steps"
     yield "baseline", lambda: explain_members(ok, row, method="ig", baseline=torch.zeros(3)), ValueError, "broadcast"
     yield "no dropout", lambda: Ensemble.from_dropout(network()), ValueError, "no dropout"
-    yield "train mode", lambda: explain_uncertainty(Ensemble([network(dropout=0.1)] * 2), row), RuntimeError, "eval"
+    yield "train mode", lambda: explain_uncertainty(Ensemble([network(dropout=0.1)] * 2), row), ValueError, "eval"
     yield "shape of maps", lambda: second_order(maps[0], out), ValueError, "features"
     yield "shape of outputs", lambda: second_order(maps, out[:2]), ValueError, "outputs"
     yield "nan in maps", lambda: second_order(nan, out), ValueError, "NaN"

@@ -9,6 +9,7 @@ LABELS = torch.tensor([[0, 1], [1, 0], [1, 1], [0, 0]])
 GOOD: Calls = {
     "auroc": lambda: {"scores": rand(4, 2), "labels": LABELS},
     "average_precision": lambda: {"scores": rand(4, 2), "labels": LABELS.double()},
+    "deviations": lambda: {"x": rand(9, 3)},
     "difference_interval": lambda: {"values": normal(20), "others": normal(20, seed=1)},
     "geometric_median": lambda: {"points": rand(9, 3), "weights": torch.ones(9)},
     "mean_interval": lambda: {"values": normal(20)},
@@ -19,9 +20,10 @@ GOOD: Calls = {
     "standardised": lambda: {"x": rand(9, 3)},
     "wilson_interval": lambda: {"successes": np.array([0, 3]), "n": np.array([4, 5])},
 }
+ELSEWHERE = {"unit_norm": "a step of others, which check; NaN stays NaN"}
 ANY_RANK = {  # further axes hold further means
     ("mean_interval", "values"),
     ("wilson_interval", "successes"),
     ("wilson_interval", "n"),
 }
-FEWER = {("standardised", "x")}  # one column
+FEWER = {("deviations", "x"), ("standardised", "x")}  # one column

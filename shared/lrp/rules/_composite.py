@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from shared._checks import check_choice
-from shared.hooks import attention_modules, find_module, wrap_attention
+from shared.hooks import attention_modules, find_module, refuse_training, wrap_attention
 from shared.lrp._errors import unsupported
 from shared.lrp.rules._activations import identity_forward, needs_identity
 from shared.lrp.rules._base import Rule
@@ -285,9 +285,7 @@ def check_ready(model: nn.Module) -> None:
     Raises
     ------
     TypeError, ValueError
-        No module, or one that hides its parts.
-    RuntimeError
-        Dropout or batch norm in train mode.
+        No module, or one that hides its parts; dropout or batch norm in training mode.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch module; got {type(model).__name__}")
@@ -295,11 +293,8 @@ def check_ready(model: nn.Module) -> None:
         raise ValueError(f"model is a {type(model).__name__}; pass model.module")
     if hasattr(model, "_orig_mod"):
         raise ValueError("model is compiled by torch.compile, which hides its modules; pass model._orig_mod")
+    refuse_training(model)
     for name, module in model.named_modules():
-        drops = isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0
-        attends = isinstance(getattr(module, "attention_dropout", None), float) and module.attention_dropout > 0
-        if module.training and (drops or attends or isinstance(module, nn.modules.batchnorm._BatchNorm)):
-            raise RuntimeError(f"{type(module).__name__} at {name!r} is in train mode; call model.eval() first")
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
             raise ValueError(
                 f"{type(module).__name__} at {name!r} has no running statistics: it normalises by the batch, so that "

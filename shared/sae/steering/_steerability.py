@@ -52,11 +52,13 @@ def steerability(base: Tensor, steered: Tensor) -> Steerability:
     """
     check_array("base", base, ("N", "V"))
     check_array("steered", steered, ("F", *base.shape))
+    base, steered = (t.float() if t.dtype in (torch.float16, torch.bfloat16) else t for t in (base, steered))
     gained = steered.softmax(-1) - base.softmax(-1)  # (F, N, V)
     gain, target = gained.mean(1).max(-1)
     change = (steered - base).mean(1)  # (F, V)
     median = change.median(-1).values
-    spread = (change - median[:, None]).abs().median(-1).values.clamp_min(1e-12)
+    spread = (change - median[:, None]).abs().median(-1).values
+    spread = spread.clamp_min(torch.finfo(spread.dtype).tiny)
     selectivity = (change.gather(1, target[:, None])[:, 0] - median) / spread
     consistency = (gained.argmax(-1) == target[:, None]).float().mean(1)
     return Steerability(target, gain, selectivity, consistency)

@@ -42,7 +42,7 @@ def code_contrast(codes: Tensor, attribute: Tensor, *, standardise: bool = False
     score = rows[there].mean(0) - rows[~there].mean(0)
     if standardise:
         inner = torch.where(there[:, None], rows - rows[there].mean(0), rows - rows[~there].mean(0))
-        score = score / inner.square().mean(0).sqrt().clamp_min(1e-12)
+        score = score / inner.square().mean(0).sqrt().clamp_min(torch.finfo(rows.dtype).tiny)
     return torch.where((rows != 0).any(0), score, torch.nan)
 
 

@@ -1,0 +1,4 @@
+"""Conditions of `shared.generative`'s functions."""
+
+KNOWN = {("cis_curve", "*"): "ten seconds of sampling each; tests/generative"}
+WITHOUT = {"lock_in": "reads a curve"}

@@ -1,0 +1,29 @@
+"""Conditions of `shared.lrp`'s functions."""
+
+import torch
+
+from shared.lrp import Composite, weight_relevance
+from tests.bad_input.good import rand
+from tests.conditions.kinds import whole
+
+X, CLASSES = rand(2, 3, 4, 4), torch.tensor([1, 0])
+
+
+def batches(model, names, x):
+    return weight_relevance(model, names, [x], 1, composite=Composite([]))
+
+
+MODELS = {
+    "attribute": lambda: {"model": whole(), "x": X, "target": CLASSES, "record": "first"},
+    "conservation_report": lambda: {"model": whole(), "x": X, "target": CLASSES},
+    "weight_relevance": lambda: {"model": whole(), "names": "first.weight", "x": X, "call": batches},
+}
+KNOWN = {
+    ("conservation_report", "parametrised"): "the module that computes the weight gives way to the weight",
+}
+WITHOUT = {
+    **dict.fromkeys(("answer", "contrast", "zero_mean"), "targets; tests/lrp/test_batches.py, test_errors.py"),
+    **dict.fromkeys(("attention_relevance", "head_relevance"), "language models; tests/lrp/test_heads.py"),
+    "default_composite": "makes a composite",
+    "stabilize": "z + epsilon sgn(z), elementwise: whatever comes in",
+}
