@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from shared._checks import check_array, check_range
+from shared._checks import check_array, check_finite, check_range, check_shape
 from shared.hooks import find_module, transformer_parts
 
 
@@ -24,6 +24,7 @@ def dola_logits(logits: Tensor, early: Tensor, *, plausible: float = 0.1) -> Ten
     Parameters
     ----------
     logits : Tensor, shape (B, V)
+        Minus infinity for tokens that another logits processor has excluded.
     early : Tensor, shape (L, B, V)
         What the unembedding reads off some earlier layers. For each row the one is taken whose distribution is
         farthest from the last one's, by the Jensen-Shannon divergence.
@@ -40,14 +41,15 @@ def dola_logits(logits: Tensor, early: Tensor, *, plausible: float = 0.1) -> Ten
     ValueError
         For tensors of other shapes or that aren't finite, or `plausible` outside [0, 1].
     """
-    check_array("logits", logits, ("B", "V"))
+    check_shape("logits", logits, ("B", "V"))
+    check_finite("logits", logits.masked_fill(logits == -torch.inf, 0.0))
     check_array("early", early, ("L", *logits.shape))
     check_range("plausible", plausible, 0.0, 1.0)
     late, early = logits.float().log_softmax(-1), early.float().log_softmax(-1)
-    middle = ((late.exp() + early.exp()) / 2).log()
-    divergence = (late.exp() * (late - middle) + early.exp() * (early - middle)).sum(-1)  # twice JSD, (L, B)
+    p, q = late.exp(), early.exp()
+    divergence = sum((torch.xlogy(r, r) - torch.xlogy(r, (p + q) / 2)).sum(-1) for r in (p, q))  # twice JSD, (L, B)
     chosen = early[divergence.argmax(0), torch.arange(len(late), device=late.device)]
-    implausible = late.exp() < plausible * late.exp().amax(-1, keepdim=True)
+    implausible = p < plausible * p.amax(-1, keepdim=True)
     return (late - chosen).masked_fill(implausible, -torch.inf)
 
 

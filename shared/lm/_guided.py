@@ -12,18 +12,20 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from shared._checks import check_array, check_choice, check_range, check_shape
+from shared._checks import check_array, check_choice, check_finite, check_range, check_shape
 from shared.hooks import padded_positions, refuse_compiled, wrap_attention
 from shared.lm._region import Roi
 from shared.lrp import CPLRP, AttnLRP, attribute
 from shared.lrp.engine import check_ready
 
+_AGREED: WeakKeyDictionary[nn.Module, set[str]] = WeakKeyDictionary()  # models checked once, with which rules
 METHODS = {"attnlrp": AttnLRP, "cp": CPLRP, "gradient": None}  # gradient x input: the model as it is
 
 
@@ -74,6 +76,7 @@ def guided_choice(
     Parameters
     ----------
     logits : Tensor, shape (B, V)
+        Minus infinity for tokens that another logits processor has excluded.
     relevance : Tensor, shape (B, V)
         Scores of all tokens, such as `roi_relevance` gives.
     k : int
@@ -95,12 +98,13 @@ def guided_choice(
     ValueError
         For tensors of other shapes or that aren't finite, or options out of range.
     """
-    check_array("logits", logits, ("B", "V"))
+    check_shape("logits", logits, ("B", "V"))
+    check_finite("logits", logits.masked_fill(logits == -torch.inf, 0.0))
     check_array("relevance", relevance, tuple(logits.shape))
     _check_options(k, pi_min, tau, normalize)
     probabilities = logits.float().softmax(-1)
     top, candidates = probabilities.topk(min(k, logits.shape[-1]), -1)
-    allowed = top >= pi_min
+    allowed = (top >= pi_min) & (top > 0)
     if eos is not None:
         allowed = allowed & (candidates != eos)
     allowed[:, 0] = True
@@ -229,7 +233,7 @@ def roi_relevance(
     for low in range(0, total, size):
         rows = slice(low, low + size)
         part = roi if roi.mask is None else Roi.tokens(roi.mask[rows])
-        with _tangents(model, part, method, check=low == 0):
+        with _tangents(model, part, method):
             inputs = padded_positions(model, {name: value[rows] for name, value in x.items()})
             scores = model(**inputs, use_cache=False, logits_to_keep=1).logits[:, -1].float()
             logits, relevance = forward_ad.unpack_dual(scores)
@@ -245,8 +249,9 @@ def _tangents(model: nn.Module, roi: Roi, method: str, *, check: bool = True) ->
     refuse_compiled(model)
     weights = roi.head_weights(model)
     rules = METHODS[method]
-    if check and rules is not None:
+    if check and rules is not None and method not in _AGREED.setdefault(model, set()):
         _check_agreement(model, method)
+        _AGREED[model].add(method)
     with ExitStack() as stack:
         if rules is not None:
             stack.enter_context(rules().context(model))

@@ -64,6 +64,8 @@ def test_formulas_by_hand():
     expected = (z.log_softmax(-1) - base.log_softmax(-1))[0, 1]
     assert out[0, 0] == -torch.inf
     torch.testing.assert_close(out[0, 1], expected)
+    excluded = dola_logits(torch.tensor([[1.0, -torch.inf]]), torch.stack([z, base]))
+    assert torch.isfinite(excluded).tolist() == [[True, False]]
 
 
 def test_bad_input_is_refused():

@@ -208,6 +208,20 @@ def test_end_of_text_is_emitted_only_where_it_is_likeliest():
     assert guided_choice(LOGITS, SCORES, k=4, eos=0).token.tolist() == [1, 0]
 
 
+def test_tokens_that_another_processor_excluded_are_no_candidates():
+    excluded = LOGITS.index_fill(1, torch.tensor([1]), -torch.inf)
+    step = guided_choice(excluded, SCORES, k=4, pi_min=0.0)
+    assert not (step.allowed & (step.candidates == 1)).any()
+    assert torch.isfinite(step.entropy).all()
+    model = llama(eos_token_id=3)
+    x, region = prompts()
+    with guide(model, Roi.tokens(region), pi_min=0.0, k=50) as guidance:
+        out = model.generate(
+            **x, logits_processor=[guidance], max_new_tokens=4, min_new_tokens=4, do_sample=False, pad_token_id=0
+        )
+    assert not (out[:, x["input_ids"].shape[1] :] == 3).any()
+
+
 def test_order_of_the_vocabulary_does_not_matter():
     order = torch.randperm(50, generator=torch.Generator().manual_seed(0))
     logits, scores = torch.randn(2, 4, 50, generator=torch.Generator().manual_seed(1))

@@ -1,0 +1,81 @@
+"""What a guided decoding step costs, beside a forward pass and a backward pass for each candidate as in the paper.
+
+"forward, 5 backward" is the untouched model to its embeddings, parameters frozen: one forward pass and a
+vector-Jacobian product for each of five candidates over one graph. Decoding is compared with plain decoding, both cached.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import transformers
+
+from shared.lm import Roi, guide, roi_relevance
+from shared.lrp import AttnLRP, attribute
+
+Row = dict[str, Any]
+CANDIDATES = 5
+
+
+def run(quick: bool = False) -> list[Row]:
+    """All rows; `quick` takes a smaller model and fewer rounds."""
+    width, depth = (128, 4) if quick else (384, 12)
+    torch.manual_seed(0)
+    sizes = {"hidden_size": width, "num_hidden_layers": depth, "intermediate_size": 3 * width, "vocab_size": 4096}
+    config = transformers.LlamaConfig(**sizes, num_attention_heads=4, num_key_value_heads=2)
+    model = transformers.LlamaForCausalLM(config).eval().requires_grad_(False)
+    ids = torch.randint(5, 4096, (8, 64))
+    x = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    roi = Roi.tokens(torch.zeros_like(ids, dtype=torch.bool).index_fill(1, torch.arange(5, 25), True))
+    targets = [torch.full((8,), c) for c in range(CANDIDATES)]
+
+    def backward() -> None:
+        embedded = model.get_input_embeddings()(ids).requires_grad_()
+        logits = model(inputs_embeds=embedded, use_cache=False, logits_to_keep=1).logits[:, -1]
+        for c in range(CANDIDATES):
+            torch.autograd.grad(logits[:, c].sum(), embedded, retain_graph=True)
+
+    def decode(processors: list[Any]) -> None:
+        options = {"max_new_tokens": 8, "min_new_tokens": 8, "do_sample": False, "pad_token_id": 0}
+        model.generate(**x, logits_processor=processors, **options)
+
+    def guided() -> None:
+        with guide(model, roi) as guidance:
+            decode([guidance])
+
+    best = seconds(
+        {
+            "step": lambda: roi_relevance(model, x, roi),
+            "attribute": lambda: attribute(model, x, targets, composite=AttnLRP()),
+            "backward": backward,
+            "guided": guided,
+            "plain": lambda: decode([]),
+        },
+        2 if quick else 4,
+    )
+    where = f"Llama {depth} x {width}, 8 x 64 tokens"
+    step, reference = f"guided step, {where}", f"forward, {CANDIDATES} backward"
+    return [
+        row(step, best["step"], reference, best["backward"], 1.2),
+        row(step, best["step"], "attribute, 5 targets", best["attribute"], 1.0),
+        row(f"8 guided tokens, {where}", best["guided"], "plain decoding", best["plain"], None),
+    ]
+
+
+def seconds(jobs: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
+    """Smallest time of each job over alternating rounds, after one warm-up of each."""
+    best: dict[str, float] = {}
+    for n in range(rounds + 1):
+        for name, job in jobs.items():
+            start = time.perf_counter()
+            job()
+            if n:
+                best[name] = min(best.get(name, float("inf")), time.perf_counter() - start)
+    return best
+
+
+def row(benchmark: str, ours: float, reference: str, theirs: float, aim: float | None) -> Row:
+    return dict(benchmark=benchmark, ours_s=ours, reference=reference, reference_s=theirs, ratio=ours / theirs, aim=aim)
