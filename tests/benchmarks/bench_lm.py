@@ -1,7 +1,7 @@
 """What a guided decoding step costs, beside a forward pass and a backward pass for each candidate as in the paper.
 
 "forward, 5 backward" is the untouched model to its embeddings, parameters frozen: one forward pass and a
-vector-Jacobian product for each of five candidates over one graph. Decoding is compared with plain decoding, both cached.
+vector-Jacobian product for each of five candidates over one graph. Decoding is beside plain decoding, both cached.
 """
 
 from __future__ import annotations
