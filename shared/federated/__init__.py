@@ -13,7 +13,7 @@
 
 from shared.federated._aggregate import Aggregator, DPFedAvg, FedAvg, FedAvgM, FedLC, FedOpt, FedProx, Scaffold
 from shared.federated._client import Clients, LocalTraining, accuracy, cross_entropy
-from shared.federated._evaluate import evaluate_states
+from shared.federated._evaluate import ClientEvaluation, evaluate_states
 from shared.federated._partition import (
     label_counts,
     partition_classes,
@@ -61,6 +61,7 @@ from shared.federated._trainer import LocalTrainer
 __all__ = [
     "Aggregator",
     "ClassBalancedSelector",
+    "ClientEvaluation",
     "Clients",
     "ClusterSelector",
     "CoordinateMedian",

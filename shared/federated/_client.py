@@ -9,8 +9,10 @@ import numpy as np
 from torch import Tensor
 from torch.nn import functional as F
 
-from shared._checks import check_finite, check_range
+from shared._checks import check_choice, check_finite, check_range
 from shared.federated._state import derive_rng
+
+OPTIMISERS = ("sgd", "adam", "adamw")
 
 
 def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -30,16 +32,21 @@ def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class LocalTraining:
-    """What a client does with the model it gets in a round: mini-batch SGD, `steps` of it or `epochs` passes.
+    """What a client does with the model it gets in a round: mini-batch steps, so many of them or `epochs` passes.
 
-    The optimizer's momentum starts afresh every round, since only models travel.
+    The optimiser's state (momentum, Adam's moments) starts afresh every round, since only models travel.
 
     Parameters
     ----------
     lr : the learning rate.
-    steps, epochs : SGD steps, or passes over the client's examples; one of the two.
+    steps, epochs : steps, or passes over the client's examples; one of the two.
     batch_size : None for all of the client's examples in every step.
-    momentum, weight_decay : as in torch's SGD.
+    optimiser : "sgd", "adam" or "adamw", each as torch computes it.
+    momentum : of "sgd".
+    betas, eps : of "adam" and "adamw".
+    weight_decay : added to the gradient; with "adamw" apart from it.
+    proximal : strength μ >= 0 of the clients' own pull μ/2 |w − w_global|² to the model of the round's start, on top of
+        what an aggregator (`FedProx`) asks for.
     lr_decay, lr_decay_every : factor on the learning rate, and every how many rounds; 0 for never.
     clip, noise : local differential privacy on what is sent: the round's change of the trained weights is cut to length
         `clip`, then gets Gaussian noise of standard deviation `noise` in every entry. Running statistics are sent as
@@ -49,15 +56,19 @@ class LocalTraining:
     Raises
     ------
     ValueError
-        unless exactly one of `steps` and `epochs` is given, and for a number out of range.
+        unless exactly one of `steps` and `epochs` is given, for a number out of range, and for momentum with Adam.
     """
 
     lr: float
     steps: int | None = None
     epochs: int | None = None
     batch_size: int | None = None
+    optimiser: str = "sgd"
     momentum: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
     weight_decay: float = 0.0
+    proximal: float = 0.0
     lr_decay: float = 1.0
     lr_decay_every: int = 0
     clip: float | None = None
@@ -70,8 +81,13 @@ class LocalTraining:
         for name, low in (("steps", 1), ("epochs", 1), ("batch_size", 1), ("clip", 0)):
             if getattr(self, name) is not None:
                 check_range(name, getattr(self, name), low)
-        for name in ("lr", "momentum", "weight_decay", "noise", "lr_decay_every"):
+        for name in ("lr", "momentum", "weight_decay", "noise", "lr_decay_every", "proximal", "eps"):
             check_range(name, getattr(self, name), 0)
+        check_choice("optimiser", self.optimiser, OPTIMISERS)
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas={self.betas!r} is out of range; accepted: two numbers in [0, 1)")
+        if self.momentum and self.optimiser != "sgd":
+            raise ValueError(f"momentum={self.momentum} with optimiser={self.optimiser!r}, whose momentum is betas[0]")
 
     def rate(self, rnd: int) -> float:
         """The learning rate of a round.

@@ -11,6 +11,7 @@ from torch.func import functional_call, vmap
 from torch.utils._pytree import tree_leaves
 
 from shared._checks import check_finite, check_range
+from shared.federated._client import Clients
 from shared.federated._state import Params, take_states, tied_names, untied
 
 
@@ -69,6 +70,77 @@ def evaluate_states(
         return torch.stack(values)
 
     return score
+
+
+class ClientEvaluation:
+    """Scores of a model at every client, on the client's own data: what federated evaluation reports.
+
+    Parameters
+    ----------
+    model : the architecture.
+    metric : outputs, targets -> a number, a mean over examples where `weighted` is to be the one over everyone's.
+    clients : what each evaluates on, say data held out from its training.
+    batch_size, memory : as for `evaluate_states`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        metric: Callable[[Tensor, Tensor], Tensor],
+        clients: Clients,
+        *,
+        batch_size: int = 4096,
+        memory: int = 2**28,
+    ) -> None:
+        check_range("batch_size", batch_size, 1)
+        check_range("memory", memory, 1)
+        self.metric, self.clients = metric, clients
+        self.batch_size, self.memory = batch_size, memory
+        self._scorer = _Scorer(model)
+
+    @torch.no_grad()
+    def __call__(self, states: Params) -> Tensor:
+        """Each client's score.
+
+        Parameters
+        ----------
+        states : stacked; one model (1, …) for all, or one for each client with data, in order.
+
+        Returns
+        -------
+        (K,) float64; NaN for clients without data.
+        """
+        states = untied(states, self._scorer.tied)
+        count, filled = len(next(iter(states.values()))), self.clients.filled
+        if count not in (1, len(filled)):
+            raise ValueError(f"states holds {count} models; expected 1, or one for each of {len(filled)} clients")
+        found = torch.full((len(self.clients),), torch.nan, dtype=torch.float64)
+        for row, client in enumerate(filled):
+            part = torch.as_tensor(self.clients.parts[client], device=self.clients.inputs.device)
+            one = {key: value[row % count][None] for key, value in states.items()}
+            found[client] = float(self.metric(self._outputs(one, part), self.clients.targets[part]))
+        return found
+
+    def _outputs(self, one: Params, part: Tensor) -> Tensor:
+        inputs = self.clients.inputs
+        each = self._scorer.bytes_of(take_states(one, 0), inputs[part[:1]])
+        rows = max(1, min(self.batch_size, self.memory // each))
+        return torch.cat([self._scorer.outputs(one, inputs[some])[0] for some in part.split(rows)])
+
+    def weighted(self, scores: Tensor) -> float:
+        """Mean over clients, each by its number of examples.
+
+        Parameters
+        ----------
+        scores : (K,), as the call gives them.
+
+        Returns
+        -------
+        One number.
+        """
+        sizes = torch.as_tensor(self.clients.sizes, dtype=torch.float64)
+        filled = sizes > 0
+        return float((scores[filled] * sizes[filled]).sum() / sizes.sum())
 
 
 def _chunks(stacked: Params, size: int) -> Iterator[Params]:

@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 
 from shared._checks import check_range
 from shared.federated._client import Clients, LocalTraining
+from shared.federated._evaluate import ClientEvaluation
 from shared.federated._job import Job
 from shared.federated._state import (
     Params,
@@ -40,6 +41,8 @@ class FederatedHistory:
     rounds : the evaluated rounds (number of rounds done).
     scores : name -> (evaluations,) of the global model.
     client_scores : name -> (evaluations, K) of the clients' own models, if asked for.
+    on_clients : name -> (evaluations, K) at the clients, on their own data, if asked for.
+    weighted : name -> (evaluations,), their mean by numbers of examples.
     selected, reported : client ids per round.
     rejected : (round, client, reason).
     model_at : per round, which model each client trained (K,), where clients keep models.
@@ -51,6 +54,8 @@ class FederatedHistory:
     rounds: list[int] = field(default_factory=list)
     scores: dict[str, list[float]] = field(default_factory=dict)
     client_scores: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    on_clients: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    weighted: dict[str, list[float]] = field(default_factory=dict)
     selected: list[list[int]] = field(default_factory=list)
     reported: list[list[int]] = field(default_factory=list)
     rejected: list[tuple[int, int, str]] = field(default_factory=list)
@@ -82,6 +87,7 @@ class Federation:
     available : the clients that can be reached in a round.
     tamper : changes what the clients of a round send.
     initial : another start for each client with data.
+    on_clients : name -> evaluation at the clients.
     """
 
     model: nn.Module
@@ -93,6 +99,7 @@ class Federation:
     available: Callable[[int], Sequence[int]] | None = None
     tamper: Callable[[int, Updates], Updates] | None = None
     initial: Sequence[Params] | None = None
+    on_clients: Mapping[str, ClientEvaluation] | None = None
 
 
 def simulate(
@@ -110,6 +117,7 @@ def simulate(
     available: Callable[[int], Sequence[int]] | None = None,
     tamper: Callable[[int, Updates], Updates] | None = None,
     initial: Sequence[Params] | None = None,
+    on_clients: Mapping[str, ClientEvaluation] | None = None,
     executor: str = "auto",
     progress: bool = False,
 ) -> FederatedHistory:
@@ -131,6 +139,8 @@ def simulate(
     available : the clients that can be reached in a round (all with data).
     tamper : changes what the clients of a round send, for hostile or broken ones.
     initial : another start for each client with data; only for strategies whose clients keep models.
+    on_clients : name -> `ClientEvaluation`: scores at every client, of the global model, or of the client's own where
+        the strategy keeps models (each on that client's data).
     executor : "vmap", "loop" or "auto"; see `LocalTrainer`.
     progress : show a bar.
 
@@ -144,7 +154,7 @@ def simulate(
     leaves the global model as it is. Same arguments, same result: all chance comes from `random_state` and the
     strategy's.
     """
-    one = Federation(model, clients, strategy, random_state, evaluate, dropout, available, tamper, initial)
+    one = Federation(model, clients, strategy, random_state, evaluate, dropout, available, tamper, initial, on_clients)
     return simulate_many(
         [one],
         rounds,
@@ -207,6 +217,8 @@ def simulate_many(
             run.tell(rnd, None if job is None else next(answers))
         if (rnd + 1) % evaluate_every == 0 or rnd + 1 == rounds:
             _score(runs, rnd + 1, score_clients)
+            for run in runs:
+                run.score_on_clients(rnd + 1)
     return [run.finish() for run in runs]
 
 
@@ -272,6 +284,17 @@ class _Run:
         size = payload_bytes(self.start) * (2 if self.plan.control is not None else 1)
         history.bytes_down.append(size * len(self.plan.clients) * self.plan.transfers)
         history.bytes_up.append(size * len(self.answering) * travelled)
+
+    def score_on_clients(self, done: int) -> None:
+        """Scores at the clients, of the model they would use."""
+        for name, evaluation in (self.given.on_clients or {}).items():
+            strategy, history = self.given.strategy, self.history
+            own = strategy.keeps_models and evaluation.clients.filled == self.given.clients.filled
+            scores = evaluation(strategy.models if own else {k: v[None] for k, v in strategy.consensus().items()})
+            history.on_clients.setdefault(name, []).append(scores.numpy())
+            history.weighted.setdefault(name, []).append(evaluation.weighted(scores))
+            if not self.given.evaluate and history.rounds[-1:] != [done]:
+                history.rounds.append(done)
 
     def finish(self) -> FederatedHistory:
         """The history with the final state, under all names of tied weights."""

@@ -17,6 +17,7 @@ from shared.federated._aggregate import warn_unprotected
 from shared.federated._client import Clients, LocalTraining
 from shared.federated._evaluate import vmap_refuses
 from shared.federated._job import Extras, Job, Rows, can_vmap, pad
+from shared.federated._optimise import Optimiser
 from shared.federated._state import Params, Updates, derive_rng, rowwise, tied_names
 
 EXECUTORS = ("auto", "vmap", "loop")
@@ -179,7 +180,7 @@ class LocalTrainer:
 
     def _extras(self, jobs: Sequence[Job], device: torch.device) -> Extras:
         pull = correction = margin = None
-        strengths = [job.options.get("proximal", 0.0) for job in jobs]
+        strengths = [job.options.get("proximal", 0.0) + self.local.proximal for job in jobs]
         counts = torch.tensor([len(job.ids) for job in jobs])
         if any(strengths):
             anchors = [job.anchor or job.start for job in jobs]
@@ -189,8 +190,11 @@ class LocalTrainer:
             }
             pull = torch.tensor(strengths).repeat_interleave(counts).to(device), joined
         controlled = [job.control is not None for job in jobs]
-        if any(controlled) and self.local.momentum:
-            raise ValueError(f"momentum={self.local.momentum} with SCAFFOLD: its control variates assume plain SGD")
+        if any(controlled) and (self.local.momentum or self.local.optimiser != "sgd"):
+            raise ValueError(
+                f"optimiser={self.local.optimiser!r}, momentum={self.local.momentum} with SCAFFOLD, whose control "
+                "variates assume plain SGD"
+            )
         if any(controlled):
             correction = {
                 key: torch.cat(
@@ -225,7 +229,7 @@ class LocalTrainer:
     def _run(
         self, inputs: Tensor, targets: Tensor, params: Params, rows: Rows, extras: Extras, rnd: int
     ) -> tuple[Params, Tensor]:
-        """SGD on all rows: the models after it and their mean losses."""
+        """Training on all rows: the models after it and their mean losses."""
         rate = self.local.rate(rnd)
         if self.executor == "vmap":
             try:
@@ -248,8 +252,8 @@ class LocalTrainer:
     def _steps(
         self, inputs: Tensor, targets: Tensor, params: Params, rows: Rows, extras: Extras, rate: float
     ) -> Tensor:
-        """SGD in place; a row leaves when its steps are done. Returns the mean losses (n,)."""
-        velocity: Params = {}
+        """Steps in place; a row leaves when its steps are done. Returns the mean losses (n,)."""
+        optimiser = Optimiser(self.local, rate)
         index, weight = rows.index.to(inputs.device), rows.weight.to(inputs.device)
         total = torch.zeros(len(index), device=inputs.device)
         for step in range(index.shape[1]):
@@ -260,9 +264,8 @@ class LocalTrainer:
             at = index[busy, step]
             some = extras.rows(busy)
             losses, grads = self._gradients(state, inputs[at], targets[at], weight[busy, step], some, rows)
-            with torch.no_grad():
-                self._apply(state, grads, velocity, some, rate)
-                total[busy] += losses
+            optimiser.apply(state, grads, some)
+            total[busy] += losses
         return total / torch.as_tensor(rows.steps.copy()).to(total)
 
     def _gradients(
@@ -299,24 +302,6 @@ class LocalTrainer:
         if margin is not None:
             outputs = outputs - F.pad(margin, (0, outputs.shape[-1] - len(margin)), value=float("inf"))
         return self.local.loss(outputs, targets)
-
-    def _apply(self, params: Params, grads: Params, velocity: Params, extras: Extras, rate: float) -> None:
-        """One SGD step, in place."""
-        for key, grad in grads.items():
-            value = params[key]
-            if self.local.weight_decay:
-                grad = grad + self.local.weight_decay * value
-            if extras.pull is not None:
-                strength, anchors = extras.pull
-                grad = grad + strength.view(-1, *[1] * (value.ndim - 1)).to(value) * (value - anchors[key])
-            if extras.correction is not None:
-                grad = grad + extras.correction[key]
-            if self.local.momentum:
-                if key in velocity:
-                    grad = velocity[key][: len(grad)].mul_(self.local.momentum).add_(grad)
-                else:
-                    velocity[key] = grad = grad.clone()
-            value.add_(grad, alpha=-rate)
 
     def _privatise(self, params: Params, job: Job, rnd: int) -> Params:
         start = job.start
