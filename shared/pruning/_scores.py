@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from shared._checks import check_choice, check_finite, check_range
-from shared.hooks import (
+from shared.hooks import graph_mode, (
     attention_modules,
     batches,
     count_rows,
@@ -76,6 +76,7 @@ def relevance_scores(
     return {name: _total(latent[site], _axis(model, name), absolute) for name, site in sites.items()}
 
 
+@graph_mode()
 def gradient_scores(
     model: nn.Module,
     layers: Iterable[str] | str,

@@ -49,8 +49,4 @@ VALUES = {
         "equal members": (lambda: {"outputs": rand(1, 2, 2).expand(3, 2, 2)}, torch.zeros(2)),
     },
 }
-WITHOUT = {
-    **dict.fromkeys(("alti_logit", "raw_attention"), "language models; tests/attribution/test_alti.py"),
-    **dict.fromkeys(("explain_uncertainty", "explain_variance"), "of explain_members; test_second_order.py"),
-    "gamma_except_last": "makes a composite",
-}
+WITHOUT = {"gamma_except_last": "makes a composite", "raw_attention": "a language model's; test_attention.py"}

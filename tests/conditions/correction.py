@@ -2,10 +2,11 @@
 
 import torch
 
-from tests.bad_input.good import rand
+from shared.correction import RandomErasing
+from tests.bad_input.good import net, rand
 from tests.conditions.kinds import whole
 
-X = rand(2, 3, 4, 4)
+X, CLASSES = rand(2, 3, 4, 4), torch.tensor([1, 0])
 
 
 def penalised(model, x, mask):
@@ -15,6 +16,12 @@ def penalised(model, x, mask):
     return rrr_loss(model(x), x, mask)
 
 
+CALLS = {
+    "occlude": lambda: {
+        **{"model": net(), "x": X[..., :2, :2], "y": CLASSES, "dropout": RandomErasing()},
+        "generator": torch.Generator().manual_seed(0),
+    },
+}
 MODELS = {
     "predict": lambda: {"model": whole(), "x": X},
     "rrr_loss": lambda: {"model": whole(), "x": X, "mask": rand(2, 4, 4), "call": penalised},

@@ -86,8 +86,3 @@ VALUES = {
     "radius_corr": pair({"equal rows": "k", "fewer than neighbours": "k", **ITSELF}, k=5),
     "trustworthiness": pair({"fewer than neighbours": "k", **ITSELF}),
 }
-STEP = "a step of an estimator's descent, which checks its data"
-WITHOUT = dict.fromkeys(("angle_cosines", "angle_loss", "jedi_objective", "kl_gradient", "kl_objective"), STEP)
-WITHOUT |= dict.fromkeys(("pair_kernel", "pairwise_directions", "pairwise_tangents"), STEP)
-WITHOUT |= dict.fromkeys(("project_to_tangent", "retract"), STEP)
-WITHOUT |= dict.fromkeys(("random_rotation", "random_triples"), "takes sizes and a generator")

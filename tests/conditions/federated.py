@@ -21,10 +21,4 @@ VALUES = {
         "even": (lambda: {"counts": np.ones((1, 4))}, np.full(1, 2.0)),
     },
 }
-WITHOUT = {
-    **dict.fromkeys(("accuracy", "cross_entropy"), "a score of outputs, NaN of a diverged model too"),
-    **dict.fromkeys(("check_state", "flatten", "payload_bytes", "stack_states", "state_of", "take_states"), "states"),
-    **dict.fromkeys(("gather_updates", "screen_updates"), "answers of clients; tests/federated/test_robust.py"),
-    **dict.fromkeys(("noise_for", "privacy_spent", "partition_iid", "partition_tiny"), "takes sizes"),
-    **dict.fromkeys(("simulate", "simulate_many", "visited_clients"), "whole runs; tests/federated/test_simulate.py"),
-}
+WITHOUT = {"simulate": "whole runs; tests/federated/test_simulate.py", "state_of": "copies a state dict"}

@@ -1,4 +1,3 @@
 """Conditions of `shared.generative`'s functions."""
 
 KNOWN = {("cis_curve", "*"): "ten seconds of sampling each; tests/generative"}
-WITHOUT = {"lock_in": "reads a curve"}

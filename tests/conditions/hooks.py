@@ -61,10 +61,8 @@ VALUES = {
 }
 LANGUAGE = "a transformers model's; tests/hooks/test_heads.py"
 WITHOUT = {
-    **dict.fromkeys(("ablate_heads", "attention_modules", "capture_attention", "capture_heads"), LANGUAGE),
+    **dict.fromkeys(("attention_modules", "capture_attention", "capture_heads"), LANGUAGE),
     **dict.fromkeys(("edit_heads", "padded_positions", "transformer_parts", "wrap_attention"), LANGUAGE),
-    **dict.fromkeys(("find_channel_axis", "module_axis", "resolve_axis"), "look at shapes and modules only"),
-    **dict.fromkeys(("find_module", "model_device", "refuse_compiled", "refuse_training"), "look at modules only"),
-    **dict.fromkeys(("batches", "count_rows", "first_tensor", "take_rows"), "cut and count, no arithmetic"),
-    "graph_mode": "the condition itself; every model's row under no_grad and inference_mode",
+    **dict.fromkeys(("find_module", "model_device", "module_axis"), "look at modules only"),
+    **dict.fromkeys(("refuse_compiled", "refuse_training"), "are themselves the check"),
 }

@@ -22,4 +22,3 @@ VALUES = {
     },
     "lds": {"equal outputs": (lambda: {**LDS, "outputs": torch.ones(5, 2)}, lambda s: np.isnan(s.score))},
 }
-WITHOUT = {"random_subsets": "takes sizes and a generator"}

@@ -1,12 +1,6 @@
-"""Conditions of `shared.lm`: none of its functions computes with arrays."""
+"""Conditions of `shared.lm`'s functions."""
 
-WITHOUT = dict.fromkeys(
-    (
-        "agreement_batches",
-        "mean_states",
-        "single_token",
-        "start_token",
-        "token_ids",
-    ),
-    "a tokenizer's; tests/lm",
-)
+WITHOUT = {
+    "dola": "makes an object for a language model; tests/lm/test_dola.py",
+    "guide": "makes an object for a language model; tests/lm/test_guided.py",
+}

@@ -22,8 +22,6 @@ KNOWN = {
     ("conservation_report", "parametrised"): "the module that computes the weight gives way to the weight",
 }
 WITHOUT = {
-    **dict.fromkeys(("answer", "contrast", "zero_mean"), "targets; tests/lrp/test_batches.py, test_errors.py"),
     **dict.fromkeys(("attention_relevance", "head_relevance"), "language models; tests/lrp/test_heads.py"),
     "default_composite": "makes a composite",
-    "stabilize": "z + epsilon sgn(z), elementwise: whatever comes in",
 }

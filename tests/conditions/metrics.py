@@ -58,4 +58,4 @@ VALUES = {
     },
     "cell_energy": {"nothing": (lambda: {"attribution": torch.zeros(2, 4, 4)}, torch.zeros(2, 4))},
 }
-WITHOUT = {"randomised_models": "draws models; tests/metrics/test_randomisation.py and parameter_randomisation"}
+WITHOUT = {"randomised_models": "draws models; its row is parameter_randomisation's"}

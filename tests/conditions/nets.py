@@ -5,4 +5,3 @@ from tests.conditions.kinds import whole
 
 MODELS = {"logits_of": lambda: {"model": whole(), "x": rand(2, 3, 4, 4)}}
 KNOWN = {("logits_of", "train"): "a forward pass, also of training"}
-WITHOUT = {"build_net": "makes a network"}

@@ -84,10 +84,3 @@ def vector(H, y):
 
 def close(a, b):
     return torch.allclose(a, b, atol=1e-5)
-
-
-WITHOUT = {
-    "check_layer": "compares names",
-    **dict.fromkeys(("load_directions", "save_directions"), "files; tests/probes/test_files.py"),
-    "welch_bound": "takes sizes",
-}

@@ -18,13 +18,6 @@ VALUES = {
         "one class": (lambda: {"codes": rand(3, 8), "attribute": THREE | True}, "attribute"),
     },
 }
-WITHOUT = {
-    **dict.fromkeys(("default_lr", "group_widths", "scale_feature", "set_feature", "suppress"), "takes numbers"),
-    **dict.fromkeys(("load", "load_dictionary_learning", "load_gemma_scope", "load_prisma"), "files; tests/sae"),
-    **dict.fromkeys(("load_sparsify", "open_activations", "save", "write_activations"), "files; tests/sae"),
-    "fit": "training; tests/sae/test_train.py",
-    **dict.fromkeys(("is_steerable", "random_units"), "takes what steerability and units give"),
-}
 
 
 def spliced(model, layer, x):

@@ -55,5 +55,4 @@ VALUES = {  # case -> arguments, and the value or the argument that the error na
     "wilson_interval": {"no trial": (lambda: {"successes": 0, "n": 0}, "n")},
     "adjust_p_values": {"one": (lambda: {"p_values": [0.5]}, np.array([0.5]))},
 }
-WITHOUT = {"wide_dtype": "takes a device"}
 CALLS = {"unit_norm": lambda: {"x": rand(9, 3)}}

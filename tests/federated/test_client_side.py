@@ -94,9 +94,7 @@ def test_settings_that_don_t_fit_are_refused(options, name):
 def test_scaffold_takes_plain_sgd(net, clients):
     local = LocalTraining(lr=0.1, steps=1, optimiser="adam")
     with pytest.raises(ValueError, match=r"optimiser='adam'.*SCAFFOLD"):
-        simulate(
-            net, clients, Strategy(aggregator=Scaffold()), 1, local=LocalTraining(lr=0.1, steps=1, optimiser="adam")
-        )
+        simulate(net, clients, Strategy(aggregator=Scaffold()), 1, local=local)
 
 
 class Normed(nn.Module):
