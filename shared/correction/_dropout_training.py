@@ -110,7 +110,7 @@ def occlude(
     return changed
 
 
-@graph_mode()
+@hooks.graph_mode()
 def fit_with_dropout(
     model: nn.Module,
     x: Tensor,

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from shared._checks import check_choice, check_finite, check_range
-from shared.hooks import graph_mode, (
+from shared.hooks import (
     attention_modules,
     batches,
     count_rows,
     edit,
     edit_heads,
     find_module,
+    graph_mode,
     refuse_training,
     run_model,
 )
