@@ -125,7 +125,7 @@ def main() -> int:
     SOURCE.mkdir(parents=True)
     papers = entries()
     write_pages(papers, reference=reference)
-    failed = sphinx(["-q", "-b", "html", "-c", str(HERE), str(SOURCE), str(SITE)])
+    failed = sphinx(["-q", "-j", "auto", "-b", "html", "-c", str(HERE), str(SOURCE), str(SITE)])
     if not failed:
         for paper in papers:
             downloads(paper, (SITE / paper.page).parent)

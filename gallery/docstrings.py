@@ -5,6 +5,7 @@ The house style is numpydoc with `name : what it is` on one line, which numpydoc
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from collections.abc import Iterator
@@ -25,11 +26,22 @@ _ENTRY = re.compile(r"^([\w.*][\w.*, \\]*?)(?: : (.*))?$")
 
 def setup(app: Any) -> dict[str, bool]:
     app.connect("autodoc-process-docstring", process)
+    app.connect("autodoc-skip-member", skip)
     return {"parallel_read_safe": True}
+
+
+def skip(app: Any, what: str, name: str, obj: object, skipped: bool, options: Any) -> bool:
+    """Leave out what scikit-learn's metaclass adds to every estimator (`set_fit_request`, …)."""
+    return skipped or bool(re.fullmatch(r"set_\w+_request", name))
 
 
 def process(app: Any, what: str, name: str, obj: object, options: Any, lines: list[str]) -> None:
     """Change a docstring's lines in place."""
+    inherited = {inspect.getdoc(kind) or "" for kind in (type(obj), getattr(obj, "__origin__", None)) if kind}
+    if what == "data" and " ".join(lines).split() in [text.split() for text in inherited]:  # no text of its own
+        said = repr(list(obj) if isinstance(obj, dict) else obj).replace("`", "'")
+        lines[:] = [f"``{said if len(said) < 200 else said[:200] + ' …'}``"]
+        return
     lines[:] = [*converted(lines, literal=what == "module"), *used_by(app.srcdir, name)]
 
 
@@ -48,13 +60,7 @@ def converted(lines: list[str], *, literal: bool = False) -> list[str]:
         if heading in FIELDS:
             out += ["", *_fields(FIELDS[heading], block), ""]
         elif heading in TEXTS:
-            text = _prose(block)
-            out += [
-                "",
-                f":{TEXTS[heading]}: {text[0] if text else ''}",
-                *(f"    {line}".rstrip() for line in text[1:]),
-                "",
-            ]
+            out += ["", *_text(TEXTS[heading], _prose(block)), ""]
         else:
             out += ["", f".. rubric:: {heading}", ""] if heading else []
             out += _prose(block, literal=literal)
@@ -91,6 +97,16 @@ def _fields(kind: str, block: list[str]) -> Iterator[str]:
             yield f":{kind} {_escaped(names.replace(', ', '/'))}: {said}"
         else:
             yield f"    {_escaped(line.strip())}" if line.strip() else ""
+
+
+def _text(kind: str, block: list[str]) -> list[str]:
+    """What comes back: prose, or numpydoc's entries with indented descriptions, of several a list."""
+    entries = [line for line in block if line and not line.startswith(" ")]
+    listed = len(entries) > 1 and any(line.startswith("    ") for line in block)
+    if not listed:
+        return [f":{kind}: {block[0] if block else ''}", *(f"    {line.strip()}".rstrip() for line in block[1:])]
+    marked = (f"    - {line}" if line in entries else f"      {line.strip()}".rstrip() for line in block)
+    return [f":{kind}:", "", *marked]
 
 
 def _prose(block: list[str], *, literal: bool = False) -> list[str]:

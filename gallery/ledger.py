@@ -34,7 +34,8 @@ def ledger_page(papers: list[Entry]) -> str:
     head = ["---", "hide-toc: true", "myst:", "  html_meta:", described]
     bodies = [_body(paper) for paper in sorted(papers, key=lambda p: (THEMES.index(p.card.theme), p.slug))]
     content = [filters(papers), claims_table(bodies)] if papers else []
-    return "\n".join([*head, "---", "", "# Claims", "", intro, "", "```{raw} html", *content, "```", ""])
+    raw = ["```{raw} html", *content, "```", ""] if content else []
+    return "\n".join([*head, "---", "", "# Claims", "", intro, "", *raw])
 
 
 def filters(papers: list[Entry]) -> str:

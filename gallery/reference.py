@@ -18,9 +18,6 @@ from shared.compendium.paths import ROOT
 SHARED = ROOT / "shared"
 USES = "uses.json"
 _OF_NODE = {ast.ClassDef: "autoclass", ast.FunctionDef: "autofunction"}  # by source: a mocked package hides it
-_LEFT_OUT = (
-    "set_fit_request, set_predict_request, set_score_request, set_transform_request"  # scikit-learn's, by metaclass
-)
 
 
 def rooms() -> dict[str, str]:
@@ -109,13 +106,7 @@ def _kind(value: object) -> str:
 
 
 def _directive(module: str, name: str, kind: str) -> list[str]:
-    options = (
-        ["   :members:", f"   :exclude-members: {_LEFT_OUT}"]
-        if kind == "autoclass"
-        else ["   :no-value:"]
-        if kind == "autodata"
-        else []
-    )
+    options = ["   :members:"] if kind == "autoclass" else ["   :no-value:"] if kind == "autodata" else []
     return [f".. {kind}:: {module}.{name}", *options, ""]
 
 

@@ -44,3 +44,10 @@ def test_an_indented_block_of_a_module_is_code():
     assert converted(["Use it:", "", "    f(*x)", "", "Then |more|."], literal=True) == [
         *("Use it:", "", "::", "", "    f(*x)", "", "Then \\|more\\|.")
     ]
+
+
+def test_several_results_become_a_list():
+    lines = ["Returns", "-------", "points : (n, 2)", "    Where.", "labels : (n,)", "    Which."]
+    expected = [":returns:", "", "    - points : (n, 2)", "      Where.", "    - labels : (n,)", "      Which."]
+    assert [line for line in converted(lines) if line] == [line for line in expected if line]
+    assert converted([*lines[:2], "float", "    How far."])[1:3] == [":returns: float", "    How far."]
