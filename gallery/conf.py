@@ -52,7 +52,7 @@ mathjax2_config = {
         "linebreaks": {"automatic": True},
     },
 }
-suppress_warnings = ["myst.header", "mystnb.unknown_mime_type"]
+suppress_warnings = ["myst.header", "mystnb.unknown_mime_type", "ref.python"]  # of a name in several classes the first
 
 default_role = "py:obj"  # single backticks in docstrings: a link where the name is known, else code
 autosummary_generate = False

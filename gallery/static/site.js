@@ -6,10 +6,23 @@ function scrollables() {
   for (const block of document.querySelectorAll(".highlight pre, .cell_output pre, .cell_output, .bibtex pre, div.math")) {
     if (wide(block) && !block.hasAttribute("tabindex")) {
       block.tabIndex = 0;
-      block.setAttribute("role", "region");
+      block.setAttribute("role", "group");
       block.setAttribute("aria-label", block.closest(".cell_output") ? "output" : "code");
     }
   }
+  for (const table of document.querySelectorAll(".cell_output table:not(.ledger)")) if (wide(table)) table.tabIndex = 0;
+}
+
+/* What the theme and Sphinx leave for readers of a screen: levels of headings, names of asides, lists that are none. */
+function names() {
+  const set = (selector, attribute, value) => {
+    for (const element of document.querySelectorAll(selector)) element.setAttribute(attribute, value);
+  };
+  set("p.caption[role=heading]", "aria-level", "2");
+  set("aside.sidebar-drawer", "aria-label", "the site");
+  set("aside.toc-drawer", "aria-label", "on this page");
+  set("dt.sig dl, dt.sig dl > dd", "role", "none");
+  for (const summary of document.querySelectorAll("summary[aria-label]")) summary.removeAttribute("aria-label");
 }
 
 function copyButtons() {
@@ -88,6 +101,7 @@ function ledger(form) {
 }
 
 document.addEventListener("DOMContentLoaded", () => {
+  names();
   copyButtons();
   const form = document.querySelector("form.filters");
   if (form) ledger(form);
