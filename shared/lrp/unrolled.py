@@ -2,32 +2,38 @@
 
 The engine's modified backward pass can't be differentiated again: a double backward would apply the LRP rules to the
 activations' own dependence on the weights. Here the true forward pass runs, its activations stay in the graph, and
-relevance is computed top-down with ordinary operations (transposed convolutions, products, safe division). For ReLU
-nets and `rule="epsilon"` the heatmap is `x * dz_c/dx`.
+relevance is computed top-down with ordinary operations (transposed convolutions, products). What is carried is the
+coefficient `c` of a relevance `R = x c`, for all classes at once, so that ReLU, pooling and sums need no division. For
+ReLU nets and `rule="epsilon"` the heatmap is `x * dz_c/dx`. Yu et al. 2024 (arXiv 2407.03009) call this unrolled LRP.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from shared._checks import check_choice, check_finite
+from shared._checks import check_choice, check_finite, check_range
 from shared.lrp._errors import unsupported
+from shared.lrp._plan import Branches, flatten
 from shared.lrp.rules._canonizers import MergedPair
 from shared.lrp.rules._ops import AvgPool, BatchNorm, LinearOp, linear_op, pad_input
 
-__all__ = ["UnrolledLRP", "safe_divide"]
+__all__ = ["Branches", "UnrolledLRP", "safe_divide"]
 
 RULES = ("epsilon", "zplus")
 FIRST = (None, "flat", "w2", "zbox")
 TINY = 1e-9
 _PASS = (nn.ReLU, nn.Dropout, nn.Dropout2d, nn.Identity)
-_SUPPORTED = ("Linear", "Conv", "BatchNorm", "ReLU", "MaxPool2d", "AvgPool", "Flatten", "Dropout", "Identity")
+_SUPPORTED = (
+    *("Linear", "Conv", "BatchNorm", "ReLU", "MaxPool2d", "AvgPool", "Flatten", "Dropout", "Identity", "Branches"),
+    *("SmallVGG", "SmallConv", "SmallResNet", "PooledVGG", "transformers' ResNetForImageClassification"),
+)
 
 
 def safe_divide(numerator: Tensor, denominator: Tensor) -> Tensor:
@@ -47,17 +53,19 @@ def safe_divide(numerator: Tensor, denominator: Tensor) -> Tensor:
 
 
 class UnrolledLRP:
-    """Logits and class heatmaps of a sequential ReLU net, differentiable in its parameters and input.
+    """Logits and class heatmaps of a ReLU net, differentiable in its parameters and input; it adds no parameter.
 
     Parameters
     ----------
-    model : an `nn.Sequential` (nested ones are flattened) or a sequence of modules that are applied in order: Linear,
-        convolutions, ReLU, MaxPool2d, average pools, Flatten, BatchNorm, Dropout.
-    rule : "epsilon" (LRP-0 with safe division) or "zplus" (positive weights only, biases ignored; inputs >= 0).
+    model : the modules in the order of application, as an `nn.Sequential` or another sequence (nested ones are
+        flattened): Linear, convolutions, ReLU, max and average pools, Flatten, BatchNorm, Dropout, and `Branches` for a
+        sum of two paths. Networks of `shared.nets` and transformers' ResNets are taken apart by themselves.
+    rule : "epsilon" (LRP-0: the gradient, as the denominators cancel) or "zplus" (positive weights only, biases
+        ignored; inputs >= 0). The sum of two branches splits relevance in proportion to them.
     first : rule of the first linear layer: None (as `rule`), "flat", "w2" or "zbox" (the input's own minimum and
         maximum per image are the bounds).
     bn : "merge" folds a batch norm into the layer before it (running statistics); "detach" sends relevance through it
-        by the constant factor `scale * x / BN(x)`.
+        by the factor `scale * x / BN(x)`, constant for gradients, and lets it normalise as its mode says.
     """
 
     def __init__(
@@ -69,21 +77,33 @@ class UnrolledLRP:
         bn: str = "merge",
     ) -> None:
         self.rule, self.first = check_choice("rule", rule, RULES), check_choice("first", first, FIRST)
-        self.merge = check_choice("bn", bn, ("merge", "detach")) == "merge"
-        self.steps = _steps(list(_flatten(model)), self.merge)
+        merge = check_choice("bn", bn, ("merge", "detach")) == "merge"
+        self.steps = _steps(flatten(model), merge)
+        leading = next((i for i, step in enumerate(self.steps) if getattr(step, "op", None) is not None), None)
+        if leading is None:
+            raise ValueError("model has no linear layer; give an nn.Sequential or a list of its modules in order")
+        self._leading = leading
+        if first is not None and not all(isinstance(s.module, (*_PASS, nn.Flatten)) for s in self.steps[:leading]):
+            raise unsupported("what comes before the first linear layer", None, "model", ("Flatten", "ReLU", "Dropout"))
 
-    def __call__(self, x: Tensor, *, classes: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, x: Tensor, *, classes: Sequence[int] | None = None, batch_size: int | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Logits `(B, C)` and heatmaps summed over channels `(B, K, H, W)`; arguments as of `relevance`."""
-        logits, relevance = self.relevance(x, classes=classes)
+        logits, relevance = self.relevance(x, classes=classes, batch_size=batch_size)
         return logits, relevance.sum(2) if relevance.ndim > 3 else relevance
 
-    def relevance(self, x: Tensor, *, classes: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
+    def relevance(
+        self, x: Tensor, *, classes: Sequence[int] | None = None, batch_size: int | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Relevance of each class's own logit.
 
         Parameters
         ----------
         x : float `(B, ...)`.
         classes : K of them; default all.
+        batch_size : how many classes at once; those of one batch are computed anew in the backward pass, so that memory
+            holds one batch's graph. By default all, and none is computed twice.
 
         Returns
         -------
@@ -92,49 +112,78 @@ class UnrolledLRP:
         Raises
         ------
         ValueError
-            x isn't finite, a class is out of range.
+            x isn't finite or is empty, a class is out of range.
         """
         check_finite("x", x)
-        activations = [x]
-        for step in self.steps:
-            activations.append(step.forward(activations[-1]))
-        logits = activations[-1]
+        kept: list[Any] = []
+        logits = _forward(self.steps, x, kept)
         chosen = torch.arange(logits.shape[1]) if classes is None else torch.as_tensor(list(classes))
         if chosen.numel() == 0 or int(chosen.min()) < 0 or int(chosen.max()) >= logits.shape[1]:
             raise ValueError(f"classes={classes!r} is out of range for {logits.shape[1]} classes")
-        pick = F.one_hot(chosen, logits.shape[1]).to(logits)  # (K, C)
-        relevance = logits[:, None] * pick
-        linear = [step for step in self.steps if step.op is not None]
-        for step, before, after in zip(self.steps[::-1], activations[-2::-1], activations[:0:-1]):
-            rule = self.first if step is linear[0] and self.first is not None else self.rule
-            relevance = step.backward(rule, before, after, relevance)
-        return logits, relevance
+        seeds = F.one_hot(chosen, logits.shape[1]).to(logits)[None].expand(len(x), -1, -1)  # (B, K, C)
+        if batch_size is None:
+            return logits, self._down(x, seeds, kept)
+        check_range("batch_size", batch_size, 1)
+        parts = [checkpoint(self._down, x, part, kept, use_reentrant=False) for part in seeds.split(batch_size, 1)]
+        return logits, torch.cat(parts, 1)
+
+    def _down(self, image: Tensor, c: Tensor, kept: list[Any]) -> Tensor:
+        """Relevance of the input from the coefficients of the logits."""
+        first = self._leading if self.first is not None else -1
+        c = _backward(self.steps[first + 1 :], kept[first + 1 :], c, self.rule)
+        if first < 0:
+            return image[:, None] * c
+        x, z = kept[first]
+        relevance = self.steps[first].first(self.first, x, z, c)
+        return relevance.reshape(*relevance.shape[:2], *image.shape[1:])
 
 
-def _flatten(model: nn.Module | Sequence[nn.Module]) -> Iterator[nn.Module]:
-    if isinstance(model, nn.Sequential | list | tuple):
-        for child in model:
-            yield from _flatten(child)
-    else:
-        yield model
+def _forward(steps: list[_Step | _Sum], x: Tensor, kept: list[Any]) -> Tensor:
+    """The true forward pass; what each step needs for its way back is appended to `kept`."""
+    for step in steps:
+        x = step.forward(x, kept)
+    return x
 
 
-def _steps(modules: list[nn.Module], merge: bool) -> list[_Step]:
-    steps: list[_Step] = []
+def _backward(steps: list[_Step | _Sum], kept: list[Any], c: Tensor, rule: str) -> Tensor:
+    for step, own in zip(reversed(steps), reversed(kept), strict=True):
+        c = step.backward(rule, own, c)
+    return c
+
+
+def _steps(modules: list[nn.Module], merge: bool) -> list[_Step | _Sum]:
+    steps: list[Any] = []
     for module in modules:
-        if merge and isinstance(module, BatchNorm) and steps and steps[-1].op is not None:
+        if isinstance(module, Branches):
+            steps.append(_Sum(_steps(flatten(module.main), merge), _steps(flatten(module.shortcut), merge)))
+        elif merge and isinstance(module, BatchNorm) and steps and getattr(steps[-1], "op", None) is not None:
             last = steps[-1]
             last.pair = MergedPair(last.op, last.module, module, type(module).__name__)
         else:
             steps.append(_Step(module, linear_op(module)))
-    if not any(step.op is not None for step in steps):
-        raise ValueError("model has no linear layer; give an nn.Sequential or a list of its modules in order")
     return steps
 
 
 @dataclass
+class _Sum:
+    """Two branches added: `z = m + s` and `R_m = m R / z`, `R_s = s R / z`, so both get the coefficient `R / z`."""
+
+    main: list[Any]
+    shortcut: list[Any]
+    module: Any = None
+
+    def forward(self, x: Tensor, kept: list[Any]) -> Tensor:
+        inner: tuple[list[Any], list[Any]] = [], []
+        kept.append(inner)
+        return _forward(self.main, x, inner[0]) + _forward(self.shortcut, x, inner[1])
+
+    def backward(self, rule: str, own: tuple[list[Any], list[Any]], c: Tensor) -> Tensor:
+        return _backward(self.main, own[0], c, rule) + _backward(self.shortcut, own[1], c, rule)
+
+
+@dataclass
 class _Step:
-    """One layer: its true forward pass and the explicit redistribution of relevance `(B, K, ...)`."""
+    """One layer: its true forward pass, and the coefficients `(B, K, ...)` of its input from those of its output."""
 
     module: Any
     op: LinearOp | None
@@ -144,60 +193,71 @@ class _Step:
         known = (*_PASS, *AvgPool, *BatchNorm, nn.MaxPool2d, nn.Flatten)
         if self.op is None and not isinstance(self.module, known):
             raise unsupported("the layer", self.module, "model", _SUPPORTED)
+        explicit = isinstance(getattr(self.module, "padding", 0), str) and self.module.padding != "valid"
+        if self.op is not None and (explicit or getattr(self.module, "padding_mode", "zeros") != "zeros"):
+            raise unsupported("non-zero or 'same' padding", self.module, "model", ("symmetric zero padding",))
 
     def parameters(self) -> tuple[Tensor, Tensor | None]:
         return (self.module.weight, self.module.bias) if self.pair is None else self.pair.parameters()
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, kept: list[Any]) -> Tensor:
         if self.op is not None:
-            return self.op.apply(pad_input(self.module, x), *self.parameters())
-        return torch.relu(x) if isinstance(self.module, nn.ReLU) else self.module(x)  # never in place
+            z = self.op.apply(pad_input(self.module, x), *self.parameters())
+        else:
+            z = torch.relu(x) if isinstance(self.module, nn.ReLU) else self.module(x)  # never in place
+        kept.append((x, z))
+        return z
 
-    def backward(self, rule: str, x: Tensor, z: Tensor, r: Tensor) -> Tensor:
+    def backward(self, rule: str, own: tuple[Tensor, Tensor], c: Tensor) -> Tensor:
+        x, z = own
         if self.op is not None:
-            return self._linear(rule, x, z, r)
-        if isinstance(self.module, nn.Flatten):
-            return r.reshape(*r.shape[:2], *x.shape[1:])
-        if isinstance(self.module, nn.MaxPool2d):
-            return _max_pool(self.module, x, r)
-        if isinstance(self.module, AvgPool):
-            return x[:, None] * _transpose(self.module, x, safe_divide(r, z[:, None]))
-        if isinstance(self.module, BatchNorm):
-            return r * (self._scale(x) * safe_divide(x, z)).detach()[:, None]
-        return r
-
-    def _scale(self, x: Tensor) -> Tensor:
-        norm = self.module
-        var = x.var([0, *range(2, x.ndim)], unbiased=False) if norm.training else norm.running_var
-        scale = torch.rsqrt(var + norm.eps) * (1.0 if norm.weight is None else norm.weight)
-        return scale.view(1, -1, *([1] * (x.ndim - 2)))
-
-    def _linear(self, rule: str, x: Tensor, z: Tensor, r: Tensor) -> Tensor:
-        op, weight = self.op, self.parameters()[0]
-        if type(self.module).__name__.startswith("Conv") and pad_input(self.module, x) is not x:
-            raise unsupported("non-zero or 'same' padding", self.module, "model", ("symmetric zero padding",))
-
-        def pull(w: Tensor, denominator: Tensor) -> Tensor:
-            return _folded(lambda s: op.vjp(w, s, torch.Size((s.shape[0], *x.shape[1:]))), safe_divide(r, denominator))
-
-        inputs = x[:, None]
-        if rule == "epsilon":
-            return inputs * pull(weight, z[:, None])
-        if rule == "zplus":
+            weight = self.parameters()[0]
+            if rule == "epsilon":
+                return self._pull(weight, x, c)
             positive = weight.clamp(min=0)
-            return inputs * pull(positive, op.apply(x, positive, None)[:, None])
-        if rule == "zbox":
-            return self._box(x, weight, pull)
-        stand_in = torch.ones_like(weight) if rule == "flat" else weight**2
-        return pull(stand_in, op.apply(torch.ones_like(x), stand_in, None)[:, None])
+            return self._pull(positive, x, c * safe_divide(z, self.op.apply(x, positive, None))[:, None])
+        if isinstance(self.module, nn.Flatten):
+            return c.reshape(*c.shape[:2], *x.shape[1:])
+        if isinstance(self.module, nn.MaxPool2d):
+            return _max_pool(self.module, x, c)
+        if isinstance(self.module, AvgPool):
+            return _transpose(self.module, x, c)
+        if isinstance(self.module, BatchNorm):
+            return c * self._factor(x, z)[:, None]
+        if isinstance(self.module, nn.ReLU):
+            return c * (x > 0).to(c)[:, None]
+        if isinstance(self.module, nn.Dropout | nn.Dropout2d):  # R passes, and R = z c = x c_in
+            return c * safe_divide(z, x)[:, None] if self.module.training else c
+        return c
 
-    def _box(self, x: Tensor, weight: Tensor, pull: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    def first(self, rule: str, x: Tensor, z: Tensor, c: Tensor) -> Tensor:
+        """Relevance of the input itself, by a rule for inputs that may be negative."""
+        op, weight = self.op, self.parameters()[0]
+        if rule == "zbox":
+            return self._box(x, weight, z, c)
+        stand_in = torch.ones_like(weight) if rule == "flat" else weight**2
+        total = op.apply(torch.ones_like(x), stand_in, None)
+        return self._pull(stand_in, x, c * safe_divide(z, total)[:, None])
+
+    def _pull(self, weight: Tensor, x: Tensor, s: Tensor) -> Tensor:
+        return _folded(lambda s: self.op.vjp(weight, s, torch.Size((len(s), *x.shape[1:]))), s)
+
+    def _box(self, x: Tensor, weight: Tensor, z: Tensor, c: Tensor) -> Tensor:
         axes = tuple(range(1, x.ndim))
         low, high = (torch.ones_like(x) * bound for bound in (x.amin(axes, True), x.amax(axes, True)))
         up, down = weight.clamp(min=0), weight.clamp(max=0)
         parts = [(x, weight, 1), (low, up, -1), (high, down, -1)]
-        total = sum(sign * self.op.apply(value, w, None) for value, w, sign in parts)[:, None]
-        return sum(sign * value[:, None] * pull(w, total) for value, w, sign in parts)
+        total = sum(sign * self.op.apply(value, w, None) for value, w, sign in parts)
+        s = c * safe_divide(z, total)[:, None]
+        return sum(sign * value[:, None] * self._pull(w, x, s) for value, w, sign in parts)
+
+    def _factor(self, x: Tensor, z: Tensor) -> Tensor:
+        """Of a batch norm: `x c_in = (scale x / z)_constant z c`, so its value is `scale`."""
+        norm = self.module
+        var = x.var([0, *range(2, x.ndim)], unbiased=False) if norm.training else norm.running_var
+        scale = torch.rsqrt(var + norm.eps) * (1.0 if norm.weight is None else norm.weight)
+        constant = scale.view(1, -1, *([1] * (x.ndim - 2))) * safe_divide(x, z)
+        return safe_divide(constant.detach() * z, x)
 
 
 def _folded(function: Callable[[Tensor], Tensor], s: Tensor) -> Tensor:
@@ -217,10 +277,10 @@ def _transpose(pool: nn.Module, x: Tensor, s: Tensor) -> Tensor:
     return _folded(vjp, s)
 
 
-def _max_pool(pool: nn.MaxPool2d, x: Tensor, r: Tensor) -> Tensor:
-    """Relevance to the maximum of each window; overlapping windows add up."""
+def _max_pool(pool: nn.MaxPool2d, x: Tensor, c: Tensor) -> Tensor:
+    """What arrives goes to the maximum of each window; overlapping windows add up (unpooling would overwrite)."""
     how = (pool.kernel_size, pool.stride, pool.padding, pool.dilation, pool.ceil_mode)
     _, index = F.max_pool2d(x.detach(), *how, return_indices=True)
-    index = index.flatten(2)[:, None].expand(-1, r.shape[1], -1, -1)
-    flat = r.new_zeros(*r.shape[:2], x.shape[1], x.shape[2] * x.shape[3])
-    return flat.scatter_add(-1, index, r.flatten(3)).reshape(*r.shape[:2], *x.shape[1:])
+    index = index.flatten(2)[:, None].expand(-1, c.shape[1], -1, -1)
+    flat = c.new_zeros(*c.shape[:2], x.shape[1], x.shape[2] * x.shape[3])
+    return flat.scatter_add(-1, index, c.flatten(3)).reshape(*c.shape[:2], *x.shape[1:])

@@ -10,10 +10,11 @@ torch.Size([2, 10])
 
 from shared.nets._autoencoder import ConceptAutoencoder, ConceptJudge
 from shared.nets._build import build_net
-from shared.nets._conv import ConvNorm, SmallConv, SmallResNet, SmallVGG
+from shared.nets._conv import ConvNorm, ResidualBlock, SmallConv, SmallResNet, SmallVGG
 from shared.nets._efficientnet import EfficientNetLite0
 from shared.nets._factors import FactorCNN, PatchHead
 from shared.nets._logits import logits_of, target_logit
+from shared.nets._unet import PooledVGG, UNet
 
 __all__ = [
     "ConceptAutoencoder",
@@ -22,9 +23,12 @@ __all__ = [
     "EfficientNetLite0",
     "FactorCNN",
     "PatchHead",
+    "PooledVGG",
+    "ResidualBlock",
     "SmallConv",
     "SmallResNet",
     "SmallVGG",
+    "UNet",
     "build_net",
     "logits_of",
     "target_logit",

@@ -49,8 +49,13 @@ class ConvNorm(nn.Sequential):
             self.act = act()
 
 
-class _ResidualBlock(nn.Module):
-    """Two 3×3 convolutions around a skip connection (He et al. 2016, basic block)."""
+class ResidualBlock(nn.Module):
+    """Two 3×3 convolutions around a skip connection (He et al. 2016, basic block).
+
+    Parameters
+    ----------
+    channels_in, channels_out, stride : int
+    """
 
     def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
         super().__init__()
@@ -94,8 +99,8 @@ class SmallResNet(nn.Module):
         stages: list[nn.Module] = []
         before = widths[0]
         for i, width in enumerate(widths):
-            first = _ResidualBlock(before, width, 1 if i == 0 else 2)
-            stages.append(nn.Sequential(first, *(_ResidualBlock(width, width, 1) for _ in range(blocks - 1))))
+            first = ResidualBlock(before, width, 1 if i == 0 else 2)
+            stages.append(nn.Sequential(first, *(ResidualBlock(width, width, 1) for _ in range(blocks - 1))))
             before = width
         self.stages = nn.Sequential(*stages)
         self.pool = nn.AdaptiveAvgPool2d(1)

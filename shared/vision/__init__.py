@@ -1,4 +1,4 @@
-"""CLIP by one set of calls, and helpers for real photos.
+"""CLIP by one set of calls, and helpers for real photos and their masks.
 
 >>> import torch
 >>> scene = image_grid(torch.arange(4.0).view(1, 4, 1, 1, 1).expand(1, 4, 1, 2, 3))  # four images of 2 × 3 pixels
@@ -18,6 +18,7 @@ from shared.vision._clip import (
     patch_features,
 )
 from shared.vision._photos import cell_mask, denormalise, image_grid, normalise, random_crops, resize
+from shared.vision._segment import mixed_batches, palette_classes
 
 __all__ = [
     "PATCH_FEATURES",
@@ -29,7 +30,9 @@ __all__ = [
     "encode_text",
     "hidden_patches",
     "image_grid",
+    "mixed_batches",
     "normalise",
+    "palette_classes",
     "patch_features",
     "random_crops",
     "resize",

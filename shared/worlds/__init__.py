@@ -35,6 +35,7 @@ from shared.worlds.shapes._factors import (
     TEXTURES,
     TINTS,
 )
+from shared.worlds.shapes._scenes import SCENE_SHAPES, shape_scenes
 from shared.worlds.shapes._words import place_words
 from shared.worlds.shapes._world import ShapesWorld, shapes_world
 from shared.worlds.tables._classes import PlantedClasses, plant_class_patterns
@@ -60,6 +61,7 @@ __all__ = [
     "EDIT_KINDS",
     "FLAWS",
     "IMAGE_CONCEPTS",
+    "SCENE_SHAPES",
     "SHADES",
     "SHAPES",
     "SHAPE_FACTORS",
@@ -97,6 +99,7 @@ __all__ = [
     "plant_flaw",
     "read_agreement",
     "shape_captions",
+    "shape_scenes",
     "shapes_world",
     "smiley_points",
     "sphere_points",

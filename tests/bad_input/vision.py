@@ -21,7 +21,13 @@ GOOD: Calls = {
     "encode_image": lambda: {"model": tiny_clip(), "images": rand(2, 3, 8, 8)},
     "image_grid": lambda: {"images": rand(2, 4, 3, 4, 4)},
     "hidden_patches": lambda: {"model": tiny_clip(), "images": rand(2, 3, 8, 8)},
+    "mixed_batches": lambda: {
+        "masked": torch.arange(3),
+        "unmasked": torch.arange(3, 9),
+        "generator": torch.Generator().manual_seed(0),
+    },
     "normalise": lambda: {"images": rand(2, 3, 4, 4), "mean": [0.5] * 3, "std": [0.5] * 3},
+    "palette_classes": lambda: {"colours": rand(3, 4, 4)},
     "patch_features": lambda: {"model": tiny_clip(), "images": rand(2, 3, 8, 8)},
     "random_crops": lambda: {"image": rand(3, 8, 9), "n": 2, "side": 4, "generator": rng()},
     "resize": lambda: {"images": rand(2, 3, 4, 4), "size": 8},
