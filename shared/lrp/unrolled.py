@@ -130,11 +130,11 @@ class UnrolledLRP:
     def _down(self, image: Tensor, c: Tensor, kept: list[Any]) -> Tensor:
         """Relevance of the input from the coefficients of the logits."""
         first = self._leading if self.first is not None else -1
-        c = _backward(self.steps[first + 1 :], kept[first + 1 :], c, self.rule)
+        found = _backward(self.steps[first + 1 :], kept[first + 1 :], _Coefficients(c), self.rule)
         if first < 0:
-            return image[:, None] * c
+            return found.times(image).full()
         x, z = kept[first]
-        relevance = self.steps[first].first(self.first, x, z, c)
+        relevance = self.steps[first].first(self.first, x, z, found)
         return relevance.reshape(*relevance.shape[:2], *image.shape[1:])
 
 
@@ -145,7 +145,7 @@ def _forward(steps: list[_Step | _Sum], x: Tensor, kept: list[Any]) -> Tensor:
     return x
 
 
-def _backward(steps: list[_Step | _Sum], kept: list[Any], c: Tensor, rule: str) -> Tensor:
+def _backward(steps: list[_Step | _Sum], kept: list[Any], c: _Coefficients, rule: str) -> _Coefficients:
     for step, own in zip(reversed(steps), reversed(kept), strict=True):
         c = step.backward(rule, own, c)
     return c
@@ -165,6 +165,32 @@ def _steps(modules: list[nn.Module], merge: bool) -> list[_Step | _Sum]:
 
 
 @dataclass
+class _Coefficients:
+    """Coefficients `c` of all classes, yet to be multiplied by a `factor` that they share, and to be enlarged.
+
+    Only the product with it costs as much as there are classes, so what ReLU, max-pooling, norms and ratios contribute
+    is collected until the next linear layer needs it.
+    """
+
+    c: Tensor  # (B, K, ...)
+    factor: Tensor | None = None  # (B, ...)
+    up: int = 1  # each place of c stands for this many of the factor's, along both axes
+
+    def times(self, factor: Tensor) -> _Coefficients:
+        return _Coefficients(self.c, factor if self.factor is None else self.factor * factor, self.up)
+
+    def full(self) -> Tensor:
+        if self.factor is None:
+            return self.c
+        c = self.c if self.up == 1 else _folded(lambda c: F.interpolate(c, scale_factor=float(self.up)), self.c)
+        return c * self.factor[:, None]
+
+    def reshape(self, shape: torch.Size) -> _Coefficients:
+        whole = self.full()
+        return _Coefficients(whole.reshape(*whole.shape[:2], *shape))
+
+
+@dataclass
 class _Sum:
     """Two branches added: `z = m + s` and `R_m = m R / z`, `R_s = s R / z`, so both get the coefficient `R / z`."""
 
@@ -177,8 +203,10 @@ class _Sum:
         kept.append(inner)
         return _forward(self.main, x, inner[0]) + _forward(self.shortcut, x, inner[1])
 
-    def backward(self, rule: str, own: tuple[list[Any], list[Any]], c: Tensor) -> Tensor:
-        return _backward(self.main, own[0], c, rule) + _backward(self.shortcut, own[1], c, rule)
+    def backward(self, rule: str, own: tuple[list[Any], list[Any]], c: _Coefficients) -> _Coefficients:
+        c = _Coefficients(c.full())
+        main, shortcut = (_backward(path, kept, c, rule) for path, kept in zip((self.main, self.shortcut), own))
+        return _Coefficients(main.full() + shortcut.full())
 
 
 @dataclass
@@ -208,47 +236,50 @@ class _Step:
         kept.append((x, z))
         return z
 
-    def backward(self, rule: str, own: tuple[Tensor, Tensor], c: Tensor) -> Tensor:
+    def backward(self, rule: str, own: tuple[Tensor, Tensor], c: _Coefficients) -> _Coefficients:
         x, z = own
         if self.op is not None:
-            weight = self.parameters()[0]
-            if rule == "epsilon":
-                return self._pull(weight, x, c)
-            positive = weight.clamp(min=0)
-            return self._pull(positive, x, c * safe_divide(z, self.op.apply(x, positive, None))[:, None])
+            return _Coefficients(self._linear(rule, x, z, c))
         if isinstance(self.module, nn.Flatten):
-            return c.reshape(*c.shape[:2], *x.shape[1:])
+            return c.reshape(x.shape[1:])
         if isinstance(self.module, nn.MaxPool2d):
-            return _max_pool(self.module, x, c)
+            return _max_pool(self.module, x, c.full())
         if isinstance(self.module, AvgPool):
-            return _transpose(self.module, x, c)
+            return _Coefficients(_transpose(self.module, x, c.full()))
         if isinstance(self.module, BatchNorm):
-            return c * self._factor(x, z)[:, None]
+            return c.times(self._factor(x, z))
         if isinstance(self.module, nn.ReLU):
-            return c * (x > 0).to(c)[:, None]
-        if isinstance(self.module, nn.Dropout | nn.Dropout2d):  # R passes, and R = z c = x c_in
-            return c * safe_divide(z, x)[:, None] if self.module.training else c
+            return c.times((x > 0).to(x))
+        if isinstance(self.module, nn.Dropout | nn.Dropout2d) and self.module.training:
+            return c.times(safe_divide(z, x))  # R passes, and R = z c = x c_in
         return c
 
-    def first(self, rule: str, x: Tensor, z: Tensor, c: Tensor) -> Tensor:
+    def _linear(self, rule: str, x: Tensor, z: Tensor, c: _Coefficients) -> Tensor:
+        weight = self.parameters()[0]
+        if rule == "epsilon":
+            return self._pull(weight, x, c.full())
+        positive = weight.clamp(min=0)
+        return self._pull(positive, x, c.times(safe_divide(z, self.op.apply(x, positive, None))).full())
+
+    def first(self, rule: str, x: Tensor, z: Tensor, c: _Coefficients) -> Tensor:
         """Relevance of the input itself, by a rule for inputs that may be negative."""
         op, weight = self.op, self.parameters()[0]
         if rule == "zbox":
             return self._box(x, weight, z, c)
         stand_in = torch.ones_like(weight) if rule == "flat" else weight**2
         total = op.apply(torch.ones_like(x), stand_in, None)
-        return self._pull(stand_in, x, c * safe_divide(z, total)[:, None])
+        return self._pull(stand_in, x, c.times(safe_divide(z, total)).full())
 
     def _pull(self, weight: Tensor, x: Tensor, s: Tensor) -> Tensor:
         return _folded(lambda s: self.op.vjp(weight, s, torch.Size((len(s), *x.shape[1:]))), s)
 
-    def _box(self, x: Tensor, weight: Tensor, z: Tensor, c: Tensor) -> Tensor:
+    def _box(self, x: Tensor, weight: Tensor, z: Tensor, c: _Coefficients) -> Tensor:
         axes = tuple(range(1, x.ndim))
         low, high = (torch.ones_like(x) * bound for bound in (x.amin(axes, True), x.amax(axes, True)))
         up, down = weight.clamp(min=0), weight.clamp(max=0)
         parts = [(x, weight, 1), (low, up, -1), (high, down, -1)]
         total = sum(sign * self.op.apply(value, w, None) for value, w, sign in parts)
-        s = c * safe_divide(z, total)[:, None]
+        s = c.times(safe_divide(z, total)).full()
         return sum(sign * value[:, None] * self._pull(w, x, s) for value, w, sign in parts)
 
     def _factor(self, x: Tensor, z: Tensor) -> Tensor:
@@ -277,10 +308,19 @@ def _transpose(pool: nn.Module, x: Tensor, s: Tensor) -> Tensor:
     return _folded(vjp, s)
 
 
-def _max_pool(pool: nn.MaxPool2d, x: Tensor, c: Tensor) -> Tensor:
+def _max_pool(pool: nn.MaxPool2d, x: Tensor, c: Tensor) -> _Coefficients:
     """What arrives goes to the maximum of each window; overlapping windows add up (unpooling would overwrite)."""
     how = (pool.kernel_size, pool.stride, pool.padding, pool.dilation, pool.ceil_mode)
-    _, index = F.max_pool2d(x.detach(), *how, return_indices=True)
-    index = index.flatten(2)[:, None].expand(-1, c.shape[1], -1, -1)
+    out, index = F.max_pool2d(x.detach(), *how, return_indices=True)
+    index = index.flatten(2)
+    k = x.shape[-1] // out.shape[-1]
+    tiles = how in (((k, k),) * 2 + (0, 1, False), (k, k, 0, 1, False)) and x.shape[-2:] == (
+        out.shape[-2] * k,
+        out.shape[-1] * k,
+    )
+    if tiles:
+        chosen = torch.zeros_like(x, memory_format=torch.contiguous_format).flatten(2).scatter(2, index, 1.0)
+        return _Coefficients(c, chosen.view(x.shape), k)
+    index = index[:, None].expand(-1, c.shape[1], -1, -1)
     flat = c.new_zeros(*c.shape[:2], x.shape[1], x.shape[2] * x.shape[3])
-    return flat.scatter_add(-1, index, c.flatten(3)).reshape(*c.shape[:2], *x.shape[1:])
+    return _Coefficients(flat.scatter_add(-1, index, c.flatten(3)).reshape(*c.shape[:2], *x.shape[1:]))

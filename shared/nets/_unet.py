@@ -24,7 +24,7 @@ class PooledVGG(nn.Module):
     """
 
     def __init__(
-        self, channels: int, n_classes: int, *, widths: Sequence[Sequence[int]] = ((8, 16), (16, 32), (32,))
+        self, channels: int, n_classes: int, *, widths: Sequence[Sequence[int]] = ((12, 12), (24,), (48,))
     ) -> None:
         super().__init__()
         levels = []

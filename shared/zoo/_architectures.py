@@ -12,6 +12,7 @@ ARCHITECTURES = {
     ),
     "small-resnet": (nets.SmallResNet, {}),
     "small-vgg": (nets.SmallVGG, {}),
+    "pooled-vgg": (nets.PooledVGG, {}),
     "patch-head": (nets.PatchHead, {}),
     "concept-autoencoder": (nets.ConceptAutoencoder, {}),
     "factor-cnn": (nets.FactorCNN, {}),

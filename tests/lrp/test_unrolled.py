@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from shared.lrp import AnyLinear, Composite, Flat, UnsupportedModule, WSquare, ZPlus, attribute
-from shared.lrp.unrolled import Branches, UnrolledLRP, safe_divide
+from shared.lrp.unrolled import Branches, UnrolledLRP, _Coefficients, safe_divide
 from shared.nets import PooledVGG, SmallConv, SmallResNet, SmallVGG
 
 
@@ -182,8 +182,8 @@ def test_residual_splits_by_contribution():
     z = x
     for step in steps:
         z = step.forward(z, kept)
-    c = torch.ones(1, 1, 1, dtype=torch.float64)
-    main, shortcut = steps[1].main[0].backward("zplus", kept[1][0][0], 2 * c), 2 * c
+    two = _Coefficients(torch.full((1, 1, 1), 2.0, dtype=torch.float64))  # of the sum, as the last weight is 2
+    main, shortcut = (c.full() for c in (steps[1].main[0].backward("zplus", kept[1][0][0], two), two))
     assert z.item() == 8.0
     assert (main * x).item() == 6.0
     assert (shortcut * x).item() == 2.0

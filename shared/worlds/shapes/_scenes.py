@@ -21,7 +21,7 @@ def shape_scenes(
     n_objects: int | tuple[int, int] = (1, 2),
     noise: float = 0.08,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Large shapes of any colour and texture on any background; only the shape is the class.
+    """Large plain shapes of any colour on any background; only the shape is the class.
 
     Parameters
     ----------
@@ -46,7 +46,8 @@ def shape_scenes(
     if isinstance(generator, int):
         generator = torch.Generator().manual_seed(generator)
     most = n_objects if isinstance(n_objects, int) else n_objects[1]
-    values = {"shape": list(shapes), "radius": 0.2 + 0.06 * torch.rand(n, most, generator=generator)}
+    radius = 0.2 + 0.06 * torch.rand(n, most, generator=generator)
+    values = {"shape": list(shapes), "radius": radius, "texture": "plain"}
     world = shapes_world(
         n, generator=generator, size=size, n_objects=n_objects, values=values, noise=noise, words=["a"]
     )
