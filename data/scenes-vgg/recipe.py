@@ -31,7 +31,7 @@ def make(folder: Path) -> None:
         write=write_files,
         measure=lambda folder: measure(load_model(str(folder)).model),
         title="A small VGG that says which shapes a scene shows",
-        task="multi-label classification",
+        task="image-classification",
         source=f"Trained by Reprise on {IMAGES:,} scenes of shapes with image labels, {STEPS:,} steps of {BATCH}",
         notes=(
             f"Input (B, 3, {SIDE}, {SIDE}) in [0, 1], then normalised, of any size; a logit for the background, "
