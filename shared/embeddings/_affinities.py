@@ -11,7 +11,8 @@ import torch
 from sklearn.neighbors import NearestNeighbors
 
 from shared._checks import check_array, check_choice
-from shared.embeddings._validation import as_data, as_distances, check_perplexity
+from shared.embeddings._distances import as_points, distances_between
+from shared.embeddings._validation import check_perplexity
 
 SYMMETRISE = ("conditional", "sigma")
 _ROWS = 4096  # rows whose bandwidths are sought together on a GPU
@@ -123,8 +124,9 @@ def affinities(
         Data, or with `metric="precomputed"` an (n, n) distance matrix (plain distances, not squared).
     perplexity : float
         Effective number of neighbours; above 1 and below (n - 1) / 3.
-    metric : "euclidean" or "precomputed"
-        What X is.
+    metric : str
+        scikit-learn's name ("euclidean", "cosine", "correlation", "manhattan", "chebyshev", "canberra", "braycurtis",
+        "hamming"), or "precomputed" where X holds distances.
     symmetrise : "conditional" or "sigma"
         Average p_{j|i} and p_{i|j} made with each point's own bandwidth (t-SNE), or first give both directions the
         pair's bandwidth (σ_i + σ_j)/2 (dtSNE, Fischer et al. 2023).
@@ -139,13 +141,12 @@ def affinities(
         Bandwidths.
     """
     check_choice("symmetrise", symmetrise, SYMMETRISE)
-    check_choice("metric", metric, ("euclidean", "precomputed"))
-    D = as_distances("X", X, min_points=10) if metric == "precomputed" else as_data("X", X)
+    D = as_points("X", X, metric)
     perplexity = check_perplexity(perplexity, len(D))
-    values = torch.as_tensor(D, device=device)
-    if metric == "precomputed":
-        squared = values.square()
+    if metric != "euclidean":
+        squared = torch.as_tensor(distances_between(D, metric), device=device).square()
     else:
+        values = torch.as_tensor(D, device=device)
         squared = torch.cdist(values, values, compute_mode="donot_use_mm_for_euclid_dist").square()
     squared.fill_diagonal_(math.inf)
     sigma = bandwidths(squared, perplexity)
@@ -158,6 +159,7 @@ def neighbour_affinities(
     X: np.ndarray,
     *,
     perplexity: float = 30.0,
+    metric: str = "euclidean",
     symmetrise: str = "conditional",
     generator: np.random.Generator | None = None,
 ) -> tuple[sp.csr_matrix, np.ndarray]:
@@ -171,6 +173,8 @@ def neighbour_affinities(
         Data.
     perplexity, symmetrise
         See `affinities`.
+    metric : str
+        As there, but for "precomputed".
     generator : numpy.random.Generator, optional
         For pynndescent.
 
@@ -182,18 +186,24 @@ def neighbour_affinities(
         Bandwidths.
     """
     seed = None if generator is None else int(generator.integers(2**31))
-    return seeded_neighbour_affinities(X, perplexity, symmetrise, seed)
+    return seeded_neighbour_affinities(X, perplexity, symmetrise, seed, metric)
 
 
 def seeded_neighbour_affinities(
-    X: np.ndarray, perplexity: float, symmetrise: str, random_state: int | np.random.RandomState | None
+    X: np.ndarray,
+    perplexity: float,
+    symmetrise: str,
+    random_state: int | np.random.RandomState | None,
+    metric: str = "euclidean",
 ) -> tuple[sp.csr_matrix, np.ndarray]:
     """`neighbour_affinities` with pynndescent's own kind of seed, as the estimators have it."""
     check_choice("symmetrise", symmetrise, SYMMETRISE)
-    X = as_data("X", X)
+    if metric == "precomputed":
+        raise ValueError("metric='precomputed' has all pairs; take `affinities`, or data and another metric")
+    X = as_points("X", X, metric)
     n = len(X)
     perplexity = check_perplexity(perplexity, n)
-    indices, distances = _neighbours(X, min(n - 1, math.ceil(3 * perplexity)), random_state)
+    indices, distances = _neighbours(X, min(n - 1, math.ceil(3 * perplexity)), random_state, metric)
     squared = torch.as_tensor(distances, dtype=torch.float64).square()
     sigma = bandwidths(squared, perplexity)
     width = sigma[:, None] if symmetrise == "conditional" else (sigma[:, None] + sigma[torch.as_tensor(indices)]) / 2
@@ -204,7 +214,7 @@ def seeded_neighbour_affinities(
 
 
 def _neighbours(
-    X: np.ndarray, k: int, random_state: int | np.random.RandomState | None
+    X: np.ndarray, k: int, random_state: int | np.random.RandomState | None, metric: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Indices and distances (n, k) of each point's nearest others."""
     if len(X) > _EXACT_NEIGHBOURS_UP_TO:
@@ -213,10 +223,10 @@ def _neighbours(
         except ImportError:
             pass
         else:
-            index = NNDescent(X.astype(np.float32), n_neighbors=k + 1, random_state=random_state)
+            index = NNDescent(X.astype(np.float32), n_neighbors=k + 1, metric=metric, random_state=random_state)
             found, distances = index.neighbor_graph
             return _drop_self(found.astype(np.int64), distances.astype(np.float64), k)
-    search = NearestNeighbors(n_neighbors=k).fit(X)
+    search = NearestNeighbors(n_neighbors=k, metric=metric).fit(X)
     distances, found = search.kneighbors()  # without the point itself
     return found, distances
 

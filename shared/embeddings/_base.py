@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
+import scipy.sparse.linalg  # noqa: F401 (makes sp.linalg)
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.decomposition import PCA
@@ -50,8 +52,8 @@ class NeighbourEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             lr=self.lr,
         )
 
-    def _start(self, X: np.ndarray) -> np.ndarray:
-        """The first embedding (n, n_components): a given one, the last fit's, principal components or noise."""
+    def _start(self, X: np.ndarray, P: Any = None) -> np.ndarray:
+        """The first embedding (n, n_components): a given one, the last fit's, principal components, P's or noise."""
         shape = (len(X), self.n_components)
         if self.warm_start and hasattr(self, "embedding_") and self.embedding_.shape == shape:
             return self.embedding_
@@ -60,10 +62,12 @@ class NeighbourEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             check_shape("init", start, shape)
             check_finite("init", start)
             return start
-        check_choice("init", self.init, ("pca", "random"))
+        check_choice("init", self.init, ("pca", "random") if P is None else ("pca", "spectral", "random"))
         random = check_random_state(self.random_state)
         if self.init == "random":
             return 1e-3 * random.standard_normal(shape)
+        if self.init == "spectral":
+            return _to_scale(spectral_layout(P, self.n_components, random))
         if self.metric != "precomputed" and X.shape[1] < self.n_components:
             raise ValueError(
                 f"X has {X.shape[1]} feature(s), so init='pca' has no start in {self.n_components} dimensions; "
@@ -74,7 +78,7 @@ class NeighbourEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         else:
             seed = random.randint(2**31 - 1)
             start = PCA(self.n_components, svd_solver="auto", random_state=seed).fit_transform(X)
-        return start / max(start[:, 0].std(), np.finfo(float).tiny) * 1e-3
+        return _to_scale(start)
 
     def _descend(self, start: np.ndarray, gradient: Callable, dtype: torch.dtype) -> torch.Tensor:
         Y = torch.as_tensor(np.ascontiguousarray(start), dtype=dtype, device=self.device)
@@ -92,6 +96,25 @@ class NeighbourEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     @property
     def _n_features_out(self) -> int:
         return self.embedding_.shape[1]
+
+
+def _to_scale(start: np.ndarray) -> np.ndarray:
+    return start / max(start[:, 0].std(), np.finfo(float).tiny) * 1e-3
+
+
+def spectral_layout(P: Any, n_components: int, random: np.random.RandomState) -> np.ndarray:
+    """Laplacian eigenmap of the graph P: its slowest modes but the constant one; columns' largest entries positive."""
+    P = P.cpu().numpy() if isinstance(P, torch.Tensor) else P
+    root = np.sqrt(np.asarray(P.sum(1)).ravel())
+    if sp.issparse(P):
+        scaled = sp.diags(1 / root) @ P @ sp.diags(1 / root)
+        start = random.uniform(-1, 1, P.shape[0])
+        values, vectors = sp.linalg.eigsh(scaled, k=n_components + 1, which="LA", v0=start, tol=1e-6)
+    else:
+        values, vectors = np.linalg.eigh(P / root[:, None] / root)
+    slowest = np.argsort(-values)[1 : n_components + 1]
+    layout = vectors[:, slowest] / root[:, None]
+    return layout * np.sign(layout[np.abs(layout).argmax(0), np.arange(n_components)])
 
 
 def classical_scaling(D: np.ndarray, *, n_components: int = 2) -> np.ndarray:

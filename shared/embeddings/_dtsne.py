@@ -7,14 +7,17 @@ import math
 import numpy as np
 import scipy.sparse as sp
 import torch
+from sklearn.utils.validation import check_is_fitted
 
 from shared._checks import check_choice, check_range
 from shared.embeddings._affinities import affinities, density_scale, seeded_neighbour_affinities
 from shared.embeddings._base import NeighbourEmbedding
 from shared.embeddings._descent import Callback
+from shared.embeddings._distances import as_points, distances_to
 from shared.embeddings._leaves import attraction, dense_gradient, group, repulsion
 from shared.embeddings._objectives import kl_objective
-from shared.embeddings._validation import as_data, as_distances
+from shared.embeddings._placing import place
+from shared.embeddings._validation import check_perplexity
 
 _EXACT_UP_TO = 3000  # points for which method="auto" works over all pairs
 _REGROUP = 10  # gradients for which the points keep their groups
@@ -43,11 +46,13 @@ class DTSNE(NeighbourEmbedding):
     lr : float or "auto"
         Learning rate. Too high, and the map becomes a ball of equidistant points or diverges; too low, and most points
         stay in a dense cloud. "auto" is max(n / (4 · exaggeration in force), 50).
-    init : "pca", "random" or (n, n_components) array
+    init : "pca", "spectral", "random" or (n, n_components) array
         The first map: principal components (classical scaling of distances) with a standard deviation of 1e-3, which
-        keeps the global arrangement; noise of that size; or your own.
-    metric : "euclidean" or "precomputed"
-        "precomputed" if X is a matrix of distances (plain, not squared); the exact method only.
+        keeps the global arrangement; the slowest modes of the neighbour graph P, which unrolls curved sheets; noise of
+        that size; or your own.
+    metric : str
+        scikit-learn's name ("euclidean", "cosine", "correlation", "manhattan", "chebyshev", "canberra", "braycurtis",
+        "hamming"), or "precomputed" if X is a matrix of distances (plain, not squared); the exact method only.
     method : "auto", "exact" or "approximate"
         "exact" works over all pairs (any `n_components`, O(n²) memory); "approximate" has P on 3·perplexity neighbours
         and lumps far groups of points (O(n) memory); "auto" is exact up to 3,000 points.
@@ -142,18 +147,49 @@ class DTSNE(NeighbourEmbedding):
         FloatingPointError
             If the descent diverges.
         """
-        check_choice("metric", self.metric, ("euclidean", "precomputed"))
         check_choice("method", self.method, ("auto", "exact", "approximate"))
-        X = as_distances("X", X, min_points=10) if self.metric == "precomputed" else as_data("X", X)
+        X = as_points("X", X, self.metric)
+        self._reference = X
         self.n_features_in_ = X.shape[1]
         exact = self.method == "exact" or (self.method == "auto" and len(X) <= _EXACT_UP_TO)
         if not exact and (self.metric == "precomputed" or self.n_components != 2):
             raise ValueError(
-                f"method='approximate' takes metric='euclidean' and n_components=2; got {self.metric!r} and "
+                f"method='approximate' takes no metric='precomputed' and n_components=2; got {self.metric!r} and "
                 f"{self.n_components} (method='auto' is approximate beyond {_EXACT_UP_TO} points)"
             )
         (self._fit_exact if exact else self._fit_approximate)(X)
         return self
+
+    def transform(self, X: np.ndarray, *, perplexity: float | None = None, max_iter: int = 100) -> np.ndarray:
+        """Places new points in the map, which stays as it is; rows that were in the fit keep their places.
+
+        Each point finds its neighbours among the fit's, at a bandwidth of its own and (with `density`) the fit's, and
+        descends to where its map neighbours have those probabilities: one point doesn't depend on the others.
+
+        Parameters
+        ----------
+        X : (m, d) array or scipy sparse matrix
+            New points; (m, n) distances to the fit's points with `metric="precomputed"`.
+        perplexity : float, optional
+            Effective number of reference points that decide a new one's place; by default the fit's.
+        max_iter : int
+            Steps.
+
+        Returns
+        -------
+        (m, n_components) float32
+            The places.
+        """
+        check_is_fitted(self, "embedding_")
+        check_range("max_iter", max_iter, 1)
+        wide = check_perplexity(self.perplexity if perplexity is None else perplexity, len(self._reference))
+        D = distances_to("X", X, self._reference, self.metric)
+        sigma = self.sigma_ if self.density else None
+        found = place(D, self.embedding_, sigma, wide, max_iter, self.device).astype(np.float32)
+        nearest = D.argmin(1)
+        same = D[np.arange(len(D)), nearest] <= 1e-9 * np.median(D)
+        found[same] = self.embedding_[nearest[same]]
+        return found
 
     def _fit_exact(self, X: np.ndarray) -> None:
         P, sigma = affinities(
@@ -165,7 +201,7 @@ class DTSNE(NeighbourEmbedding):
         )
         gamma = density_scale(sigma).float() if self.density else None
         P = P.float()
-        start = self._start(X)
+        start = self._start(X, P)
         like = torch.as_tensor(start, dtype=P.dtype, device=self.device)
         Y = self._descend(start, dense_gradient(like, P, gamma, sigma if self.density else None), P.dtype)
         self.sigma_ = sigma.cpu().numpy()
@@ -174,9 +210,9 @@ class DTSNE(NeighbourEmbedding):
     def _fit_approximate(self, X: np.ndarray) -> None:
         check_range("theta", self.theta, 0.0, 1.0)
         symmetrise = "sigma" if self.density else "conditional"
-        P, sigma = seeded_neighbour_affinities(X, self.perplexity, symmetrise, self.random_state)
+        P, sigma = seeded_neighbour_affinities(X, self.perplexity, symmetrise, self.random_state, self.metric)
         problem = SparseKL(P, sigma if self.density else None, theta=self.theta, device=self.device)
-        Y = self._descend(self._start(X), problem.gradient, torch.float32)
+        Y = self._descend(self._start(X, P), problem.gradient, torch.float32)
         self.sigma_ = sigma
         self.kl_ = problem.loss(Y)
 

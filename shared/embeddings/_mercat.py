@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 from shared._checks import check_choice, check_finite, check_range, check_shape
 from shared.embeddings._angles import random_triples, triple_angles
 from shared.embeddings._descent import Callback
+from shared.embeddings._distances import coordinates
 from shared.embeddings._sphere import (
     check_unit,
     from_lonlat,
@@ -190,6 +191,9 @@ class Mercat(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     Parameters
     ----------
+    metric : str
+        As for `DTSNE`: of another than "euclidean", or distances ("precomputed"), the angles are those of points with
+        such distances (classical scaling; what isn't Euclidean in them is left out).
     rank : int or "auto"
         Principal components kept before angles are taken; "auto": see `pca_denoise`.
     batch_points : int
@@ -236,6 +240,7 @@ class Mercat(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def __init__(
         self,
         *,
+        metric: str = "euclidean",
         rank: int | str = "auto",
         batch_points: int = 48,
         max_iter: int | str = "auto",
@@ -249,6 +254,7 @@ class Mercat(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         progress: bool = False,
         device: str | torch.device = "cpu",
     ) -> None:
+        self.metric = metric
         self.rank = rank
         self.batch_points = batch_points
         self.max_iter = max_iter
@@ -268,7 +274,7 @@ class Mercat(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         Parameters
         ----------
         X : (n, d) array or scipy sparse matrix
-            Data, four points at least.
+            Data, four points at least; or (n, n) distances with `metric="precomputed"`.
         y : ignored
             For scikit-learn's pipelines.
 
@@ -285,7 +291,7 @@ class Mercat(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         Parameters
         ----------
         X : (n, d) array or scipy sparse matrix
-            Data, four points at least.
+            Data, four points at least; or (n, n) distances with `metric="precomputed"`.
         y : ignored
             For scikit-learn's pipelines.
 
@@ -298,7 +304,7 @@ class Mercat(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         check_range("batch_points", self.batch_points, 4)
         check_range("lr", self.lr, 1e-12)
         check_range("n_restarts", self.n_restarts, 0)
-        scores = pca_denoise(X, rank=self.rank)
+        scores = pca_denoise(coordinates(X, self.metric), rank=self.rank)
         self.n_features_in_ = X.shape[1] if hasattr(X, "shape") else len(X[0])
         self.rank_ = scores.shape[1]
         seed = check_random_state(self.random_state).randint(2**31 - 1)
