@@ -11,7 +11,8 @@
 
 from shared.generative._curve import CISResult, cis_curve, lock_in
 from shared.generative._judges import ClipJudge, FactorJudge, ImageJudge, VQAJudge
-from shared.generative._sampler import SCHEDULERS, Sampler, State, Trajectory
+from shared.generative._sampler import Sampler, State, Trajectory
+from shared.generative._schedulers import SCHEDULERS
 
 __all__ = [
     "SCHEDULERS",

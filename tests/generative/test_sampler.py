@@ -236,8 +236,8 @@ def test_noise_of_a_unet_that_isnt_square(pipelines):
 def test_a_unet_that_wants_more_than_a_prompt_is_named(pipelines):
     unet = pipelines["epsilon"].unet
     try:
-        unet.register_to_config(addition_embed_type="text_time")
-        with pytest.raises(TypeError, match=r"asks for more than one prompt \(addition_embed_type='text_time'"):
+        unet.register_to_config(addition_embed_type="image")
+        with pytest.raises(TypeError, match=r"asks for more than one prompt \(addition_embed_type='image'"):
             sampler_of(pipelines)
     finally:
         unet.register_to_config(addition_embed_type=None)
