@@ -39,7 +39,11 @@ def process(app: Any, what: str, name: str, obj: object, options: Any, lines: li
     """Change a docstring's lines in place."""
     inherited = {inspect.getdoc(kind) or "" for kind in (type(obj), getattr(obj, "__origin__", None)) if kind}
     if what == "data" and " ".join(lines).split() in [text.split() for text in inherited]:  # no text of its own
-        said = ", ".join(map(str, obj)) if isinstance(obj, dict | list | tuple) else str(obj)
+        said = (
+            ", ".join(getattr(part, "__name__", str(part)) for part in obj)
+            if isinstance(obj, dict | list | tuple)
+            else str(obj)
+        )
         lines[:] = [_escaped(f"{said[:200].replace('`', '')}{' …' if len(said) > 200 else ''}")]
         return
     lines[:] = [*converted(lines, literal=what == "module"), *used_by(app.srcdir, name)]

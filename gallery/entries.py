@@ -72,10 +72,10 @@ class Entry:
             return f"run here on {self.results.get('finished', '')[:10] or 'an unknown day'} ({self._device()})"
         if not self.claims:
             return ""
-        kept = self.notebook.metadata.get("reprise", {})
-        day = kept.get("stored") or _last_commit(notebook_path(self.slug))
-        machine = kept.get("machine", "one x86-64 machine without GPU")
-        return f"stored run{f' of {day}' if day else ''} ({machine})"
+        if kept := self.notebook.metadata.get("reprise"):
+            return f"stored run of {kept['stored']} ({kept['machine']})"
+        day = _last_commit(notebook_path(self.slug))  # stored before runs were dated: no later than that
+        return f"stored run{f', last changed {day}' if day else ''} (one x86-64 machine without GPU)"
 
     def _device(self) -> str:
         return f"{self.results.get('device', 'cpu')}, torch {self.results.get('versions', {}).get('torch', 'unknown')}"

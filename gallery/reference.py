@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ast
-import importlib
 import inspect
 import json
 import pkgutil
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
@@ -51,14 +51,13 @@ def uses(papers: list[Entry]) -> dict[str, list[tuple[str, str]]]:
 
 
 def room_page(room: str, using: list[Entry]) -> str:
-    module = importlib.import_module(f"shared.{room}")
+    module = import_module(f"shared.{room}")
     lines = [*_title(f"shared.{room}", "="), f".. automodule:: shared.{room}", "   :no-members:", ""]
     names = [name for name in module.__all__ if not inspect.ismodule(getattr(module, name))]
     lines += _overview(f"shared.{room}", names)
     lines += _entries(f"shared.{room}", names, module)
-    for name in submodules(room):
+    for name, public in submodules(room).items():
         inner, path = f"shared.{room}.{name}", SHARED / room / f"{name}.py"
-        public = _public(path)
         lines += [*_title(inner, "-"), f".. automodule:: {inner}", "   :no-members:", "", *_overview(inner, public)]
         nodes = ast.parse(path.read_text(encoding="utf-8")).body
         defined = {node.name: _OF_NODE[type(node)] for node in nodes if type(node) in _OF_NODE}
@@ -68,17 +67,22 @@ def room_page(room: str, using: list[Entry]) -> str:
     return "\n".join(lines)
 
 
-def submodules(room: str) -> list[str]:
-    """Public modules of a room beside its flat names: files without underscore that list `__all__`."""
+def submodules(room: str) -> dict[str, list[str]]:
+    """Public modules of a room and what they hold beside the room's flat names; `compendium` has flat names only."""
+    flat = set(import_module(f"shared.{room}").__all__)
     found = [module.name for module in pkgutil.iter_modules([str(SHARED / room)]) if not module.ispkg]
-    return [name for name in found if not name.startswith("_") and _public(SHARED / room / f"{name}.py")]
+    public = {name: _public(SHARED / room / f"{name}.py") for name in found if not name.startswith("_")}
+    own = {name: [entry for entry in entries if entry not in flat] for name, entries in public.items()}
+    return {name: entries for name, entries in own.items() if entries and room != "compendium"}
 
 
 def _public(path: Path) -> list[str]:
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+    """`__all__` of a module, read without importing it, else its functions and classes."""
+    nodes = ast.parse(path.read_text(encoding="utf-8")).body
+    for node in nodes:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
             return ast.literal_eval(node.value)
-    return []
+    return [node.name for node in nodes if type(node) in _OF_NODE and not node.name.startswith("_")]
 
 
 def _overview(module: str, names: list[str]) -> list[str]:
