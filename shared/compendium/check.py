@@ -13,20 +13,23 @@ from nbclient.exceptions import CellExecutionError
 
 from shared._checks import UnknownNameError, check_choice
 from shared.compendium import notebook
-from shared.compendium.card import CardError
+from shared.compendium.card import CardError, read_yaml
 from shared.compendium.contract import problems
 from shared.compendium.exercises import exercise, passed, solved, stub_problems
 from shared.compendium.ledger import generated
 from shared.compendium.parameters import notebook_path
-from shared.compendium.paths import ROOT, known_papers
+from shared.compendium.paths import PAPERS, ROOT, known_papers
 from shared.compendium.report import same_table
 
 DRY_RUN = "tests/papers/test_dry_run.py"
 
 
 def contract(slug: str) -> Iterator[str]:
-    """The contract of papers/README.md, and whether README's tables know the paper."""
+    """The contract of papers/README.md, and whether lessons and README's tables know the paper."""
     yield from problems(slug)
+    lessons = PAPERS / "lessons.yml"
+    if lessons.is_file() and slug not in read_yaml(lessons, "papers/lessons.yml")["notebooks"]:
+        yield "papers/lessons.yml: no line for it: difficulty, minutes, a hint"
     readme = ROOT / "README.md"
     if readme.is_file() and generated(text := readme.read_text(encoding="utf-8")) != text:
         yield "README.md: its tables differ from the cards and stored runs; `make readme`"
