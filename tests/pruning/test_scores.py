@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from shared.hooks import attention_modules, capture, edit, edit_heads, find_module
-from shared.lrp import AlphaBeta, Composite, Convolution, Epsilon, EpsilonPlus, Linear, attribute, weight_relevance
+from shared.lrp import (
+    AlphaBeta,
+    Composite,
+    Convolution,
+    Epsilon,
+    EpsilonAlpha2Beta1,
+    EpsilonPlus,
+    Linear,
+    attribute,
+    weight_relevance,
+)
 from shared.pruning import (
     activation_scores,
     find_units,
@@ -252,3 +265,30 @@ def test_methods_by_name():
     assert len(by_name(method="random", generator=torch.Generator().manual_seed(0))) == len(names)
     with pytest.raises(ValueError, match="method"):
         by_name(method="taylor")
+
+
+@pytest.mark.parametrize("preset", ["epsilon_plus", "epsilon_alpha2_beta1"])
+def test_filters_score_as_with_zennit(preset):
+    """tests/golden/make_pruning.py, the official code's way with zennit: relevance 1 at the target, sums over space."""
+    golden = Path(__file__).parents[1] / "golden"
+    with np.load(golden / "lrp_zennit_conv.npz") as stored:
+        state = {name.removeprefix("state."): torch.tensor(stored[name]) for name in stored if "state." in name}
+        x = torch.tensor(stored["x"])
+    layers = [nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 12, 3, stride=2, groups=2)]
+    model = nn.Sequential(*layers, nn.ReLU(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(12, 5))
+    model.load_state_dict(state)
+    composite = {"epsilon_plus": EpsilonPlus, "epsilon_alpha2_beta1": EpsilonAlpha2Beta1}[preset](epsilon=1e-12)
+    with np.load(golden / "pruning_zennit.npz") as zennit:
+        for absolute in ("sample", "none"):
+            options = {"composite": composite, "absolute": absolute}
+            ours = relevance_scores(model.double().eval(), ["0", "3"], x, 1, **options)
+            for layer, scores in ours.items():
+                np.testing.assert_allclose(scores, zennit[f"{preset}.{layer}.{absolute}"], rtol=1e-4, atol=1e-9)
+
+
+def test_gradient_times_activation_is_captums():
+    captum = pytest.importorskip("captum.attr")
+    model = resnet()
+    theirs = captum.LayerGradientXActivation(model, model.stem.norm).attribute(pictures(), target=TARGET)
+    ours = gradient_scores(model, "stem.conv", pictures(), TARGET)["stem.conv"]
+    torch.testing.assert_close(ours, theirs.sum((2, 3)).abs().sum(0).detach())
