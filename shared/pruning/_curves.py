@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from shared._checks import check_finite, check_range, check_shape
-from shared.hooks import batches, count_rows, run_model
+from shared.hooks import batches, count_rows, refuse_training, run_model
 from shared.pruning._masks import kept_at, masked, prune_ranks
 
 RATES = tuple(round(0.05 * n, 2) for n in range(20))  # 0, 0.05, ..., 0.95
@@ -70,8 +70,9 @@ def pruning_curve(
     Raises
     ------
     ValueError
-        Bad scores, data, rates or classes.
+        Bad scores, data, rates or classes; a model in training mode.
     """
+    refuse_training(model)
     rows = count_rows(x)
     check_shape("target", target, (rows, *target.shape[1:]))
     check_finite("target", target)

@@ -1,5 +1,33 @@
 """Conditions of `shared.pruning`'s functions."""
 
+import torch
+
+from tests.bad_input.good import rand
+from tests.conditions.kinds import whole
+
+X, TARGET = rand(2, 3, 4, 4), torch.tensor([1, 0])
+
+
+def scored() -> dict:
+    return {"model": whole(), "layers": "first", "x": X}
+
+
+def pruned() -> dict:
+    """The curve of a loss, so that it tells small differences."""
+    loss = torch.nn.CrossEntropyLoss(reduction="none")
+    scores = {"first": torch.arange(4.0)}
+    return {"model": whole(), "scores": scores, "x": X, "target": TARGET, "rates": (0.0, 0.5), "metric": loss}
+
+
+MODELS = {
+    "activation_scores": scored,
+    "gradient_scores": lambda: {**scored(), "target": TARGET, "steps": 2},
+    "pruning_curve": pruned,
+    "relevance_scores": lambda: {**scored(), "target": TARGET},
+    "wanda_scores": scored,
+}
+NAMED = "names of layers come as keys of scores, which the condition doesn't rename"
+KNOWN = {("pruning_curve", "wrapped"): NAMED, ("pruning_curve", "compiled"): NAMED}
 WITHOUT = {
     **dict.fromkeys(("find_units", "unit_count"), "look at modules only"),
     **dict.fromkeys(("magnitude_scores", "random_scores"), "look at weights only"),
