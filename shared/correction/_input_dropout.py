@@ -137,12 +137,17 @@ class RandomErasing(InputDropout):
     def _sizes(self, relevance: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor, Tensor]:
         """Heights and widths (B,) of the first of some draws that fit into the image, and whether one did."""
         n, rows, columns = relevance.shape
-        share = torch.empty(n, TRIES).uniform_(*self.area, generator=generator) * rows * columns
-        logs = torch.empty(n, TRIES).uniform_(math.log(self.aspect), -math.log(self.aspect), generator=generator)
-        height, width = ((share * (sign * logs).exp()).sqrt().round().long() for sign in (1, -1))
-        fits = (height > 0) & (width > 0) & (height < rows) & (width < columns)
-        first = fits.int().argmax(1, keepdim=True)  # of a row of zeros too: then `fits` is False there
-        return height.gather(1, first)[:, 0], width.gather(1, first)[:, 0], fits.any(1)
+        size, fits = torch.zeros(2, n, dtype=torch.long), torch.zeros(n, dtype=torch.bool)
+        for _ in range(TRIES):
+            share = torch.empty(n).uniform_(*self.area, generator=generator) * rows * columns
+            ratio = torch.empty(n).uniform_(math.log(self.aspect), -math.log(self.aspect), generator=generator).exp()
+            drawn = torch.stack([share * ratio, share / ratio]).sqrt().round().long()
+            fit = (drawn > 0).all(0) & (drawn[0] < rows) & (drawn[1] < columns)
+            size = torch.where(fits, size, drawn)
+            fits = fits | fit
+            if bool(fits.all()):
+                break
+        return *size, fits
 
 
 class RelDropBlock(RandomErasing):
