@@ -19,6 +19,7 @@ from gallery.ledger import ledger_page
 from gallery.lessons import course_page, glossary_terms, in_order, lesson, lessons, order_page
 from gallery.notebooks import downloads, further_page, main_page
 from gallery.reference import write_reference
+from shared.compendium import CardError
 from shared.compendium.paths import ROOT
 
 HERE = Path(__file__).parent
@@ -123,7 +124,10 @@ def main() -> int:
     for folder in (SOURCE, SITE):
         shutil.rmtree(folder, ignore_errors=True)
     SOURCE.mkdir(parents=True)
-    papers = entries()
+    try:
+        papers = entries()
+    except CardError as error:
+        sys.exit(str(error))
     write_pages(papers, reference=reference)
     failed = sphinx(["-q", "-j", "auto", "-b", "html", "-c", str(HERE), str(SOURCE), str(SITE)])
     if not failed:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from shared.compendium.card import THEMES, Card, load_card
+from shared.compendium.card import THEMES, Card, CardError, load_card
 from shared.compendium.claims import ANSWERS, NO_TEST
 from shared.compendium.parameters import notebook_path
 from shared.compendium.paths import ROOT, known_notebooks, known_papers, run_dir
@@ -106,4 +107,8 @@ def _cards() -> list[Card]:
 
 if __name__ == "__main__":
     readme = ROOT / "README.md"
-    readme.write_text(generated(readme.read_text(encoding="utf-8")), encoding="utf-8")
+    try:
+        text = generated(readme.read_text(encoding="utf-8"))
+    except CardError as error:
+        sys.exit(str(error))
+    readme.write_text(text, encoding="utf-8")

@@ -16,8 +16,8 @@ import nbformat
 from nbclient import NotebookClient
 from PIL import Image
 
-from shared._checks import UnknownNameError, check_choice
-from shared.compendium.card import load_card
+from shared._checks import UnknownNameError
+from shared.compendium.card import CardError, load_card
 from shared.compendium.parameters import notebook_path
 from shared.compendium.paths import PAPERS, atomic_path, known_notebooks, known_papers
 from shared.compendium.report import same_table
@@ -64,12 +64,14 @@ def store(slug: str, *, once: bool = False) -> list[Path]:
     ------
     UnknownNameError
         for an unknown paper.
+    CardError
+        for a card that breaks its schema.
     DisagreementError
         if the two runs' reports don't agree; nothing is written.
     BudgetError
         if the main notebook took over 1.25 times its card's `budget.core_seconds`; all are written.
     """
-    check_choice("paper", slug, known_papers())
+    load_card(slug)  # a slip in it is told now, not after the run
     paths = [notebook_path(name) for name in known_notebooks(slug)]
     executed, spent = {}, {}
     for path in paths:
@@ -167,7 +169,7 @@ def main() -> None:
         for slug in given.slugs:
             for path in store(slug, once=given.once):
                 print(path.relative_to(PAPERS.parent))
-    except (UnknownNameError, DisagreementError, BudgetError) as error:
+    except (UnknownNameError, CardError, DisagreementError, BudgetError) as error:
         sys.exit(str(error))
 
 

@@ -14,6 +14,7 @@ from collections import Counter
 from pathlib import Path
 
 from shared._checks import check_choice
+from shared.compendium.card import load_card
 from shared.compendium.machine import accelerators, lock, usable_cores, usable_memory_mb
 from shared.compendium.paths import PAPERS, SCALES, figures_dir, known_notebooks, known_papers, run_dir
 from shared.compendium.results import read_results
@@ -87,6 +88,8 @@ def main() -> None:
     try:
         check_choice("scale", given.scale, SCALES)
         notebooks = _notebooks(slugs)
+        for slug in given.slugs:  # with --all a broken card is told by its own run, and the others go on
+            load_card(slug.partition("/")[0])
     except ValueError as error:
         parser.exit(2, f"{error}\n")
     if not slugs:

@@ -89,3 +89,19 @@ def test_refuses_in_one_line(made, slug, line):
 
 def test_asks_for_a_slug(made):
     assert made.run(module=NEW) == (1, "which paper? make new P=SLUG\n")
+
+
+TOOLS = ("runner", "notebook", "preflight", "check")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tool", TOOLS)
+def test_a_slip_in_a_card_is_told_in_one_line(checkout, tool):
+    card = checkout.add("tiny") / "card.yml"
+    card.write_text(card.read_text().replace("title: A", "title: A: a"))
+    code, output = checkout.run("tiny", module=f"shared.compendium.{tool}")
+    assert code != 0
+    assert output.startswith(
+        "papers/tiny/card.yml: line 2, column 9: no valid YAML: mapping values are not allowed here"
+    )
+    assert len(output.splitlines()) == 1
