@@ -82,3 +82,10 @@ def as_numbers(value: Any) -> np.ndarray:
     import torch
 
     return np.asarray(value.detach().cpu().double() if isinstance(value, torch.Tensor) else value, dtype=np.float64)
+
+
+def wide(x: torch.Tensor) -> torch.Tensor:
+    """In the widest floating type of the tensor's device: float64, or float32 on Apple's MPS, which has no float64."""
+    import torch
+
+    return x.to(torch.float32 if x.device.type == "mps" else torch.float64)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from shared._checks import UnknownNameError, check_array, check_choice, check_finite, check_range, check_shape
+from shared._checks import UnknownNameError, check_array, check_choice, check_finite, check_range, check_shape, wide
 
 
 def test_choice_returns_the_value_and_lists_what_exists():
@@ -55,3 +55,25 @@ def test_range_refuses_nan_and_names_the_bounds():
             check_range("p", bad, 0, 1)
     with pytest.raises(ValueError, match=r"\[0, inf\]"):
         check_range("p", float("nan"), low=0)
+
+
+def test_doubles_are_made_in_one_place():
+    """Apple's MPS has no float64: `wide` knows, and nothing else asks for it by `.double()`."""
+    import re
+
+    from shared.compendium.paths import ROOT
+
+    files = [p for p in (ROOT / "shared").rglob("*.py") if "recipes" not in p.parts and p.name != "_checks.py"]
+    assert [str(p) for p in files if re.search(r"\.double\(\)", p.read_text(encoding="utf-8"))] == []
+
+
+@pytest.mark.parametrize(("device", "dtype"), [("cpu", torch.float64), ("mps", torch.float32)])
+def test_wide_is_the_widest_type_of_the_device(device, dtype):
+    class Somewhere:
+        device = torch.device("cpu")
+
+        def to(self, dtype):
+            return dtype
+
+    Somewhere.device = torch.device(device)
+    assert wide(Somewhere()) == dtype

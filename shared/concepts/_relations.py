@@ -9,7 +9,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from shared._checks import check_choice, check_finite, check_range
+from shared._checks import check_choice, check_finite, check_range, wide
 from shared.concepts._top import Top, TopPatches
 from shared.sae import SparseCodes
 
@@ -109,7 +109,7 @@ class Cooccurrence:
         self.d_sae = d_sae
         self.threshold = threshold
         self.rows = 0
-        self._joint, self._mass = torch.zeros(2, d_sae, d_sae, dtype=torch.float64, device=device)
+        self._joint, self._mass = wide(torch.zeros(2, d_sae, d_sae, device=device))
         self._top = Top(d_sae, top, device)
 
     @torch.no_grad()
@@ -167,7 +167,7 @@ class Cooccurrence:
 
     def _add_sparse(self, codes: SparseCodes) -> None:
         columns = codes.pattern.columns
-        values = codes.values.double()
+        values = wide(codes.values)
         for left, right in _pairs(codes):
             at = columns[left] * self.d_sae + columns[right]  # place in the flat table
             if 4 * len(at) > self._joint.numel():  # one table for the batch beats scattered additions
@@ -182,8 +182,8 @@ class Cooccurrence:
         dense = codes.dense().view(-1, self.d_sae)
         for part in dense.split(max(1, PAIRS // self.d_sae)):
             fires = (part > 0).to(part.dtype)
-            self._joint += (fires.T @ fires).double()
-            self._mass += (part.T @ fires).double()
+            self._joint += wide(fires.T @ fires)
+            self._mass += wide(part.T @ fires)
 
 
 def _pairs(codes: SparseCodes) -> Iterator[tuple[Tensor, Tensor]]:

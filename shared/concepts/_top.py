@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from shared._checks import wide
 from shared.sae import SparseCodes
 
 
@@ -38,8 +39,9 @@ class TopPatches:
         row = self.at[concept, rank]
         entries, owner = self.codes.pattern.entries_of(row)
         place = concept[owner] * d + self.codes.pattern.columns[entries]
-        total = self.codes.values.new_zeros(d * d, dtype=torch.float64)
-        total.index_add_(0, place, self.codes.values[entries].double())
+        added = wide(self.codes.values[entries])
+        total = added.new_zeros(d * d)
+        total.index_add_(0, place, added)
         number = (self.at >= 0).sum(1).clamp_min(1)
         return (total.view(d, d) / number[:, None]).to(self.codes.values.dtype)
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from shared import hooks
-from shared._checks import check_choice
+from shared._checks import check_choice, wide
 from shared.correction._base import Correction, Data
 from shared.probes import Direction, check_layer, stack_directions
 
@@ -72,7 +72,7 @@ class PClArC(Correction):
                 f"directions were fitted on activations pooled by {self.pool!r}, but form='position' compares their "
                 "reference with single positions; fit with pool='mean', use form='broadcast', or pass force=True"
             )
-        values = torch.linalg.svdvals(self.V.double())
+        values = torch.linalg.svdvals(wide(self.V))
         if float(values[-1]) < 1e-6 * float(values[0]):
             warnings.warn("the directions are (nearly) linearly dependent; their common span is used", stacklevel=2)
         self._reference = reference
@@ -93,7 +93,7 @@ class PClArC(Correction):
             z = self._reference
             if z is None:
                 chosen = [getattr(self.directions[i], self._towards) for i in active]
-                z = torch.stack(chosen).double().mean(0)
+                z = wide(torch.stack(chosen)).mean(0)
             self._cache[active] = hooks.Projection(self.V[list(active)], reference=z)
         return self._cache[active]
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shared._checks import check_array, check_range
+from shared._checks import check_array, check_range, wide
 
 
 def last_layer_refit(
@@ -46,7 +46,7 @@ def last_layer_refit(
     classes = int(labels.max()) + 1
     if len(np.unique(labels)) < max(classes, 2):
         raise ValueError(f"y has {len(np.unique(labels))} different classes of {classes}; every class must occur")
-    X = F.detach().cpu().double().numpy()
+    X = wide(F.detach().cpu()).numpy()
     mean, deviation = X.mean(0), X.std(0).clip(min=1e-8)
     present = np.unique(g)
     smallest = min(np.bincount(g)[present])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from shared._checks import check_array, check_finite, check_shape
+from shared._checks import check_array, check_finite, check_shape, wide
 
 
 def artifact_relevance(relevance: Tensor, mask: Tensor) -> Tensor:
@@ -25,7 +25,7 @@ def artifact_relevance(relevance: Tensor, mask: Tensor) -> Tensor:
     check_shape("relevance", maps, ("n", "H", "W"))
     inside = mask.to(maps.device).amax(1) if mask.ndim == 4 else mask.to(maps.device)
     check_shape("mask", inside, tuple(maps.shape))
-    maps = maps.detach().abs().double().flatten(1)
+    maps = wide(maps.detach().abs()).flatten(1)
     return (maps * inside.flatten(1)).sum(1) / maps.sum(1)
 
 
@@ -46,7 +46,7 @@ def group_accuracy(logits: Tensor, y: Tensor, *, groups: Tensor | None = None) -
     check_array("y", y, (len(logits),))
     if groups is not None:
         check_array("groups", groups, (len(logits),))
-    hit = (logits.argmax(1).cpu() == y.cpu()).double()
+    hit = wide(logits.argmax(1).cpu() == y.cpu())
     result = {"all": float(hit.mean())}
     if groups is not None:
         each = {int(g): float(hit[groups.cpu() == g].mean()) for g in groups.unique()}

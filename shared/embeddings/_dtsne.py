@@ -9,7 +9,7 @@ import scipy.sparse as sp
 import torch
 from sklearn.utils.validation import check_is_fitted
 
-from shared._checks import check_choice, check_range
+from shared._checks import check_choice, check_range, wide
 from shared.embeddings._affinities import affinities, density_scale, seeded_neighbour_affinities
 from shared.embeddings._base import NeighbourEmbedding
 from shared.embeddings._descent import Callback
@@ -290,5 +290,5 @@ class SparseKL:
         i = torch.repeat_interleave(torch.arange(len(Y), device=Y.device), self.rows.diff())
         squared = (self.sigma[i] + self.sigma[self.columns]).square()
         w = squared / (squared + self.scale * (Y[i] - Y[self.columns]).square().sum(1))
-        p = self.p.double()
-        return float((torch.xlogy(p, p) - torch.xlogy(p, w.double())).sum() + p.sum() * math.log(float(Z)))
+        p = wide(self.p)
+        return float((torch.xlogy(p, p) - torch.xlogy(p, wide(w))).sum() + p.sum() * math.log(float(Z)))

@@ -12,7 +12,7 @@ from sklearn.utils import check_random_state
 from torch.nn.functional import normalize
 from tqdm.auto import tqdm
 
-from shared._checks import check_choice, check_finite, check_range, check_shape
+from shared._checks import check_choice, check_finite, check_range, check_shape, wide
 from shared.embeddings._angles import random_triples, triple_angles
 from shared.embeddings._descent import Callback
 from shared.embeddings._distances import coordinates
@@ -376,7 +376,7 @@ class Mercat(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             if self.callback is not None and done % self.callback_every == 0 and self.callback(done, Y):
                 curve = curve[:done]
                 break
-        return normalize(Y.double(), dim=1).cpu().numpy(), curve
+        return normalize(wide(Y), dim=1).cpu().numpy(), curve
 
 
 def _batches(n: int, m: int, steps: int, generator: np.random.Generator) -> Iterator[np.ndarray]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn import functional as F
 
-from shared._checks import check_choice
+from shared._checks import check_choice, wide
 from shared.federated._aggregate import warn_unprotected
 from shared.federated._client import Clients, LocalTraining
 from shared.federated._evaluate import vmap_refuses
@@ -115,7 +115,7 @@ class LocalTrainer:
         back = torch.argsort(order)
         if not sorted_already:
             params = {key: value[back] for key, value in params.items()}
-        loss, steps = loss[back].cpu().double(), torch.as_tensor(rows.steps.copy())[back.cpu()]
+        loss, steps = wide(loss[back].cpu()), torch.as_tensor(rows.steps.copy())[back.cpu()]
         done, begin = [], 0
         for job in jobs:
             mine = slice(begin, begin + len(job.ids))

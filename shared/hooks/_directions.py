@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from shared._checks import check_array, check_choice, check_finite, check_shape
+from shared._checks import check_array, check_choice, check_finite, check_shape, wide
 from shared.hooks._channels import resolve_axis
 from shared.hooks._pool import pool_unchecked
 
@@ -180,8 +180,8 @@ def span_basis(directions: Tensor) -> Tensor:
     rows = torch.atleast_2d(directions)
     check_array("directions", rows, ("k", "D"))
     if len(rows) == 1:
-        return unit_vector("directions", rows[0]).double()[None]
-    _, sizes, right = torch.linalg.svd(rows.double(), full_matrices=False)
+        return wide(unit_vector("directions", rows[0]))[None]
+    _, sizes, right = torch.linalg.svd(wide(rows), full_matrices=False)
     if not bool(sizes[0] > 0):
         raise ValueError("directions is zero: it points nowhere")
     return right[sizes > 1e-6 * sizes[0]]

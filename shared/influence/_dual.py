@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from shared._checks import check_range
+from shared._checks import check_range, wide
 from shared.influence._base import Attributor
 from shared.influence._classifier import TrainedClassifier
 from shared.influence._svm import CrammerSingerSVM
@@ -124,8 +124,8 @@ class RepresenterPoints(Expansion):
 
     def _fit(self, net: TrainedClassifier) -> None:
         X = net.augmented(net.train_features)
-        q = net.logits(net.train_features).double().softmax(1)
-        F = X.double()
+        q = wide(net.logits(net.train_features)).softmax(1)
+        F = wide(X)
         W = F.new_zeros(q.shape[1], F.shape[1], requires_grad=True)
         optimiser = torch.optim.LBFGS(
             [W], max_iter=self.max_iterations, tolerance_grad=1e-7, tolerance_change=0, line_search_fn="strong_wolfe"

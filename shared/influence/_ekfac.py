@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from shared._checks import wide
+
 
 class KroneckerEigenbasis:
     """Of a softmax layer's curvature G = mean_n S_n ⊗ f_n f_nᵀ, S_n = diag(p_n) - p_n p_nᵀ.
@@ -21,8 +23,8 @@ class KroneckerEigenbasis:
     """
 
     def __init__(self, F: Tensor, p: Tensor) -> None:
-        self.U = torch.linalg.eigh((p.mean(0).diag() - p.T @ p / len(p)).double())[1].to(F)
-        self.V = torch.linalg.eigh((F.T @ F / len(F)).double())[1].to(F)
+        self.U = torch.linalg.eigh(wide(p.mean(0).diag() - p.T @ p / len(p)))[1].to(F)
+        self.V = torch.linalg.eigh(wide(F.T @ F / len(F)))[1].to(F)
         along_u = p @ self.U.square() - (p @ self.U).square()  # uᵀ S_n u
         self.values = along_u.T @ (F @ self.V).square() / len(F)
 

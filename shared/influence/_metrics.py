@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shared._checks import check_array, check_choice, check_range, check_shape
+from shared._checks import check_array, check_choice, check_range, check_shape, wide
 from shared.stats import average_precision, rank_correlation
 
 
@@ -64,8 +64,8 @@ def class_detection(tau: Tensor, train_labels: Tensor, targets: Tensor, *, k: in
     check_shape("targets", targets, (len(tau),))
     check_range("k", k, 1, tau.shape[1])
     same = train_labels[tau.topk(k, 1).indices] == targets[:, None]
-    chance = (train_labels[None] == targets[:, None]).double().mean()
-    return _score(same.double().mean(1), float(chance))
+    chance = wide(train_labels[None] == targets[:, None]).mean()
+    return _score(wide(same).mean(1), float(chance))
 
 
 def shortcut_detection(tau: Tensor, marked: Tensor, *, keep: Tensor | None = None) -> AttributionScore:
@@ -95,7 +95,7 @@ def shortcut_detection(tau: Tensor, marked: Tensor, *, keep: Tensor | None = Non
         tau = tau[keep]
     columns = marked[:, None].expand(-1, len(tau))
     found = average_precision(tau.T, columns) if len(tau) else torch.zeros(0, dtype=torch.float64)
-    return _score(found, float(marked.double().mean()))
+    return _score(found, float(wide(marked).mean()))
 
 
 def mislabelling_detection(self_influence: Tensor, flipped: Tensor) -> AttributionScore:
@@ -120,7 +120,7 @@ def mislabelling_detection(self_influence: Tensor, flipped: Tensor) -> Attributi
     check_shape("flipped", flipped, (len(self_influence),))
     if not bool(flipped.any()):
         raise ValueError("flipped marks no point; there is nothing to detect")
-    found = flipped[self_influence.argsort(descending=True, stable=True)].double().cumsum(0) / flipped.sum()
+    found = wide(flipped[self_influence.argsort(descending=True, stable=True)]).cumsum(0) / flipped.sum()
     n = len(flipped)
     return AttributionScore(float(torch.trapezoid(found) / n), found, n, 0.5 * (1 - 1 / n**2))
 
@@ -150,8 +150,8 @@ def lds(tau: Tensor, subsets: Tensor, outputs: Tensor, *, correlation: str = "sp
     check_choice("correlation", correlation, ("spearman", "kendall"))
     check_array("subsets", subsets, ("m", tau.shape[1]))
     check_array("outputs", outputs, (len(subsets), len(tau)))
-    predicted = tau.double() @ subsets.double().T
-    return _score(rank_correlation(predicted, outputs.T.double(), kind=correlation), 0.0)
+    predicted = wide(tau) @ wide(subsets).T
+    return _score(rank_correlation(predicted, wide(outputs.T), kind=correlation), 0.0)
 
 
 def model_randomisation(tau: Tensor, tau_random: Tensor, *, correlation: str = "spearman") -> AttributionScore:
@@ -174,7 +174,7 @@ def model_randomisation(tau: Tensor, tau_random: Tensor, *, correlation: str = "
     _check_tau(tau)
     check_array("tau_random", tau_random, tuple(tau.shape))
     check_choice("correlation", correlation, ("spearman", "kendall"))
-    return _score(rank_correlation(tau.double(), tau_random.double(), kind=correlation), 0.0)
+    return _score(rank_correlation(wide(tau), wide(tau_random), kind=correlation), 0.0)
 
 
 def topk_cardinality(tau: Tensor, *, k: int = 1) -> AttributionScore:
@@ -213,7 +213,7 @@ def sparsity_curve(tau: Tensor) -> Tensor:
         `(N,)` float64.
     """
     _check_tau(tau)
-    mass = tau.double().abs().sort(1, descending=True).values.cumsum(1)
+    mass = wide(tau).abs().sort(1, descending=True).values.cumsum(1)
     mass = mass[mass[:, -1] > 0]
     return (mass / mass[:, -1:]).mean(0)
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shared._checks import check_choice, check_finite, check_range, check_shape
+from shared._checks import check_choice, check_finite, check_range, check_shape, wide
 
 try:  # optional: the sequential solver in machine code
     from shared.influence import _svm_numba as fast
@@ -138,7 +138,7 @@ class CrammerSingerSVM:
             `(T, K)` float64.
         """
         check_shape("F", F, ("T", self.coef_.shape[1]))
-        return F.double() @ self.coef_.T + self.intercept_
+        return wide(F) @ self.coef_.T + self.intercept_
 
     def _gap(self, X: Tensor, y: Tensor, W: Tensor, alpha: Tensor) -> float:
         rows = torch.arange(len(y))
@@ -208,4 +208,4 @@ def _checked(F: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         raise ValueError(f"y has no point of class {missing}; number the classes from 0 without gaps")
     if bool((F == F[:1]).all()):
         raise ValueError("F is constant: every training point has the same features, so nothing separates the classes")
-    return F.double(), y.long()
+    return wide(F), y.long()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from shared._checks import check_range
+from shared._checks import check_range, wide
 from shared.influence._base import Attributor
 from shared.influence._classifier import Checkpoint, TrainedClassifier
 from shared.influence._gradients import RandomProjection, per_sample_gradients
@@ -62,7 +62,7 @@ class TRAK(Attributor):
             phi = per_sample_gradients(at, at.x, at.y, output="margin", projection=projection)
             gram = phi.T @ phi
             gram.diagonal().add_(self.damping * gram.diagonal().mean())
-            self._kernels.append(torch.linalg.solve(gram.double(), phi.T.double()).to(phi))
+            self._kernels.append(torch.linalg.solve(wide(gram), wide(phi.T)).to(phi))
             self._train.append(phi)
             doubt.append(1 - at.logits(at.train_features).softmax(1).gather(1, at.y[:, None]).squeeze(1))
         self.doubt_ = torch.stack(doubt).mean(0)

@@ -12,7 +12,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from shared._checks import check_array, check_choice, check_finite, check_shape
+from shared._checks import check_array, check_choice, check_finite, check_shape, wide
 from shared.metrics._batches import at_once
 
 ORDERS = ("morf", "lerf")
@@ -200,7 +200,7 @@ class _Job:
     @torch.no_grad()
     def outputs(self, order: str, grid: Sequence[float]) -> Tensor:
         """(K, B) along one order."""
-        scores = self.relevance.detach().flatten(1).double()
+        scores = wide(self.relevance.detach().flatten(1))
         ranks = _ranks(scores if order == "morf" else -scores, self.allowed)
         counts = self.allowed.sum(1, keepdim=True)
         lines = []

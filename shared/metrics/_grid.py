@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from shared._checks import check_finite, check_range
+from shared._checks import check_finite, check_range, wide
 
 
 def grid_pointing_game(
@@ -87,4 +87,4 @@ def cell_energy(attribution: Tensor, *, columns: int = 2, rows: int = 2) -> Tens
         )
     positive = attribution.detach().to(torch.promote_types(attribution.dtype, torch.float32)).clamp(min=0)
     lines = positive.reshape(len(positive), -1, height, columns, width // columns).sum(4)
-    return lines.double().view(len(lines), -1, rows, height // rows, columns).sum((1, 3)).flatten(1)
+    return wide(lines).view(len(lines), -1, rows, height // rows, columns).sum((1, 3)).flatten(1)

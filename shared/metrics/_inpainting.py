@@ -13,7 +13,7 @@ from math import log, pi
 import torch
 from torch import Tensor
 
-from shared._checks import check_array, check_range, check_shape
+from shared._checks import check_array, check_range, check_shape, wide
 from shared.metrics._batches import at_once
 
 
@@ -41,7 +41,7 @@ class KernelDensity:
         check_array("data", data, ("N", "D"))
         if len(data) < 2:
             raise ValueError(f"data has {len(data)} row; a density needs at least 2")
-        self.data = data.detach().double()
+        self.data = wide(data.detach())
         self.batch_size = batch_size
         at_once(batch_size, len(data))
         if scale is not None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from shared import stats
-from shared._checks import check_array, check_range
+from shared._checks import check_array, check_range, wide
 
 
 def top_k_hit(relevance: Tensor, truth: Tensor, *, k: int = 1, among: Tensor | None = None) -> Tensor:
@@ -47,7 +47,7 @@ def top_k_hit(relevance: Tensor, truth: Tensor, *, k: int = 1, among: Tensor | N
 
 
 def _log_choose(n: Tensor, k: Tensor) -> Tensor:
-    n, k = n.double(), k.double()
+    n, k = wide(n), wide(k)
     return torch.lgamma(n + 1) - torch.lgamma(k + 1) - torch.lgamma((n - k).clamp(min=0) + 1)
 
 
@@ -77,7 +77,7 @@ def reciprocal_rank(relevance: Tensor, truth: Tensor, *, among: Tensor | None = 
     best = relevance.masked_fill(~truth, -torch.inf).amax(1, keepdim=True)
     above = (relevance > best).sum(1)
     equal = (relevance == best).sum(1)
-    return 1 / (above + (equal + 1).double() / 2)
+    return 1 / (above + wide(equal + 1) / 2)
 
 
 def average_precision(relevance: Tensor, truth: Tensor, *, among: Tensor | None = None) -> Tensor:
@@ -132,7 +132,7 @@ def positive_share(relevance: Tensor, truth: Tensor, *, among: Tensor | None = N
         For shapes that differ, NaN or infinity, rows without a true feature.
     """
     relevance, truth = _prepare(relevance, truth, among)
-    return ((relevance > 0) & truth).sum(1).double() / truth.sum(1)
+    return wide(((relevance > 0) & truth).sum(1)) / truth.sum(1)
 
 
 def relevance_mass(relevance: Tensor, truth: Tensor, *, among: Tensor | None = None) -> Tensor:
@@ -195,7 +195,7 @@ def intersection_over_union(
     relevance, truth = _prepare(relevance, truth, among)
     largest = relevance.amax(1, keepdim=True)
     chosen = (relevance > threshold * largest) & (largest > 0)
-    return (chosen & truth).sum(1).double() / (chosen | truth).sum(1)
+    return wide((chosen & truth).sum(1)) / (chosen | truth).sum(1)
 
 
 def _prepare(relevance: Tensor, truth: Tensor, among: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -203,7 +203,7 @@ def _prepare(relevance: Tensor, truth: Tensor, among: Tensor | None) -> tuple[Te
     for name, marks in (("truth", truth), ("among", among)):
         if marks is not None and marks.shape != relevance.shape:
             raise ValueError(f"{name} has shape {tuple(marks.shape)} and relevance {tuple(relevance.shape)}")
-    ranked = relevance.detach().double()
+    ranked = wide(relevance.detach())
     true = truth.to(ranked.device, torch.bool)
     if among is not None:
         kept = among.to(ranked.device, torch.bool)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from shared._checks import check_finite, check_range, check_shape
+from shared._checks import check_finite, check_range, check_shape, wide
 
 
 def class_iou(predicted: Tensor, target: Tensor, n_classes: int, *, ignore: int = -1) -> Tensor:
@@ -44,7 +44,7 @@ def class_iou(predicted: Tensor, target: Tensor, n_classes: int, *, ignore: int 
             raise ValueError(
                 f"{name} must hold whole numbers from 0 to {n_classes - 1}; it has {value.min()} to {value.max()}"
             )
-    table = torch.bincount(target * n_classes + predicted, minlength=n_classes**2).view(n_classes, n_classes).double()
+    table = wide(torch.bincount(target * n_classes + predicted, minlength=n_classes**2).view(n_classes, n_classes))
     both = table.diagonal()
     either = table.sum(0) + table.sum(1) - both
     return both / torch.where(either > 0, either, torch.nan)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from shared import hooks
-from shared._checks import check_array, check_choice, check_finite, check_range, check_shape
+from shared._checks import check_array, check_choice, check_finite, check_range, check_shape, wide
 
 
 def select_for_tcav(
@@ -41,7 +41,7 @@ def select_for_tcav(
     check_array("gradient", gradient, (candidates.shape[1],))
     if len(candidates) < 2 * n:
         raise ValueError(f"candidates has {len(candidates)} samples; at least 2 n = {2 * n} are needed for a choice")
-    score = sign * (candidates.double() @ gradient.double().to(candidates.device))
+    score = sign * (wide(candidates) @ wide(gradient).to(candidates.device))
     if strata is None:
         return score.argsort(stable=True)[:n]
     check_shape("strata", strata, (len(candidates),))
@@ -76,7 +76,7 @@ def herd_to_point(candidates: Tensor, point: Tensor, n: int) -> Tensor:
     check_array("point", point, (candidates.shape[1],))
     if len(candidates) < 2 * n:
         raise ValueError(f"candidates has {len(candidates)} samples; at least 2 n = {2 * n} are needed for a choice")
-    H = candidates.double() - point.double().to(candidates.device)
+    H = wide(candidates) - wide(point).to(candidates.device)
     size = H.square().sum(1)
     free = torch.ones(len(H), dtype=torch.bool, device=H.device)
     total = torch.zeros_like(H[0])

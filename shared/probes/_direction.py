@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from shared import hooks
-from shared._checks import check_array, check_choice, check_finite, check_shape
+from shared._checks import check_array, check_choice, check_finite, check_shape, wide
 from shared.probes._estimators import PROBE_METHODS, Probe, class_means
 from shared.probes._factor import SharedFactor
 from shared.probes._inputs import as_activations, as_labels, as_rows
@@ -78,7 +78,7 @@ class Direction:
     @property
     def gap(self) -> float:
         """Distance of the class means along the direction: a natural unit for steering."""
-        return float((self.mean_pos - self.mean_neg).double() @ self.vector.double())
+        return float(wide(self.mean_pos - self.mean_neg) @ wide(self.vector))
 
 
 def fit_directions(

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from shared._checks import check_array, check_choice, check_finite, check_range, check_shape
+from shared._checks import check_array, check_choice, check_finite, check_range, check_shape, wide
 from shared.hooks import graph_mode
 from shared.probes._inputs import as_activations, as_labels
 from shared.probes._metrics import auroc_cosine, orthogonality, welch_bound
@@ -107,13 +107,13 @@ def orthogonalise(
     good = torch.isfinite(V).all(1)
     if not bool(good.any()):
         raise ValueError(f"V has no finite row (shape {tuple(V.shape)}); at least one is needed")
-    W = unit_norm(V[good].double(), dim=1)
+    W = unit_norm(wide(V[good]), dim=1)
     if len(W) > V.shape[1]:
         raise ValueError(_too_many(len(W), V.shape[1]))
     values, vectors = torch.linalg.eigh(W @ W.T)
     if float(values[0]) < 1e-10:
         raise ValueError("V has linearly dependent rows; they can't be made orthogonal to each other")
-    result = torch.full_like(V, torch.nan, dtype=torch.float64)
+    result = torch.full_like(V, torch.nan, dtype=W.dtype)
     if how == "loewdin":
         result[good] = vectors @ (values.rsqrt()[:, None] * vectors.T) @ W
     else:
@@ -146,13 +146,13 @@ def pair_weights(V: Tensor, Y: Tensor, alpha: float, beta: float, n_targets: int
     check_array("V", V, ("k", "d"))
     k = len(V)
     check_array("Y", Y, ("n", k))
-    overlap = unit_norm(V.double(), dim=1)
+    overlap = unit_norm(wide(V), dim=1)
     overlap = (overlap @ overlap.T).abs()
-    centred = unit_norm(Y.double() - Y.double().mean(0), dim=0)
+    centred = unit_norm(wide(Y) - wide(Y).mean(0), dim=0)
     upper = torch.triu(torch.ones(k, k, dtype=torch.bool, device=V.device), 1)
     candidates = overlap.masked_fill(~(upper & (centred.T @ centred > 0)), -1).flatten()
     best = candidates.topk(min(n_targets, len(candidates)))
-    weights = torch.full((k, k), float(alpha), dtype=torch.float64, device=V.device)
+    weights = torch.full((k, k), float(alpha), dtype=overlap.dtype, device=V.device)
     for pair in best.indices[best.values > 0].tolist():
         i, j = divmod(pair, k)
         weights[i, j] = weights[j, i] = beta**0.5

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shared._checks import check_array, check_finite
+from shared._checks import check_array, check_finite, wide
 
 
 class DegenerateDirectionError(ValueError):
@@ -70,7 +70,7 @@ def _binary(labels: Tensor) -> bool:
 def double(X: Tensor) -> Tensor:
     """X in double precision. On the CPU by numpy, whose large arrays lie on large pages: several times faster."""
     if X.device.type != "cpu" or X.dtype in (torch.float64, torch.bfloat16):
-        return X if X.device.type == "mps" else X.double()
+        return X if X.device.type == "mps" else wide(X)
     return torch.from_numpy(X.detach().numpy().astype(np.float64))
 
 

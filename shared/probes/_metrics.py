@@ -6,7 +6,7 @@ import math
 
 from torch import Tensor
 
-from shared._checks import check_array, check_choice
+from shared._checks import check_array, check_choice, wide
 from shared.probes._inputs import as_rows
 from shared.stats import auroc, unit_norm
 
@@ -34,7 +34,7 @@ def _check_width(first: str, V: Tensor, second: str, W: Tensor) -> None:
 
 
 def _cosine(V: Tensor, W: Tensor) -> Tensor:
-    V, W = V.double(), W.double()
+    V, W = wide(V), wide(W)
     return unit_norm(V, dim=1) @ unit_norm(W, dim=1).T
 
 

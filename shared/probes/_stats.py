@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from shared._checks import check_array, check_choice, check_range
+from shared._checks import check_array, check_choice, check_range, wide
 from shared.probes._estimators import PROBE_METHODS
 from shared.probes._inputs import as_activations, as_labels
 
@@ -50,13 +50,13 @@ def cav_mean_cov(
         check_array(name, value, shape)
     check_range("n_c", n_c, 1)
     check_range("n_n", n_n, 1)
-    mean_c, cov_c, mean_n, cov_n = (t.double() for t in (mean_c, cov_c, mean_n, cov_n))
+    mean_c, cov_c, mean_n, cov_n = (wide(t) for t in (mean_c, cov_c, mean_n, cov_n))
     delta, p = mean_c - mean_n, n_c / (n_c + n_n)
     if method != "ridge":
         factor = 1 - p if method == "fastcav" else 1.0
         return factor * delta, factor**2 * (cov_c / n_c + cov_n / n_n)
     check_range("lam", lam, 0)
-    n, eye = n_c + n_n, torch.eye(d, dtype=torch.float64, device=delta.device)
+    n, eye = n_c + n_n, torch.eye(d).to(delta)
     K = torch.linalg.inv(p * cov_c + (1 - p) * cov_n + p * (1 - p) * torch.outer(delta, delta) + lam * eye)
     w = p * (1 - p) * K @ delta
     middle = p * mean_c + (1 - p) * mean_n
@@ -112,16 +112,16 @@ def ridge_equivalent(
     if not lam > 0:
         raise ValueError(f"lam={lam!r} must be positive: without it the fixed point need not exist")
     check_array("means", means, ("m", "d"))
-    covs, means = covs.double(), means.double()
+    covs, means = wide(covs), wide(means)
     m, d = means.shape
     check_array("covs", covs, (m, d, d))
-    counts, labels = torch.as_tensor(counts).double(), torch.as_tensor(labels).double()
+    counts, labels = wide(torch.as_tensor(counts)), wide(torch.as_tensor(labels))
     check_array("counts", counts, (m,))
     check_array("labels", labels, (m,))
     n, share = counts.sum(), counts / counts.sum()
     second = covs + means[:, :, None] * means[:, None, :]
-    eye = torch.eye(d, dtype=torch.float64, device=means.device)
-    delta = torch.ones(m, dtype=torch.float64, device=means.device)
+    eye = torch.eye(d).to(means)
+    delta = torch.ones(m).to(means)
     for _ in range(max_iter):
         Q = torch.linalg.inv(torch.einsum("a,aij->ij", share / (1 + delta), second) + lam * eye)
         new = torch.einsum("aij,ji->a", second, Q) / n
@@ -152,7 +152,7 @@ def lda_mean(cov: Tensor, delta: Tensor, n: int) -> Tensor:
     check_array("cov", cov, (d, d))
     if n <= d + 3:
         raise ValueError(f"n={n} must exceed d + 3 = {d + 3}: below, the inverse covariance has no mean")
-    return n / (n - d - 3) * torch.linalg.solve(cov.double(), delta.double())
+    return n / (n - d - 3) * torch.linalg.solve(wide(cov), wide(delta))
 
 
 def bootstrap_direction(
@@ -199,7 +199,7 @@ def sensitivity_moments(gradients: Tensor, mean: Tensor, cov: Tensor) -> tuple[T
     check_array("gradients", gradients, ("n", "d"))
     check_array("mean", mean, (gradients.shape[1],))
     check_array("cov", cov, (gradients.shape[1],) * 2)
-    g, mean, cov = (t.double() for t in (gradients, mean, cov))
+    g, mean, cov = (wide(t) for t in (gradients, mean, cov))
     return g @ mean, ((g @ cov) * g).sum(1).clamp(min=0).sqrt()
 
 
@@ -250,8 +250,8 @@ def expected_cosine(mean: Tensor, cov: Tensor) -> float:
     """
     check_array("mean", mean, ("d",))
     check_array("cov", cov, (len(mean), len(mean)))
-    size = float(mean.double().square().sum())
-    total = size + float(cov.double().trace())
+    size = float(wide(mean).square().sum())
+    total = size + float(wide(cov).trace())
     if not total > 0:
         raise ValueError("mean and cov are zero: a vector that is always zero has no cosine")
     return size / total
@@ -286,7 +286,7 @@ def cav_from_population(
     check_array("H_n", H_n, ("N", H_c.shape[1]))
     for name, H, n in (("H_c", H_c, n_c), ("H_n", H_n, n_n)):
         check_range(f"size drawn from {name}", n, 1, None if replace else len(H))
-    H_c, H_n = H_c.double(), H_n.double()
+    H_c, H_n = wide(H_c), wide(H_n)
     n = n_c + n_n
     p = n_c / n
     delta = H_c.mean(0) - H_n.mean(0)

@@ -11,7 +11,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from shared import hooks
-from shared._checks import as_numbers, check_array, check_choice, check_finite, check_shape
+from shared._checks import as_numbers, check_array, check_choice, check_finite, check_shape, wide
 from shared.probes._direction import Direction, check_layer, stack_as
 from shared.probes._passes import Data, Target, layer_gradients
 
@@ -72,10 +72,10 @@ def _scores(
     moved = gradients.movedim(axis, -1)
     check_shape(argument, V, ("k", moved.shape[-1]))
     per_sample = (moved @ V.T).flatten(1, -2) if moved.ndim > 2 else moved @ V.T
-    S = per_sample.reshape(-1, len(V)).double()
+    S = wide(per_sample.reshape(-1, len(V)))
     up = (S > 0).sum(0)
     zero = (S == 0).sum(0)
-    total = (len(S) - zero if ties == "drop" else torch.full_like(zero, len(S))).double()
+    total = wide(len(S) - zero if ties == "drop" else torch.full_like(zero, len(S)))
     score = up / total
     absolute = S.abs().sum(0)
     return TCAVResult(

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from shared._checks import check_array, check_choice, check_finite, check_range, check_shape
+from shared._checks import check_array, check_choice, check_finite, check_range, check_shape, wide
 from shared.lrp import Composite, EpsilonPlusFlat, attribute
 from shared.pruning._freeze import unit_layer
 
@@ -146,7 +146,7 @@ def _accuracy(evaluate: Callable[[dict[str, Tensor]], float], masks: dict[str, T
 
 def _chunks(scores: Mapping[str, Tensor], rank_by: str, n_bins: int, most: int) -> list[list[tuple[str, int]]]:
     """Units in the order of their going, in at most `most` groups; the best unit of each layer isn't among them."""
-    key = {name: (v.abs() if rank_by == "abs" else v).detach().double().cpu() for name, v in scores.items()}
+    key = {name: wide((v.abs() if rank_by == "abs" else v).detach()).cpu() for name, v in scores.items()}
     units = [(name, unit) for name, v in key.items() for unit in range(len(v)) if unit != int(v.argmax())]
     if not units:
         return []

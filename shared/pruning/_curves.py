@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from shared._checks import check_finite, check_range, check_shape
+from shared._checks import check_finite, check_range, check_shape, wide
 from shared.hooks import batches, count_rows, refuse_training, run_model
 from shared.pruning._masks import kept_at, masked, prune_ranks
 
@@ -88,7 +88,7 @@ def pruning_curve(
             goal = next(labels)
             for at, mask in enumerate(masks):
                 with masked(model, mask):
-                    sums[at] += measure(_logits(model, part), goal).double().sum().item()
+                    sums[at] += wide(measure(_logits(model, part), goal)).sum().item()
     return sums / rows
 
 

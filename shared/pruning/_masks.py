@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from shared._checks import check_choice, check_finite, check_range
+from shared._checks import check_choice, check_finite, check_range, wide
 from shared.hooks import attention_modules, edit_heads, refuse_compiled
 from shared.pruning._units import channel_axis, norms_after, unit_count
 
@@ -54,8 +54,8 @@ def prune_ranks(scores: Mapping[str, Tensor], *, scope: str = "global", most: bo
 def _ranks(scores: Tensor) -> Tensor:
     """`(rank + 1) / n` along the last axis."""
     order = scores.argsort(dim=-1, stable=True)
-    places = torch.arange(1, scores.shape[-1] + 1, device=scores.device, dtype=torch.float64) / scores.shape[-1]
-    return torch.empty_like(scores, dtype=torch.float64).scatter_(-1, order, places.expand_as(order).contiguous())
+    places = wide(torch.arange(1, scores.shape[-1] + 1, device=scores.device)) / scores.shape[-1]
+    return torch.empty_like(scores, dtype=places.dtype).scatter_(-1, order, places.expand_as(order).contiguous())
 
 
 def keep_masks(

@@ -19,7 +19,7 @@ class SAEConfig:
     Parameters
     ----------
     architecture : str
-        "standard" (ReLU, L1), "jumprelu", "topk", "batchtopk" or "matryoshka" (nested BatchTopK).
+        "standard" (ReLU, L1), "gated", "jumprelu", "topk", "batchtopk" or "matryoshka" (nested BatchTopK).
     d_in : int
         Width of the activations it reads.
     d_sae : int
@@ -40,7 +40,7 @@ class SAEConfig:
     decoder_norm : str
         "unit" keeps decoder rows at norm 1 in training; "free" weights the L1 term by their norms.
     l1_coefficient : float
-        standard: weight of the L1 norm of the codes.
+        standard: weight of the L1 norm of the codes; gated: of the gate's.
     l0_coefficient : float
         jumprelu: weight of the number of active latents.
     bandwidth : float

@@ -393,7 +393,7 @@ class SparseDict(nn.Module):
 
     @torch.no_grad()
     def to_inference(self) -> SparseDict:
-        """A batch top-k as the JumpReLU dictionary it is at inference (levels kept in `cfg.widths`); others: a copy."""
+        """Batch top-k (levels kept in `cfg.widths`) and gated ones as the JumpReLU they are at inference, or a copy."""
         cfg, values = self.architecture.at_inference(self)
         other = SparseDict(cfg, generator=torch.Generator()).to(device=self.device, dtype=self.dtype)
         for name, parameter in other.named_parameters():

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
-from shared.sae._config import SAEConfig
+if TYPE_CHECKING:
+    from shared.sae._config import SAEConfig
 
 AT_RUN_TIME = ("layer_norm", "constant_norm_rescale")
 SLACK = 1e-5  # SAELens divides by (std + 1e-5) but multiplies by std on the way back

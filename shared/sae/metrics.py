@@ -13,7 +13,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
-from shared._checks import check_array, check_choice, check_finite, check_shape
+from shared._checks import check_array, check_choice, check_finite, check_shape, wide
 from shared.hooks import AxisFinder
 from shared.hooks import edit as edit_activation
 from shared.sae._model import SparseDict
@@ -38,7 +38,7 @@ def l0(codes: Tensor | SparseCodes) -> float:
     if isinstance(codes, SparseCodes):
         return float(codes.l0())
     check_finite("codes", codes)
-    return float((codes != 0).sum(-1).double().mean())
+    return float(wide((codes != 0).sum(-1)).mean())
 
 
 def firing_rate(codes: Tensor | SparseCodes) -> Tensor:
@@ -81,7 +81,7 @@ def _pair(x: Tensor, x_hat: Tensor) -> tuple[Tensor, Tensor]:
     """Rows `(n, d)` of both in float64."""
     check_finite("x", x)
     check_array("x_hat", x_hat, tuple(x.shape))
-    return x.detach().flatten(0, -2).double(), x_hat.detach().flatten(0, -2).double()
+    return wide(x.detach().flatten(0, -2)), wide(x_hat.detach().flatten(0, -2))
 
 
 def explained_variance(x: Tensor, x_hat: Tensor) -> float:
@@ -283,7 +283,7 @@ def match_dictionary(found: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
     check_array("found", found, ("m", "d"))
     check_array("truth", truth, ("n", found.shape[1]))
     similarity = unit_norm(truth, dim=1) @ unit_norm(found.to(truth), dim=1).T
-    rows, columns = linear_sum_assignment(-similarity.detach().double().cpu().numpy())
+    rows, columns = linear_sum_assignment(-wide(similarity.detach()).cpu().numpy())
     rows, columns = torch.as_tensor(rows), torch.as_tensor(columns)
     return columns, similarity.detach().cpu()[rows, columns]
 
@@ -380,8 +380,8 @@ def monosemanticity(codes: Tensor, embeddings: Tensor) -> Tensor:
     check_array("codes", codes, ("n", "d_sae"))
     check_array("embeddings", embeddings, (len(codes), "d"))
     low, high = codes.amin(0), codes.amax(0)
-    scaled = (codes - low).double() / (high - low).double().clamp_min(torch.finfo(torch.float64).tiny)
-    unit = unit_norm(embeddings.double(), dim=1)
+    scaled = wide(codes - low) / wide(high - low).clamp_min(torch.finfo(torch.float32).tiny)
+    unit = unit_norm(wide(embeddings), dim=1)
     squares = scaled.square().sum(0)
     pairs = scaled.sum(0).square() - squares
     similar = (scaled.T @ unit).square().sum(1) - squares

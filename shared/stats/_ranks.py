@@ -7,7 +7,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from shared._checks import check_choice, check_finite
+from shared._checks import check_choice, check_finite, wide
 from shared.stats._dtype import wide_dtype
 
 CORRELATIONS = ("spearman", "kendall")
@@ -129,7 +129,7 @@ def _midranks(rows: Tensor) -> Tensor:
     ordered = rows.sort(-1).values
     below = torch.searchsorted(ordered, rows)
     upto = torch.searchsorted(ordered, rows, right=True)
-    return (below + upto + 1).double() / 2
+    return wide(below + upto + 1) / 2
 
 
 def _correlation(a: Tensor, b: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from shared.sae import SAEConfig, SparseDict
 KINDS = {
     "standard": {},
     "standard free": {"decoder_norm": "free"},
+    "gated": {"l1_coefficient": 0.1},
     "jumprelu": {"init_threshold": 0.4, "l0_coefficient": 0.3},
     "topk": {"k": 4},
     "batchtopk": {"k": 3.5},
@@ -28,6 +29,9 @@ def make(kind, double=True, **more):
         sae.W_enc += 0.1 * torch.randn(D_IN, D_SAE, generator=rng(2))
         sae.b_enc += 0.1 * torch.randn(D_SAE, generator=rng(3))
         sae.b_dec += 0.1 * torch.randn(sae.b_dec.shape, generator=rng(4))
+        if kind == "gated":
+            sae.r_mag += 0.3 * torch.randn(D_SAE, generator=rng(6))
+            sae.b_mag += 0.1 * torch.randn(D_SAE, generator=rng(7))
     sae = sae.double() if double else sae
     if sae.cfg.architecture in ("batchtopk", "matryoshka"):
         sae.threshold.fill_(0.7)
@@ -46,6 +50,9 @@ def slow_codes(sae, x, training):
         return torch.clamp(z, min=0)
     if cfg.architecture == "jumprelu":
         return torch.where(z > sae.threshold, z, 0.0)
+    if cfg.architecture == "gated":
+        u = z - sae.b_enc
+        return (z > 0) * (sae.r_mag.exp() * u + sae.b_mag).relu()
     if cfg.architecture == "topk":
         return torch.stack([torch.where(row >= row.topk(cfg.k).values.min(), row.relu(), 0.0) for row in z])
     if training:
@@ -64,6 +71,11 @@ def slow_loss(sae, x, y=None, aux=None):
     if cfg.architecture == "standard":
         norms = sae.W_dec.norm(dim=1) if cfg.decoder_norm == "free" else 1
         loss = loss + cfg.l1_coefficient * (codes * norms).sum(1).mean()
+    if cfg.architecture == "gated":
+        gate = ((x - sae.b_dec if cfg.apply_b_dec_to_input else x) @ sae.W_enc + sae.b_enc).relu()
+        held = sae.b_dec.detach() + (x @ sae.W_skip.detach().T if cfg.skip else 0)
+        loss = loss + cfg.l1_coefficient * gate.sum(1).mean()
+        loss = loss + ((goal - gate @ sae.W_dec.detach() - held) ** 2).sum(1).mean()
     if cfg.architecture == "jumprelu":
         loss = loss + cfg.l0_coefficient * (codes > 0).sum(1).double().mean()
     return loss

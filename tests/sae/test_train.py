@@ -91,7 +91,7 @@ def test_nested_losses_keep_parents_on_where_a_flat_dictionary_absorbs_them():
     assert nested < flat - 0.05
 
 
-@pytest.mark.parametrize("kind", ["standard", "jumprelu", "topk", "batchtopk", "matryoshka"])
+@pytest.mark.parametrize("kind", ["standard", "gated", "jumprelu", "topk", "batchtopk", "matryoshka"])
 def test_rows_have_norm_one_after_every_step_and_the_same_seed_gives_the_same_weights(kind):
     runs = []
     for _ in range(2):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from shared._checks import wide
 from shared.sae._sparse import SparseCodes, select
 from shared.sae.architectures._base import Thresholded, TrainBatch, TrainOut
 from shared.sae.architectures._selection import check_k, refuse_folding, selection_loss
@@ -49,7 +50,7 @@ class BatchTopK(Thresholded):
         positive = positive[positive > 0]
         if not len(positive):
             return
-        lowest = reduce(positive.min().double(), "mean")
+        lowest = reduce(wide(positive.min()), "mean")
         followed = beta * sae.threshold + (1 - beta) * lowest
         sae.threshold.copy_(torch.where(sae.threshold.isnan(), lowest, followed))
 
@@ -58,9 +59,9 @@ class BatchTopK(Thresholded):
 
     def calibrate_(self, sae: SparseDict, centred: Tensor) -> None:
         values, _ = select(centred, sae.W_enc, sae.b_enc, sae.cfg.k, over_batch=True)
-        lowest = values.min().double() if len(values) else torch.zeros((), dtype=torch.float64)
+        lowest = wide(values.min()) if len(values) else torch.zeros((), dtype=torch.float64)
         below = torch.nextafter(lowest.to(sae.dtype), torch.zeros((), dtype=sae.dtype))
-        sae.threshold.copy_(below.double())
+        sae.threshold.copy_(wide(below))
 
     def at_inference(self, sae: SparseDict) -> tuple[SAEConfig, dict[str, Tensor]]:
         metadata = {**sae.cfg.metadata, "training_architecture": self.name, "k": sae.cfg.k}

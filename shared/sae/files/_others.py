@@ -14,7 +14,7 @@ from torch import Tensor
 from shared._checks import check_choice
 from shared.sae._config import SAEConfig
 from shared.sae._model import SparseDict
-from shared.sae.files._gated import GATED, as_jumprelu
+from shared.sae.architectures._gated import GATED, as_jumprelu
 from shared.sae.files._saelens import CONFIG, check_keys, filled, read_json
 from shared.sae.files._whole import read_tensors
 

@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from shared._checks import check_choice, check_finite
+from shared._checks import check_choice, check_finite, wide
 from shared.sae._config import SAEConfig
 from shared.sae._model import SparseDict
-from shared.sae.files._gated import GATED, as_jumprelu
+from shared.sae.architectures._gated import GATED, as_jumprelu
 from shared.sae.files._whole import read_tensors, whole
 
 WEIGHTS, CONFIG = "sae_weights.safetensors", "cfg.json"
@@ -150,7 +150,7 @@ def load(folder: str | Path, *, device: str | torch.device = "cpu") -> SparseDic
     tensors, _ = read_tensors(folder / WEIGHTS)
     cfg = _config_in(content, folder / CONFIG)
     if "topk_threshold" in tensors:
-        tensors["threshold"] = tensors.pop("topk_threshold").double()
+        tensors["threshold"] = wide(tensors.pop("topk_threshold"))
     if bool((tensors.get("scaling_factor", torch.zeros(1)) == 1).all()):
         del tensors["scaling_factor"]  # SAELens wrote it for a while without using it
     if content["architecture"] == "gated":
@@ -252,6 +252,6 @@ def filled(cfg: SAEConfig, tensors: dict[str, Tensor], path: Path) -> SparseDict
             raise ValueError(f"{path}: threshold has negative values (lowest {float(value.min()):.3g})")
     sae = sae.to(tensors["W_dec"].dtype)
     for name, value in sae.named_buffers():  # thresholds that are no parameter stay in double precision
-        setattr(sae, name, value.double())
+        setattr(sae, name, wide(value))
     sae.load_state_dict(tensors)
     return sae

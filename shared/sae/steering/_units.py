@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from shared._checks import check_array, check_range, check_shape
+from shared._checks import check_array, check_range, check_shape, wide
 from shared.sae._model import SparseDict
 from shared.sae.steering._index import as_index, within
 
@@ -46,7 +46,7 @@ class Units(NamedTuple):
             `(F,)`; zero for a unit that is zero everywhere.
         """
         check_range("quantile", quantile, 0.0, 1.0)
-        active = self.values.flatten(0, 1).double()
+        active = wide(self.values.flatten(0, 1))
         active = torch.where(active == 0, torch.nan, active)
         return torch.nanquantile(active, quantile, dim=0).nan_to_num(0.0).to(self.values.dtype)
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from shared._checks import wide
 from shared.sae._model import SparseDict
 from shared.sae._sparse import SparseCodes
 from shared.sae.architectures._base import TrainOut
@@ -232,7 +233,7 @@ def _log(run: Run, out: TrainOut, dead: Tensor) -> None:
     history = run.history
     codes = out.codes
     l0 = codes.l0() if isinstance(codes, SparseCodes) else (codes.detach() > 0).sum(1).float().mean()
-    threshold = run.sae.threshold.detach().double().mean() if hasattr(run.sae, "threshold") else math.nan
+    threshold = wide(run.sae.threshold.detach()).mean() if hasattr(run.sae, "threshold") else math.nan
     history.step.append(run.step)
     history.loss.append(loss)
     history.reconstruction.append(float(out.parts["reconstruction"]))
