@@ -7,8 +7,8 @@ from pathlib import Path
 from tests.papers.hub import data_folder, tiny_image_dataset
 
 PARAMETERS = {
-    "n_units": 2,
-    "n_pilots": 2,
+    "n_units": 1,
+    "n_pilots": 1,
     "n_train": 6,
     "n_val": 3,
     "n_test": 3,
