@@ -22,6 +22,7 @@ html_js_files = [("site.js", {"defer": "defer"})]
 html_favicon = "static/favicon.svg"
 html_copy_source = False
 html_show_sourcelink = False
+html_show_search_summary = False  # it fetches the pages found, which browsers refuse on file://
 html_show_sphinx = False
 html_show_copyright = False
 
