@@ -5,7 +5,7 @@ from pathlib import Path
 from tests.papers.hub import data_folder, tiny_image_dataset, tiny_resnet
 
 PARAMETERS = {
-    **{"n_tasks": 2, "n_pilots": 1, "n_references": 2, "n_evaluation": 2, "n_trials": 2, "n_rates": 2},
+    **{"n_tasks": 2, "n_pilots": 1, "n_gates": 1, "n_references": 2, "n_evaluation": 2, "n_trials": 2, "n_rates": 2},
 }
 
 
