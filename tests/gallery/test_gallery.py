@@ -209,6 +209,8 @@ def test_the_ledger_is_filtered_by_keyboard(site):
     with Browser() as browser:
         browser.visit(f"{site.as_uri()}/ledger.html", 1280)
         assert browser.evaluate(shown) == "stored-high,run-high"
+        clipped = "(box => box.scrollWidth - box.clientWidth)(document.querySelector('.scrolls'))"
+        assert browser.evaluate(clipped) <= 1, "the verdict is in sight"
         browser.evaluate("document.querySelector('[name=text]').focus()")
         browser.type("well")
         assert browser.evaluate(shown) == "run-high"
