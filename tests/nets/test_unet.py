@@ -34,11 +34,11 @@ def test_every_pixel_and_every_level_has_a_say():
     """The segmentation depends on all of the encoder but its head, and a pixel on what is around it."""
     torch.manual_seed(0)
     model = UNet(PooledVGG(3, 3), 2)
-    x = torch.rand(1, 3, 24, 24, requires_grad=True)
-    model(x)[0][0, 0, 12, 12].backward()
+    x = torch.rand(1, 3, 64, 64, requires_grad=True)
+    model(x)[0][0, 0, 32, 32].backward()
     silent = {name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()}
     assert silent <= {"encoder.classifier.weight", "encoder.classifier.bias"}
-    assert x.grad[0, :, 12, 12].any()
+    assert x.grad[0, :, 32, 32].any()
     assert not x.grad[0, :, 0, 0].any()
 
 
