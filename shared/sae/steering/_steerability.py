@@ -58,7 +58,8 @@ def steerability(base: Tensor, steered: Tensor) -> Steerability:
     change = (steered - base).mean(1)  # (F, V)
     median = change.median(-1).values
     spread = (change - median[:, None]).abs().median(-1).values
-    spread = spread.clamp_min(torch.finfo(spread.dtype).tiny)
+    least = 1e-12 * change.abs().amax(-1)  # in the unit of the logits
+    spread = torch.maximum(spread, least).clamp_min(torch.finfo(spread.dtype).tiny)
     selectivity = (change.gather(1, target[:, None])[:, 0] - median) / spread
     consistency = (gained.argmax(-1) == target[:, None]).float().mean(1)
     return Steerability(target, gain, selectivity, consistency)
