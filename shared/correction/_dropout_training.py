@@ -152,7 +152,7 @@ def fit_with_dropout(
     _check(x, y)
     check_range("epochs", epochs, 1)
     check_range("batch_size", batch_size, 2)
-    order = generator or torch.Generator().manual_seed(torch.initial_seed() % 2**63)
+    order = generator or torch.Generator().manual_seed(int(torch.randint(2**62, ())))
     own = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=order)))
     device = hooks.model_device(model)
     optimiser = torch.optim.SGD(model.parameters(), lr, momentum=0.9, weight_decay=weight_decay)
