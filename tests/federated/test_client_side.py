@@ -49,7 +49,7 @@ def by_hand(net, inputs, targets, steps, make):
         ),
         ({"momentum": 0.9}, lambda p: torch.optim.SGD(p, lr=0.01, momentum=0.9)),
     ],
-    ids=str,
+    ids=["adam", "adam with decay", "adamw", "adamw with betas", "momentum"],  # no addresses: workers compare them
 )
 def test_a_client_s_optimiser_is_torch_s(net, clients, executor, options, make):
     one = clients.pooled()
