@@ -236,7 +236,17 @@ def test_the_prose_of_cards_is_known():
     claim = schema["$defs"]["claim"]["properties"]
     fields = claim.keys() | claim["reported"]["properties"].keys() | schema["$defs"]["gate"]["properties"].keys()
     assert dependencies.PROSE <= fields
-    assert fields - dependencies.PROSE == {"id", "kind", "reported", "value", "unit", "check", "gate", "notebook"}
+    assert fields - dependencies.PROSE == {
+        "id",
+        "kind",
+        "reported",
+        "value",
+        "unit",
+        "check",
+        "gate",
+        "notebook",
+        "timed",
+    }
 
 
 def test_real_cards_keep_their_checks():
