@@ -284,8 +284,8 @@ class Measurement:
         """`held`, `not reproduced`, `open`, `no test here` or void, in the paper's words also for our own claims."""
         if self.no_test or not self.values:
             return NO_TEST
-        if self.decisive.n > 1 and self.null and self._satisfies(estimate(self._checked(self.null))):
-            return VOID  # of a single unit nothing is known, neither way
+        if self.null and self._satisfies(estimate(self._checked(self.null))):
+            return VOID
         return self._decide(self.decisive, self.over_null)
 
     @property

@@ -94,7 +94,7 @@ def test_report_writes_what_a_run_was(make, capsys):
 
 def test_a_void_claim_raises_after_everything_was_written(make, capsys):
     paper = make()
-    paper.claim("high", [0.9, 0.91], null=[0.8, 0.81])
+    paper.claim("high", 0.9, null=0.8)
     with pytest.raises(ClaimError, match="high: the null satisfies the check"):
         paper.report()
     assert results(paper)["claims"][0]["verdict"].startswith("void")
@@ -104,7 +104,7 @@ def test_a_void_claim_raises_after_everything_was_written(make, capsys):
 def test_a_void_claim_of_a_dry_run_is_only_recorded(make, monkeypatch):
     monkeypatch.setenv("REPRISE_DRY_RUN", "1")
     paper = make()
-    paper.claim("high", [0.9, 0.91], null=[0.8, 0.81])
+    paper.claim("high", 0.9, null=0.8)
     paper.report()
     assert results(paper)["dry_run"] is True
 
