@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 Condition = tuple[Tensor, ...]  # of each row: states of the prompt, and a pooled one where the model asks for it
 
+ACCEPTED = "Stable Diffusion 1 and 2, XL and 3, and FluxPipeline"
+
 
 class UNetDenoiser:
     """Stable Diffusion 1 and 2: a U-Net on latents, one text encoder."""
@@ -32,8 +34,28 @@ class UNetDenoiser:
             if value is not None:
                 raise TypeError(
                     f"pipeline: the U-Net of {type(self.pipeline).__name__} asks for more than one prompt "
-                    f"({name}={value!r}); accepted are Stable Diffusion 1 and 2, XL and 3"
+                    f"({name}={value!r}); accepted are {ACCEPTED}"
                 )
+
+    @property
+    def channels(self) -> int:
+        """Of the latents."""
+        return self.model.config.in_channels
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the latents that the model is made for."""
+        side = self.model.config.sample_size  # an int, or height and width
+        return (side, side) if isinstance(side, int) else tuple(side)
+
+    @property
+    def guidance(self) -> float:
+        """What classifier-free guidance is where the user doesn't say."""
+        return 7.5
+
+    def levels(self, scheduler: Any, size: tuple[int, int]) -> dict[str, Any]:
+        """Arguments of the scheduler's `set_timesteps` beyond their number, for latents of a size."""
+        return {}
 
     def embed(self, prompts: Sequence[str], negative: str | None, device: torch.device) -> tuple[Condition, Condition]:
         """Of the prompts, and of what guidance leads away from."""
@@ -84,6 +106,10 @@ class SD3Denoiser(UNetDenoiser):
     def check(self) -> None:
         """Nothing that its configuration could ask for beyond the prompt."""
 
+    def levels(self, scheduler: Any, size: tuple[int, int]) -> dict[str, Any]:
+        """Where the scheduler shifts its levels by the image's size: by how much."""
+        return {"mu": shift_of(scheduler, size)} if scheduler.config.use_dynamic_shifting else {}
+
     def embed(self, prompts: Sequence[str], negative: str | None, device: torch.device) -> tuple[Condition, Condition]:
         """States of all encoders side by side, and the pooled ones of CLIP."""
         blank = [negative or ""] * len(prompts)
@@ -96,19 +122,82 @@ class SD3Denoiser(UNetDenoiser):
         return self.model(hidden_states=x, timestep=t.to(x.device).expand(len(x)), return_dict=False, **given)[0]
 
 
+class FluxDenoiser(SD3Denoiser):
+    """FLUX.1: a transformer of 2 × 2 patches, trained by flow matching; CLIP gives the pooled state, T5 the others.
+
+    The model may read the strength of a guidance that was distilled into it: a number beside the prompt, so that one
+    pass gives what two gave its teacher. Classifier-free guidance of the sampler's own comes on top.
+    """
+
+    parts = (*SD3Denoiser.parts, "_prepare_latent_image_ids", "_pack_latents")
+
+    def __init__(self, pipeline: Any) -> None:
+        super().__init__(pipeline)
+        self.distilled = 3.5  # as a pipeline has it
+
+    @property
+    def channels(self) -> int:
+        """Of the latents; the model reads four pixels of each as one token."""
+        return self.model.config.in_channels // 4
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the latents that the pipeline draws by default."""
+        return (self.pipeline.default_sample_size,) * 2
+
+    @property
+    def guidance(self) -> float:
+        """Plain: it was distilled."""
+        return 1.0
+
+    def levels(self, scheduler: Any, size: tuple[int, int]) -> dict[str, Any]:
+        """Evenly from 1 to 1/steps, before any shift."""
+        return {**super().levels(scheduler, size), "evenly": True}
+
+    def embed(self, prompts: Sequence[str], negative: str | None, device: torch.device) -> tuple[Condition, Condition]:
+        """States of T5 and the pooled one of CLIP."""
+        told, untold = (
+            self.pipeline.encode_prompt(given, None, device=device)[:2]
+            for given in (list(prompts), [negative or ""] * len(prompts))
+        )
+        return told, untold
+
+    def predict(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """The velocity ε − x₀, of latents packed for the model and unpacked again."""
+        (n, channels, h, w), (states, pooled) = x.shape, condition
+        strength = torch.full((n,), self.distilled, device=x.device) if self.model.config.guidance_embeds else None
+        tokens = self.model(
+            hidden_states=self.pipeline._pack_latents(x, n, channels, h, w),
+            timestep=t.to(x).expand(n) / 1000,
+            guidance=strength,
+            pooled_projections=pooled,
+            encoder_hidden_states=states,
+            txt_ids=torch.zeros(states.shape[1], 3).to(states),
+            img_ids=self.pipeline._prepare_latent_image_ids(n, h // 2, w // 2, x.device, states.dtype),
+            return_dict=False,
+        )[0]
+        return tokens.view(n, h // 2, w // 2, channels, 2, 2).permute(0, 3, 1, 4, 2, 5).reshape(x.shape)
+
+
+def shift_of(scheduler: Any, size: tuple[int, int]) -> float:
+    """How far the noise levels of an image shift: a line through two counts of 2 × 2 patches of its latents."""
+    (few, many), (low, high) = (
+        [scheduler.config.get(name, default) for name, default in pair]
+        for pair in (
+            (("base_image_seq_len", 256), ("max_image_seq_len", 4096)),
+            (("base_shift", 0.5), ("max_shift", 1.15)),
+        )
+    )
+    return low + (high - low) * ((size[0] // 2) * (size[1] // 2) - few) / (many - few)
+
+
 def denoiser_of(pipeline: Any) -> UNetDenoiser:
     """The pipeline's; `TypeError` by name for what can't be sampled here."""
     name = type(pipeline).__name__
-    if name.startswith("Flux"):
-        raise TypeError(
-            f"pipeline is a {name}: FLUX is refused, since its noise levels shift with the image's size, its latents "
-            "are packed in pairs of pixels, and its guidance is distilled into the model, so that nothing is led away "
-            "from an empty prompt; accepted are Stable Diffusion 1 and 2, XL and 3"
-        )
-    if hasattr(pipeline, "transformer"):
-        kind = SD3Denoiser if "3Pipeline" in name else None
+    if hasattr(pipeline, "transformer") or name.startswith("Flux"):
+        kind = FluxDenoiser if name == "FluxPipeline" else SD3Denoiser if "3Pipeline" in name else None
         if kind is None:
-            raise TypeError(f"pipeline is a {name}; accepted are Stable Diffusion 1 and 2, XL and 3")
+            raise TypeError(f"pipeline is a {name}; accepted are {ACCEPTED}")
     else:
         kind = XLDenoiser if hasattr(pipeline, "text_encoder_2") else UNetDenoiser
     lacking = [part for part in kind.parts if getattr(pipeline, part, None) is None]

@@ -1,6 +1,6 @@
 """Sampling step by step, so that a run can be stopped, kept, and gone on with under another prompt.
 
-Works with diffusers' pipelines of Stable Diffusion 1 and 2, XL and 3 and their kin.
+Works with diffusers' pipelines of Stable Diffusion 1 and 2, XL and 3 and their kin, and of FLUX.1.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from shared._checks import check_array, check_range
-from shared.generative._denoisers import Condition, denoiser_of, unscaled
+from shared.generative._denoisers import Condition, FluxDenoiser, denoiser_of, unscaled
 from shared.generative._schedulers import (
     alpha_bar,
     as_scheduler,
@@ -25,6 +25,7 @@ from shared.generative._schedulers import (
     noised,
     prediction_of,
     scaled_input,
+    set_levels,
 )
 
 
@@ -89,13 +90,17 @@ class Sampler:
 
     Parameters
     ----------
-    pipeline : a diffusers pipeline of Stable Diffusion 1 or 2 (a U-Net and one text encoder), XL or 3. Its scheduler's
-        configuration is taken over, the object itself isn't touched.
+    pipeline : a diffusers pipeline of Stable Diffusion 1 or 2 (a U-Net and one text encoder), XL or 3, or a
+        `FluxPipeline`. Its scheduler's configuration is taken over, the object itself isn't touched.
     scheduler : one of `SCHEDULERS`, or a scheduler of diffusers; by default "ddim", or the pipeline's own where its
-        model was trained by flow matching (3), which takes no other. It must evaluate the model once per step and
+        model was trained by flow matching (3, FLUX), which takes no other. It must evaluate the model once per step and
         draw no noise, and a run continued from a kept state must equal the whole run; else `ValueError`.
     steps : how often the model is asked, at least 2.
-    guidance : g; 0 ignores the prompt, 1 uses it plainly (as a pipeline does for every g up to 1).
+    guidance : g; 0 ignores the prompt, 1 uses it plainly (as a pipeline does for every g up to 1). None is 7.5, for
+        FLUX 1, whose pipeline calls g `true_cfg_scale`.
+    distilled : strength of the guidance distilled into a FLUX model, which reads it as a number (`guidance_scale` of
+        its pipeline).
+    size : (h, w) of the latents; None means the model's. Some flows shift their noise levels by it.
     batch_size : latents per call of the model and the decoder, default all at once.
 
     `timesteps` (steps,) count down; `log_snr` (steps,) is log(ᾱ / (1 − ᾱ)) at each, and counts up.
@@ -107,18 +112,26 @@ class Sampler:
         *,
         scheduler: Any = None,
         steps: int = 50,
-        guidance: float = 7.5,
+        guidance: float | None = None,
+        distilled: float | None = None,
+        size: tuple[int, int] | None = None,
         batch_size: int | None = None,
     ) -> None:
         self._denoiser = denoiser_of(pipeline)
+        self.guidance = self._denoiser.guidance if guidance is None else guidance
         check_range("steps", steps, 2, pipeline.scheduler.config.num_train_timesteps)
-        check_range("guidance", guidance, 0)
+        check_range("guidance", self.guidance, 0)
+        if distilled is not None:
+            self._distil(distilled)
         self.pipeline = pipeline
         self.steps = steps
-        self.guidance = guidance
+        self.size = self._denoiser.size if size is None else tuple(size)
         self.batch_size = batch_size
-        self._blank = check_scheduler(as_scheduler(scheduler, pipeline.scheduler), steps)
-        self._blank.set_timesteps(steps, device=self.device)
+        self._blank = as_scheduler(scheduler, pipeline.scheduler)
+        levels = self._denoiser.levels(self._blank, self.size)
+        self._by_size = "mu" in levels
+        check_scheduler(self._blank, steps, **levels)
+        set_levels(self._blank, steps, device=self.device, **levels)
         self.timesteps = self._blank.timesteps.clone()
         self.alpha_bar = alpha_bar(self._blank)
         check_start(self._blank, self.alpha_bar)
@@ -146,7 +159,7 @@ class Sampler:
         Parameters
         ----------
         seeds : B of them.
-        size : (h, w) of the latents; None means the model's.
+        size : (h, w) of the latents; None means the sampler's.
 
         Returns
         -------
@@ -159,9 +172,7 @@ class Sampler:
         """
         if len(seeds) == 0:
             raise ValueError("seeds is empty; at least one is needed")
-        config = self._denoiser.model.config
-        side = config.sample_size  # an int, or height and width
-        shape = (config.in_channels, *(size or ((side, side) if isinstance(side, int) else side)))
+        shape = (self._denoiser.channels, *(size or self.size))
         drawn = [torch.randn(shape, generator=torch.Generator().manual_seed(int(seed))) for seed in seeds]
         return torch.stack(drawn).to(self.device, self.dtype)
 
@@ -226,7 +237,7 @@ class Sampler:
         -------
         The `State`.
         """
-        check_array("noise", noise, ("B", self._denoiser.model.config.in_channels, "h", "w"))
+        self._check_latents("noise", noise)
         noise = noise.to(self.device, self.dtype)
         return State(0, noise * getattr(self._blank, "init_noise_sigma", 1.0), copy.deepcopy(self._blank))
 
@@ -273,7 +284,7 @@ class Sampler:
             For a step out of range or other shapes.
         """
         check_range("index", index, 0, self.steps - 1)
-        check_array("latents", latents, ("B", self._denoiser.model.config.in_channels, "h", "w"))
+        self._check_latents("latents", latents)
         check_array("noise", noise, tuple(latents.shape))
         scheduler = copy.deepcopy(self._blank)
         if hasattr(scheduler, "set_begin_index"):
@@ -300,6 +311,23 @@ class Sampler:
         ]
         images = (torch.cat(parts).float().cpu() / 2 + 0.5).clamp(0, 1)
         return (images * 255).round() / 255
+
+    def _distil(self, strength: float) -> None:
+        """Hand the model the strength of the guidance distilled into it."""
+        if not getattr(self._denoiser.model.config, "guidance_embeds", False):
+            raise ValueError(f"distilled={strength!r}: no guidance was distilled into this model; leave it None")
+        check_range("distilled", strength, 0)
+        self._denoiser.distilled = strength
+
+    def _check_latents(self, name: str, latents: Tensor) -> None:
+        check_array(name, latents, ("B", self._denoiser.channels, "h", "w"))
+        size = tuple(latents.shape[-2:])
+        if self._by_size and size != self.size:
+            raise ValueError(
+                f"{name} is of {size}, but the noise levels are those of size={self.size}; make a sampler of its size"
+            )
+        if isinstance(self._denoiser, FluxDenoiser) and any(side % 2 for side in size):
+            raise ValueError(f"{name} is of {size}; FLUX reads patches of 2 × 2, so both sides must be even")
 
     def _predict(self, x: Tensor, t: Tensor, text: Condition, empty: Condition) -> Tensor:
         """The guided prediction; parts that guidance multiplies by zero aren't computed."""

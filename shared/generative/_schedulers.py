@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -50,18 +51,23 @@ def as_scheduler(scheduler: Any, own: Any) -> Any:
     return getattr(diffusers, name).from_config(own.config, **options)
 
 
-def check_scheduler(scheduler: Any, steps: int) -> Any:
+def set_levels(
+    scheduler: Any, steps: int, *, evenly: bool = False, mu: float | None = None, device: torch.device | None = None
+) -> None:
+    """Noise levels of a run: the scheduler's own, or evenly from 1 to 1/steps; a flow's shifted by `mu`."""
+    given = {} if mu is None else {"mu": mu}
+    if evenly and not getattr(scheduler.config, "use_flow_sigmas", False):
+        given["sigmas"] = np.linspace(1.0, 1 / steps, steps)
+    scheduler.set_timesteps(steps, device=device, **given)
+
+
+def check_scheduler(scheduler: Any, steps: int, **levels: Any) -> Any:
     """Refuse what can't be stopped and gone on with: tried on random numbers in the model's place."""
     name = type(scheduler).__name__
     kind = prediction_of(scheduler)
-    if getattr(scheduler.config, "use_dynamic_shifting", False):
-        raise ValueError(
-            f"scheduler {name} shifts its noise levels by the image's size (use_dynamic_shifting), which isn't known "
-            "before the noise; take use_dynamic_shifting=False with a shift of your own"
-        )
     if kind not in ("epsilon", "v_prediction", "sample", "flow"):
         raise ValueError(f"scheduler {name} predicts {kind!r}; accepted: epsilon, v_prediction, sample, flow")
-    scheduler.set_timesteps(steps)
+    set_levels(scheduler, steps, **levels)
     if len(scheduler.timesteps) != steps:
         raise ValueError(
             f"scheduler {name} evaluates the model {len(scheduler.timesteps)} times in {steps} steps; "

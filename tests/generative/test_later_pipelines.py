@@ -1,16 +1,16 @@
-"""Stable Diffusion XL and 3 against diffusers' own loops, on tiny random pipelines of its classes."""
+"""Stable Diffusion XL and 3 and FLUX against diffusers' own loops, on tiny random pipelines of its classes."""
 
 import pytest
 import torch
 
 from shared.generative import Sampler
-from tests.generative.tiny_xl import tiny_sd3, tiny_xl
+from tests.generative.tiny_xl import tiny_flux, tiny_sd3, tiny_xl
 
 STEPS, SEEDS = 5, [3, 1]
 BASE, CONCEPT = "a circle", "a red circle"
 
 
-@pytest.fixture(scope="module", params=[tiny_xl, tiny_sd3], ids=["XL", "3"])
+@pytest.fixture(scope="module", params=[tiny_xl, tiny_sd3, tiny_flux], ids=["XL", "3", "FLUX"])
 def pipeline(request):
     return request.param()
 
@@ -20,16 +20,69 @@ def sampler(pipeline):
     return Sampler(pipeline, steps=STEPS, guidance=3.0)
 
 
+def own_loop(pipeline, noise, guidance, negative, **options):
+    """Latents and images of diffusers' loop; FLUX wants them packed, and a negative prompt for guidance of its own."""
+    options |= {"num_inference_steps": STEPS, "height": 2 * noise.shape[-2], "width": 2 * noise.shape[-1]}
+    if type(pipeline).__name__ != "FluxPipeline":
+        told = {"latents": noise, "guidance_scale": guidance, "negative_prompt": negative and [negative] * 2}
+        latents, images = (
+            pipeline(prompt=[CONCEPT] * 2, **told, **options, output_type=kind).images for kind in ("latent", "pt")
+        )
+        return latents, images
+    told = {"latents": pipeline._pack_latents(noise, *noise.shape), "true_cfg_scale": guidance}
+    told["negative_prompt"] = [negative or ""] * 2
+    latents, images = (
+        pipeline(prompt=[CONCEPT] * 2, **told, **options, output_type=kind).images for kind in ("latent", "pt")
+    )
+    side = pipeline.vae_scale_factor
+    return pipeline._unpack_latents(latents, side * noise.shape[-2], side * noise.shape[-1], side), images
+
+
 @pytest.mark.parametrize("negative", [None, "a blue ring"])
 def test_equals_the_pipelines_own_loop(pipeline, sampler, negative):
     noise = sampler.noise(SEEDS)
-    options = {"latents": noise, "num_inference_steps": STEPS, "guidance_scale": 3.0, "height": 16, "width": 16}
-    told = {"prompt": [CONCEPT] * 2, "negative_prompt": None if negative is None else [negative] * 2}
-    wanted = pipeline(**told, **options, output_type="latent").images
-    shown = pipeline(**told, **options, output_type="pt").images
+    wanted, shown = own_loop(pipeline, noise, 3.0, negative)
     found = sampler.run(CONCEPT, noise, negative=negative).latents
     torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
     assert (sampler.decode(found) - shown).abs().max() <= 0.5 / 255 + 1e-4
+
+
+@pytest.mark.parametrize("make", [tiny_sd3, tiny_flux], ids=["3", "FLUX"])
+@pytest.mark.parametrize("size", [(8, 8), (4, 12)])
+def test_noise_levels_shift_with_the_size_as_the_pipelines_do(make, size):
+    shifts = {"base_image_seq_len": 4, "max_image_seq_len": 32, "use_dynamic_shifting": True}
+    pipeline = make(**shifts)
+    sampler = Sampler(pipeline, steps=STEPS, guidance=3.0, size=size)
+    wanted, _ = own_loop(pipeline, sampler.noise(SEEDS), 3.0, "a blue ring")
+    found = sampler.run(CONCEPT, sampler.noise(SEEDS), negative="a blue ring").latents
+    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
+    with pytest.raises(ValueError, match=r"noise is of \(6, 6\).*size="):
+        sampler.run(CONCEPT, sampler.noise(SEEDS, size=(6, 6)))
+
+
+@pytest.mark.parametrize("distilled", [1.5, 6.0])
+def test_distilled_guidance_is_a_number_that_the_model_reads(distilled):
+    pipeline = tiny_flux()
+    sampler = Sampler(pipeline, steps=STEPS, distilled=distilled)
+    assert sampler.guidance == 1  # plain: one pass of the model
+    noise = sampler.noise(SEEDS)
+    wanted, _ = own_loop(pipeline, noise, 1.0, None, guidance_scale=distilled)
+    found = sampler.run(CONCEPT, noise).latents
+    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
+    assert (found - Sampler(pipeline, steps=STEPS).run(CONCEPT, noise).latents).abs().max() > 1e-6
+
+
+def test_flux_without_distilled_guidance_takes_none():
+    pipeline = tiny_flux(guidance=False)
+    noise = Sampler(pipeline, steps=STEPS).noise(SEEDS)
+    wanted, _ = own_loop(pipeline, noise, 1.0, None)
+    torch.testing.assert_close(Sampler(pipeline, steps=STEPS).run(CONCEPT, noise).latents, wanted, atol=1e-4, rtol=1e-4)
+    with pytest.raises(ValueError, match=r"distilled=3.5: no guidance was distilled"):
+        Sampler(pipeline, steps=STEPS, distilled=3.5)
+    with pytest.raises(ValueError, match=r"distilled=3.5"):
+        Sampler(tiny_sd3(), steps=STEPS, distilled=3.5)
+    with pytest.raises(ValueError, match=r"noise is of \(8, 7\).*even"):
+        Sampler(pipeline, steps=STEPS).run(CONCEPT, noise[..., :7])
 
 
 def test_a_run_goes_on_from_where_it_was_kept(sampler):
@@ -70,14 +123,12 @@ def test_a_flow_with_a_true_prediction_ends_at_the_clean_latents():
 def test_a_flow_takes_no_scheduler_of_noise_predictors():
     with pytest.raises(ValueError, match=r"scheduler='ddim'.*flow matching"):
         Sampler(tiny_sd3(), steps=4, scheduler="ddim")
-    with pytest.raises(ValueError, match="use_dynamic_shifting"):
-        Sampler(tiny_sd3(use_dynamic_shifting=True), steps=4)
 
 
-class FluxPipeline:
+class FluxFillPipeline:
     """By its name alone."""
 
 
-def test_flux_is_refused_by_name():
-    with pytest.raises(TypeError, match=r"FluxPipeline: FLUX is refused, since"):
-        Sampler(FluxPipeline(), steps=4)
+def test_other_kinds_of_flux_are_refused_by_name():
+    with pytest.raises(TypeError, match=r"FluxFillPipeline; accepted are .* FluxPipeline"):
+        Sampler(FluxFillPipeline(), steps=4)

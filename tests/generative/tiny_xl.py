@@ -62,3 +62,29 @@ def tiny_sd3(**options: Any) -> Any:
     )  # fmt: skip
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def tiny_flux(guidance: bool = True, **options: Any) -> Any:
+    """A `FluxPipeline`; the tokeniser of CLIP stands in for T5's."""
+    from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
+    from transformers import T5Config, T5EncoderModel
+
+    base, tokenizer = tiny_pipeline(), build_tokenizer()
+    base.vae.register_to_config(shift_factor=0.1)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        transformer = FluxTransformer2DModel(
+            patch_size=1, in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16,
+            num_attention_heads=2, joint_attention_dim=WIDTH, pooled_projection_dim=WIDTH, axes_dims_rope=(4, 4, 8),
+            guidance_embeds=guidance,
+        )  # fmt: skip
+        size = {"d_model": WIDTH, "d_ff": 32, "d_kv": 8, "num_layers": 1, "num_heads": 2}
+        t5 = T5EncoderModel(T5Config(vocab_size=len(tokenizer), **size)).eval()
+        clip = _encoder("CLIPTextModel", tokenizer)
+    pipeline = FluxPipeline(
+        transformer=transformer.eval(), scheduler=FlowMatchEulerDiscreteScheduler(**options), vae=base.vae,
+        text_encoder=clip, text_encoder_2=t5, tokenizer=tokenizer, tokenizer_2=tokenizer,
+    )  # fmt: skip
+    pipeline.default_sample_size = 8
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
