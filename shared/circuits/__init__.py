@@ -1,0 +1,39 @@
+"""Circuits: parts of a network that carry a behaviour, and what is certain about them.
+
+>>> import torch
+>>> scores = {"stage": torch.tensor([[3.0, 2, 0, 0], [3, 0, 2, 0], [3, 0, 0, 2]]).repeat(20, 1)}
+>>> subsets = deletion_masks(1000, 60, 0.6, generator=torch.Generator().manual_seed(0))
+>>> votes = {name: kept.sum(0) for name, kept in top_share(scores, subsets, 0.5).items()}
+>>> certificate = certify(votes, 1000, p_delete=0.6, threshold=0.95)
+>>> certificate.state["stage"].tolist(), certificate.radius  # the first unit is in; the others take turns
+([1, -1, -1, -1], 1)
+"""
+
+from shared.circuits._certify import (
+    Certificate,
+    certified_radius,
+    certify,
+    deletion_masks,
+    exact_votes,
+    needed_votes,
+    radius_threshold,
+    smoothed_votes,
+    top_share,
+)
+from shared.circuits._nodes import channel_scores, circuit_logits, only_channels, overlap
+
+__all__ = [
+    "Certificate",
+    "certified_radius",
+    "certify",
+    "channel_scores",
+    "circuit_logits",
+    "deletion_masks",
+    "exact_votes",
+    "needed_votes",
+    "only_channels",
+    "overlap",
+    "radius_threshold",
+    "smoothed_votes",
+    "top_share",
+]

@@ -1,0 +1,17 @@
+"""Arguments of `shared.circuits`' functions."""
+
+from tests.bad_input.good import Calls, net, rand
+
+GOOD: Calls = {
+    "channel_scores": lambda: {"model": net(), "layers": ["1"], "x": rand(2, 3, 2, 2), "target": 1},
+}
+ELSEWHERE = {
+    **dict.fromkeys(
+        ("certify", "exact_votes", "smoothed_votes", "top_share"),
+        "whole numbers, truth values and mappings; tests/circuits/test_certify.py",
+    ),
+    **dict.fromkeys(
+        ("circuit_logits", "only_channels", "overlap"), "mappings of truth values; tests/circuits/test_nodes.py"
+    ),
+}
+ANY_RANK = {("channel_scores", "x")}
