@@ -14,6 +14,7 @@ from shared.nets._conv import ConvNorm, ResidualBlock, SmallConv, SmallResNet, S
 from shared.nets._efficientnet import EfficientNetLite0
 from shared.nets._factors import FactorCNN, PatchHead
 from shared.nets._logits import logits_of, target_logit
+from shared.nets._stacked import StackedNet
 from shared.nets._unet import PooledVGG, UNet
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "SmallConv",
     "SmallResNet",
     "SmallVGG",
+    "StackedNet",
     "UNet",
     "build_net",
     "logits_of",

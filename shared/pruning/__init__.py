@@ -32,6 +32,15 @@ from shared.pruning._curves import RATES, curve_area, pruning_curve
 from shared.pruning._freeze import freeze_rows, subnetwork
 from shared.pruning._masks import keep_masks, masked, prune_ranks, shuffled_within
 from shared.pruning._methods import unit_scores
+from shared.pruning._prune_loop import apply_masks, iterative_prune, sparsity_schedule, train_masked, weight_masks
+from shared.pruning._pruners import (
+    grasp_scores,
+    random_weight_scores,
+    snip_scores,
+    synflow_scores,
+    weight_layers,
+    weight_scores,
+)
 from shared.pruning._scores import activation_scores, gradient_scores, layer_shares, random_scores, relevance_scores
 from shared.pruning._search import search_choices
 from shared.pruning._units import find_units, unit_count
@@ -42,11 +51,14 @@ __all__ = [
     "Pruned",
     "TaskChain",
     "activation_scores",
+    "apply_masks",
     "curve_area",
     "find_units",
     "forgetting",
     "freeze_rows",
     "gradient_scores",
+    "grasp_scores",
+    "iterative_prune",
     "keep_masks",
     "layer_shares",
     "magnitude_scores",
@@ -56,14 +68,22 @@ __all__ = [
     "prune_ranks",
     "pruning_curve",
     "random_scores",
+    "random_weight_scores",
     "relevance_scores",
     "sample_relevance",
     "search_choices",
     "shuffled_within",
+    "snip_scores",
+    "sparsity_schedule",
     "subnetwork",
+    "synflow_scores",
     "task_of",
+    "train_masked",
     "unit_count",
     "unit_scores",
     "unit_sums",
     "wanda_scores",
+    "weight_layers",
+    "weight_masks",
+    "weight_scores",
 ]

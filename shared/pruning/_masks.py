@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from shared._checks import check_choice, check_finite, check_range, wide
 from shared.hooks import attention_modules, edit_heads, refuse_compiled
-from shared.pruning._units import channel_axis, norms_after, unit_count
+from shared.pruning._units import channel_axis, norms_after, parameter_of, unit_count
 
 SCOPES = ("global", "layer", "row")
 
@@ -122,7 +122,7 @@ def masked(model: nn.Module, masks: Mapping[str, Tensor]) -> Iterator[nn.Module]
     ----------
     model : any torch module that isn't compiled.
     masks : layer -> True (or 1) where kept: `(units,)` for filters, neurons and heads, or the shape of the layer's
-        weight. All True is the identity; all False leaves biases of later layers only.
+        weight ("layer.bias" for its bias). All True is the identity; all False leaves biases of later layers only.
 
     Yields
     ------
@@ -144,15 +144,15 @@ def masked(model: nn.Module, masks: Mapping[str, Tensor]) -> Iterator[nn.Module]
         stack.enter_context(edit_heads(model, edits) if edits else nullcontext())
         for name, mask in masks.items():
             if name not in units:
-                _zero_weights(stack, model, modules[_owner(modules, name)].weight, name, mask)
+                _zero_weights(stack, model, getattr(*parameter_of(model, name)), name, mask)
             elif name not in heads:
                 _gate_layer(stack, modules[name], modules.get(norms.get(name)), mask)
         yield model
 
 
 def _owner(modules: Mapping[str, nn.Module], name: str) -> str:
-    """The module a mask is for: `name` is its, or that of its weight."""
-    return name if name in modules else name.removesuffix(".weight")
+    """The module a mask is for: `name` is its, or that of its weight or bias."""
+    return name if name in modules else name.removesuffix(".weight").removesuffix(".bias")
 
 
 def _is_unit_mask(modules: Mapping[str, nn.Module], name: str, mask: Tensor, count: int) -> bool:
@@ -160,7 +160,8 @@ def _is_unit_mask(modules: Mapping[str, nn.Module], name: str, mask: Tensor, cou
     check_finite(label, mask)
     if mask.dtype != torch.bool and not bool(((mask == 0) | (mask == 1)).all()):
         raise ValueError(f"{label} must hold True and False, or 0 and 1")
-    weight = getattr(modules[_owner(modules, name)], "weight", None)
+    leaf = "weight" if name in modules else name.rpartition(".")[2]
+    weight = getattr(modules[_owner(modules, name)], leaf, None)
     if weight is not None and mask.shape == weight.shape:
         return False
     if tuple(mask.shape) != (count,) or name not in modules:

@@ -94,3 +94,11 @@ def check_layers(model: nn.Module, layers: Iterable[str] | str) -> list[str]:
     for name in names:
         unit_count(model, name)  # refuses what has none
     return names
+
+
+def parameter_of(model: nn.Module, key: str) -> tuple[nn.Module, str]:
+    """The module and the name of its parameter that scores or a mask under `key` are for."""
+    for leaf in ("bias", "weight"):
+        if key.endswith(f".{leaf}"):
+            return find_module(model, key.removesuffix(f".{leaf}")), leaf
+    return find_module(model, key), "weight"

@@ -19,6 +19,7 @@ GOOD: Calls = {
     "curve_area": lambda: {"rates": (0.0, 0.5), "values": rand(2).numpy()},
     "forgetting": lambda: {"accuracy": rand(3, 3)},
     "gradient_scores": labelled,
+    "grasp_scores": labelled,
     "predict_in_task": lambda: {"logits": rand(3, 4), "tasks": TASKS, "chosen": torch.tensor([0, 1, 1])},
     "pruning_curve": lambda: {
         "model": net(),
@@ -28,22 +29,33 @@ GOOD: Calls = {
     },
     "relevance_scores": lambda: {**data(), "target": 1},
     "sample_relevance": lambda: {**data(), "target": 1},
+    "snip_scores": labelled,
+    "synflow_scores": data,
     "task_of": lambda: {"tasks": TASKS, "target": torch.tensor([0, 3])},
     "unit_scores": labelled,
     "wanda_scores": data,
+    "weight_scores": lambda: {**labelled(), "method": "snip"},
 }
 ELSEWHERE = {  # their tensors come in mappings; tests/pruning spoils them
     name: "a mapping of tensors; tests/pruning/test_masks.py"
     for name in ("keep_masks", "layer_shares", "masked", "prune_ranks", "shuffled_within", "unit_sums")
 } | {name: "a mapping of tensors; tests/pruning/test_freeze.py" for name in ("freeze_rows", "subnetwork")}
+ELSEWHERE |= {
+    name: "a mapping of tensors; tests/pruning/test_prune_loop.py"
+    for name in ("apply_masks", "iterative_prune", "train_masked", "weight_masks")
+}
 ELSEWHERE |= {"prune_by_relevance": "a mapping of tensors; tests/pruning/test_continual.py"}
 SCORERS = (
     "activation_scores",
     "gradient_scores",
+    "grasp_scores",
     "relevance_scores",
     "sample_relevance",
+    "snip_scores",
+    "synflow_scores",
     "unit_scores",
     "wanda_scores",
+    "weight_scores",
 )
 ANY_RANK = {(name, "x") for name in SCORERS} | {
     ("pruning_curve", "x"),  # the model's

@@ -22,13 +22,17 @@ def pruned() -> dict:
 MODELS = {
     "activation_scores": scored,
     "gradient_scores": lambda: {**scored(), "target": TARGET, "steps": 2},
+    "grasp_scores": lambda: {**scored(), "target": TARGET, "temperature": 1.0},
     "pruning_curve": pruned,
     "relevance_scores": lambda: {**scored(), "target": TARGET},
+    "snip_scores": lambda: {**scored(), "target": TARGET},
+    "synflow_scores": scored,
     "wanda_scores": scored,
+    "weight_scores": lambda: {**scored(), "target": TARGET, "method": "snip"},
 }
 NAMED = "names of layers come as keys of scores, which the condition doesn't rename"
 KNOWN = {("pruning_curve", "wrapped"): NAMED, ("pruning_curve", "compiled"): NAMED}
 WITHOUT = {
-    **dict.fromkeys(("find_units", "unit_count"), "look at modules only"),
-    **dict.fromkeys(("magnitude_scores", "random_scores"), "look at weights only"),
+    **dict.fromkeys(("find_units", "unit_count", "weight_layers"), "look at modules only"),
+    **dict.fromkeys(("magnitude_scores", "random_scores", "random_weight_scores"), "look at weights only"),
 }
