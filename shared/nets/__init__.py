@@ -14,6 +14,7 @@ from shared.nets._conv import ConvNorm, ResidualBlock, SmallConv, SmallResNet, S
 from shared.nets._efficientnet import EfficientNetLite0
 from shared.nets._factors import FactorCNN, PatchHead
 from shared.nets._logits import logits_of, target_logit
+from shared.nets._phoenix import Phoenix, solve_step
 from shared.nets._stacked import StackedNet
 from shared.nets._unet import PooledVGG, UNet
 
@@ -24,6 +25,7 @@ __all__ = [
     "EfficientNetLite0",
     "FactorCNN",
     "PatchHead",
+    "Phoenix",
     "PooledVGG",
     "ResidualBlock",
     "SmallConv",
@@ -33,5 +35,6 @@ __all__ = [
     "UNet",
     "build_net",
     "logits_of",
+    "solve_step",
     "target_logit",
 ]

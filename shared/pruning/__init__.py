@@ -29,6 +29,7 @@ from shared.pruning._continual import (
 )
 from shared.pruning._continual_chain import TaskChain
 from shared.pruning._curves import RATES, curve_area, pruning_curve
+from shared.pruning._dash import dash_scores, prior_loss, prior_matrix, start_scores
 from shared.pruning._freeze import freeze_rows, subnetwork
 from shared.pruning._masks import keep_masks, masked, prune_ranks, shuffled_within
 from shared.pruning._methods import unit_scores
@@ -53,6 +54,7 @@ __all__ = [
     "activation_scores",
     "apply_masks",
     "curve_area",
+    "dash_scores",
     "find_units",
     "forgetting",
     "freeze_rows",
@@ -64,6 +66,8 @@ __all__ = [
     "magnitude_scores",
     "masked",
     "predict_in_task",
+    "prior_loss",
+    "prior_matrix",
     "prune_by_relevance",
     "prune_ranks",
     "pruning_curve",
@@ -75,6 +79,7 @@ __all__ = [
     "shuffled_within",
     "snip_scores",
     "sparsity_schedule",
+    "start_scores",
     "subnetwork",
     "synflow_scores",
     "task_of",

@@ -21,6 +21,7 @@ from shared.worlds._clusters import (
     uniform_clusters,
 )
 from shared.worlds._flaws import FLAWS, FlawedData, add_mark, flip_labels, group_labels, mark_mask, plant_flaw
+from shared.worlds._regulation import RegulationWorld, hill, permute_prior, regulation_world, relocate_edges
 from shared.worlds.shapes._captions import shape_captions
 from shared.worlds.shapes._concepts import IMAGE_CONCEPTS, concept_images
 from shared.worlds.shapes._factors import (
@@ -75,6 +76,7 @@ __all__ = [
     "LeadEdit",
     "PlantedClasses",
     "PlantedTable",
+    "RegulationWorld",
     "ShapesWorld",
     "add_mark",
     "agreement_sentences",
@@ -87,17 +89,21 @@ __all__ = [
     "flip_labels",
     "gaussian_clusters",
     "group_labels",
+    "hill",
     "lead_edits",
     "lead_sentences",
     "lift_dimensions",
     "linzen_rows",
     "mark_mask",
+    "permute_prior",
     "place_words",
     "plant_class_patterns",
     "plant_clauses",
     "plant_conjunctions",
     "plant_flaw",
     "read_agreement",
+    "regulation_world",
+    "relocate_edges",
     "shape_captions",
     "shape_scenes",
     "shapes_world",

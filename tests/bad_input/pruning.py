@@ -2,6 +2,8 @@
 
 import torch
 
+from shared.nets import Phoenix
+from shared.pruning import start_scores
 from tests.bad_input.good import Calls, net, rand
 
 
@@ -13,14 +15,21 @@ def labelled() -> dict:
     return {**data(), "target": torch.tensor([0, 2])}
 
 
+def regulated() -> dict:
+    model = Phoenix(4, 2, generator=torch.Generator().manual_seed(0))
+    return {"model": model, "prior": torch.eye(4).roll(1, 0)}
+
+
 TASKS = [[0, 2], [1, 3]]
 GOOD: Calls = {
     "activation_scores": data,
     "curve_area": lambda: {"rates": (0.0, 0.5), "values": rand(2).numpy()},
+    "dash_scores": lambda: {**regulated(), "scores": start_scores(regulated()["model"]), "together": rand(4, 4)},
     "forgetting": lambda: {"accuracy": rand(3, 3)},
     "gradient_scores": labelled,
     "grasp_scores": labelled,
     "predict_in_task": lambda: {"logits": rand(3, 4), "tasks": TASKS, "chosen": torch.tensor([0, 1, 1])},
+    "prior_loss": lambda: {**regulated(), "x": rand(3, 4)},
     "pruning_curve": lambda: {
         "model": net(),
         "scores": {"1": rand(5)},
@@ -60,4 +69,6 @@ SCORERS = (
 ANY_RANK = {(name, "x") for name in SCORERS} | {
     ("pruning_curve", "x"),  # the model's
     ("pruning_curve", "target"),
+    *(("dash_scores", name) for name in ("prior", "together")),  # the copies'
+    *(("prior_loss", name) for name in ("prior", "x")),
 }

@@ -5,6 +5,11 @@ import torch
 
 from tests.bad_input.good import Calls, normal, rand, rng
 
+
+def draws(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
 GOOD: Calls = {
     "add_mark": lambda: {"x": rand(3, 1, 8, 8), "rows": torch.tensor([True, False, True])},
     "concept_images": lambda: {"Y": (rand(3, 8) > 0.5).float(), "generator": 0},
@@ -18,10 +23,15 @@ GOOD: Calls = {
         **{"generator": rng(), "centres": normal(2, 5)},
     },
     "group_labels": lambda: {"y": torch.arange(9) % 3, "groups": [[0, 1], [2]]},
+    "hill": lambda: {"x": rand(4), "ec50": torch.full((4,), 0.5), "n": torch.full((4,), 1.5)},
     "lift_dimensions": lambda: {"X": normal(9, 2), "d": 4, "noise": 0.1, "generator": rng()},
+    "permute_prior": lambda: {"prior": torch.eye(4).roll(1, 0), "generator": draws()},
     "plant_flaw": lambda: {
         **{"x": rand(6, 1, 8, 8), "y": torch.arange(6) % 3, "tests": rand(2, 1, 8, 8), "flaw": "mark", "n_classes": 3},
         "generator": torch.Generator().manual_seed(0),
     },
     "place_words": lambda: {"word": torch.tensor([1, 0]), "words": ["cat"], "generator": 0},
+    "regulation_world": lambda: {"truth": torch.eye(4).roll(1, 0), "n_paths": 2, "generator": draws()},
+    "relocate_edges": lambda: {"prior": torch.eye(4).roll(1, 0), "share": 0.5, "generator": draws()},
 }
+ANY_RANK = {("hill", name) for name in ("x", "ec50", "n")}

@@ -31,7 +31,13 @@ MODELS = {
     "weight_scores": lambda: {**scored(), "target": TARGET, "method": "snip"},
 }
 NAMED = "names of layers come as keys of scores, which the condition doesn't rename"
-KNOWN = {("pruning_curve", "wrapped"): NAMED, ("pruning_curve", "compiled"): NAMED}
+KNOWN = {
+    **{("pruning_curve", "wrapped"): NAMED, ("pruning_curve", "compiled"): NAMED},
+    (
+        "dash_scores",
+        "bfloat16",
+    ): "solves with the scores' Gram matrix, whose small eigenvalues scores of eight bits change",
+}
 WITHOUT = {
     **dict.fromkeys(("find_units", "unit_count", "weight_layers"), "look at modules only"),
     **dict.fromkeys(("magnitude_scores", "random_scores", "random_weight_scores"), "look at weights only"),
