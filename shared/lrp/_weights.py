@@ -45,10 +45,10 @@ def weight_relevance(
     names : parameters, or modules (their `weight` is meant). The layer needs a rule that keeps weight gradients: none
         (LRP-0) or Epsilon.
     batches : inputs as for `attribute`, or pairs `(x, target)` where the target changes from batch to batch.
-    target : as for `attribute`; ignored for pairs.
+    target : as for `attribute`, `answer` for a sum of several positions' logits; ignored for pairs.
     composite : as for `attribute`.
     reduce : "mean" over samples; "abs_mean", its absolute value; "mean_abs", the mean of absolute values (one backward
-        pass per sample).
+        pass of the whole batch per sample: batches of one row are cheapest).
     init : as for `attribute`.
     position : as for `attribute`.
 
@@ -115,7 +115,7 @@ def _gradients(
     model: nn.Module, x: Any, target: Any, wanted: Mapping[str, Tensor], per_sample: bool, init: str, position: Any
 ) -> Iterator[tuple[tuple[Tensor, ...], int]]:
     """Weight gradients of the batch's explained amount, summed over samples or one by one."""
-    logits = explained_logits(Inputs(model, x), None, position)
+    logits = explained_logits(Inputs(model, x), getattr(target, "output", None), position)
     start = seed(target, logits.detach(), init)
     size = len(logits)
     for n in range(size if per_sample else 1):

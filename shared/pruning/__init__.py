@@ -19,6 +19,7 @@
 ((4,), True)
 """
 
+from shared.pruning._circuits import contrastive_scores, without_top
 from shared.pruning._continual import (
     Pruned,
     forgetting,
@@ -28,7 +29,7 @@ from shared.pruning._continual import (
     task_of,
 )
 from shared.pruning._continual_chain import TaskChain
-from shared.pruning._curves import RATES, curve_area, pruning_curve
+from shared.pruning._curves import RATES, curve_area, pruning_curve, pruning_rows
 from shared.pruning._dash import dash_scores, prior_loss, prior_matrix, start_scores
 from shared.pruning._freeze import freeze_rows, subnetwork
 from shared.pruning._masks import keep_masks, masked, prune_ranks, shuffled_within
@@ -53,6 +54,7 @@ __all__ = [
     "TaskChain",
     "activation_scores",
     "apply_masks",
+    "contrastive_scores",
     "curve_area",
     "dash_scores",
     "find_units",
@@ -71,6 +73,7 @@ __all__ = [
     "prune_by_relevance",
     "prune_ranks",
     "pruning_curve",
+    "pruning_rows",
     "random_scores",
     "random_weight_scores",
     "relevance_scores",
@@ -91,4 +94,5 @@ __all__ = [
     "weight_layers",
     "weight_masks",
     "weight_scores",
+    "without_top",
 ]

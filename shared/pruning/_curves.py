@@ -72,6 +72,47 @@ def pruning_curve(
     ValueError
         Bad scores, data, rates or classes; a model in training mode.
     """
+    options = {"rates": rates, "scope": scope, "most": most, "classes": classes, "metric": metric}
+    return pruning_rows(model, scores, x, target, **options, batch_size=batch_size).mean(1)
+
+
+def pruning_rows(
+    model: nn.Module,
+    scores: Mapping[str, Tensor],
+    x: Any,
+    target: Tensor,
+    *,
+    rates: Sequence[float] = RATES,
+    scope: str = "global",
+    most: bool = False,
+    classes: Iterable[int] | None = None,
+    metric: Metric = correct,
+    batch_size: int = 256,
+) -> np.ndarray:
+    """A metric of every row at each pruning rate: a circuit is what stays, its rows what it still does.
+
+    Parameters
+    ----------
+    model : as for `pruning_curve`.
+    scores : as for `prune_ranks`.
+    x : as for `pruning_curve`.
+    target : as for `pruning_curve`.
+    rates : as for `pruning_curve`; a circuit of share k stays at the rate 1 - k.
+    scope : as for `prune_ranks`.
+    most : as for `prune_ranks`.
+    classes : as for `pruning_curve`.
+    metric : as for `pruning_curve`.
+    batch_size : rows in one forward pass.
+
+    Returns
+    -------
+    `(rates, B)`, float64.
+
+    Raises
+    ------
+    ValueError
+        As for `pruning_curve`.
+    """
     refuse_training(model)
     rows = count_rows(x)
     check_shape("target", target, (rows, *target.shape[1:]))
@@ -81,15 +122,15 @@ def pruning_curve(
     ranks = prune_ranks(scores, scope=scope, most=most)
     measure = _restricted(metric, classes)
     masks = [kept_at(ranks, rate) for rate in rates]
-    sums = np.zeros(len(masks))
+    values: list[list[Tensor]] = [[] for _ in masks]
     labels = iter(target.split(batch_size))
     with torch.no_grad():
         for part in batches(x, batch_size):
             goal = next(labels)
-            for at, mask in enumerate(masks):
+            for found, mask in zip(values, masks):
                 with masked(model, mask):
-                    sums[at] += wide(measure(_logits(model, part), goal)).sum().item()
-    return sums / rows
+                    found.append(wide(measure(_logits(model, part), goal)).cpu())
+    return np.array([torch.cat(found).numpy() for found in values], dtype=float).reshape(len(masks), rows)
 
 
 def _restricted(metric: Metric, classes: Iterable[int] | None) -> Metric:

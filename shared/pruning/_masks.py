@@ -80,7 +80,10 @@ def keep_masks(
         As for `prune_ranks`; a rate outside [0, 1].
     """
     check_range("rate", rate, 0.0, 1.0)
-    return kept_at(prune_ranks(scores, scope=scope, most=most), rate)
+    if check_choice("scope", scope, SCOPES) == "global" or not scores:
+        return kept_at(prune_ranks(scores, scope=scope, most=most), rate)
+    parts = ({name: score} for name, score in scores.items())  # ranks of one layer at a time: they are wide
+    return {name: m for part in parts for name, m in kept_at(prune_ranks(part, scope=scope, most=most), rate).items()}
 
 
 def kept_at(ranks: Mapping[str, Tensor], rate: float) -> dict[str, Tensor]:

@@ -36,6 +36,12 @@ GOOD: Calls = {
         "x": rand(2, 3, 2, 2),
         "target": torch.tensor([0, 2]),
     },
+    "pruning_rows": lambda: {
+        "model": net(),
+        "scores": {"1": rand(5)},
+        "x": rand(2, 3, 2, 2),
+        "target": torch.tensor([0, 2]),
+    },
     "relevance_scores": lambda: {**data(), "target": 1},
     "sample_relevance": lambda: {**data(), "target": 1},
     "snip_scores": labelled,
@@ -52,6 +58,9 @@ ELSEWHERE = {  # their tensors come in mappings; tests/pruning spoils them
 ELSEWHERE |= {
     name: "a mapping of tensors; tests/pruning/test_prune_loop.py"
     for name in ("apply_masks", "iterative_prune", "train_masked", "weight_masks")
+}
+ELSEWHERE |= {
+    name: "mappings of tensors; tests/pruning/test_circuits.py" for name in ("contrastive_scores", "without_top")
 }
 ELSEWHERE |= {"prune_by_relevance": "a mapping of tensors; tests/pruning/test_continual.py"}
 SCORERS = (
@@ -71,4 +80,6 @@ ANY_RANK = {(name, "x") for name in SCORERS} | {
     ("pruning_curve", "target"),
     *(("dash_scores", name) for name in ("prior", "together")),  # the copies'
     *(("prior_loss", name) for name in ("prior", "x")),
+    ("pruning_rows", "x"),
+    ("pruning_rows", "target"),
 }

@@ -12,12 +12,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import prune
+from transformers import LlamaConfig, LlamaForCausalLM
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from bench_lrp import Row, plain_cnn, row, seconds, vgg_like
 
-from shared.lrp import EpsilonPlus
+from shared.lrp import AttnLRP, EpsilonPlus, answer, weight_relevance
 from shared.nets import SmallResNet
 from shared.pruning import RATES, find_units, keep_masks, pruning_curve, random_scores, relevance_scores
 
@@ -25,7 +26,7 @@ from shared.pruning import RATES, find_units, keep_masks, pruning_curve, random_
 def run(quick: bool = False) -> list[Row]:
     """All rows; `quick` takes one round and fewer images."""
     rounds, images = (1, 16) if quick else (3, 128)
-    return [*curve_rows(images, rounds), *score_rows(images // 8, rounds)]
+    return [*curve_rows(images, rounds), *score_rows(images // 8, rounds), *weight_rows(rounds)]
 
 
 def copied(model: nn.Module, scores: dict[str, Tensor], x: Tensor) -> None:
@@ -78,6 +79,28 @@ def score_rows(images: int, rounds: int) -> list[Row]:
     }
     best = seconds(jobs, rounds)
     return [row(f"relevance of all filters, {len(x)} images", best["ours"], "forward + backward", best["plain"], None)]
+
+
+def weight_rows(rounds: int) -> list[Row]:
+    """Relevance of all weights of a decoder's blocks, at every position of a text, from one backward pass."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 6, "vocab_size": 1000}
+    model = LlamaForCausalLM(LlamaConfig(num_attention_heads=8, num_key_value_heads=4, **sizes)).eval()
+    names = [name for name in find_units(model, "neuron") if "proj" in name]
+    ids = torch.randint(1000, (8, 64))
+
+    def plain() -> None:
+        logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
+        goal = logits.gather(-1, ids[:, 1:, None]).sum()
+        torch.autograd.grad(goal, [model.get_submodule(name).weight for name in names])
+
+    jobs = {
+        "ours": lambda: weight_relevance(model, names, [ids], answer(ids[:, 1:]), composite=AttnLRP()),
+        "plain": plain,
+    }
+    best = seconds(jobs, rounds)
+    where = f"relevance of {len(names)} weight matrices of a decoder, {ids.numel()} tokens"
+    return [row(where, best["ours"], "forward + backward with weight gradients", best["plain"], 1.3)]
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ MODELS = {
     "gradient_scores": lambda: {**scored(), "target": TARGET, "steps": 2},
     "grasp_scores": lambda: {**scored(), "target": TARGET, "temperature": 1.0},
     "pruning_curve": pruned,
+    "pruning_rows": pruned,
     "relevance_scores": lambda: {**scored(), "target": TARGET},
     "snip_scores": lambda: {**scored(), "target": TARGET},
     "synflow_scores": scored,
@@ -33,6 +34,7 @@ MODELS = {
 NAMED = "names of layers come as keys of scores, which the condition doesn't rename"
 KNOWN = {
     **{("pruning_curve", "wrapped"): NAMED, ("pruning_curve", "compiled"): NAMED},
+    **{("pruning_rows", "wrapped"): NAMED, ("pruning_rows", "compiled"): NAMED},
     (
         "dash_scores",
         "bfloat16",
