@@ -1,11 +1,13 @@
 """How good attributions are: Quanda's metrics (Bareeva et al. 2024), sparsity, and the level of chance of each.
 
 τ is (T, N), larger meaning more support for the explained class. Means are over test points; what can't be scored (no
-positives, a constant row) is left out and `n_used` says how many were.
+positives, a constant row) is left out and `n_used` says how many were; where nothing is left the score is NaN, with a
+warning.
 """
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -79,7 +81,8 @@ def shortcut_detection(tau: Tensor, marked: Tensor, *, keep: Tensor | None = Non
         Bool `(N,)`, the training points that carry the shortcut (or come from a foreign data set: Quanda's mixed data
         sets).
     keep : Tensor, optional
-        Bool `(T,)`, the test points that the shortcut fooled: predicted as its class, not of it.
+        Bool `(T,)`, the test points that the shortcut fooled: predicted as its class, not of it (of mixed data sets:
+        foreign, predicted as their label). Without any the score is NaN, with a warning.
 
     Returns
     -------
@@ -224,4 +227,6 @@ def _check_tau(tau: Tensor) -> None:
 
 def _score(per_item: Tensor, chance: float) -> AttributionScore:
     used = per_item[torch.isfinite(per_item)]
+    if not len(used):
+        warnings.warn(f"none of {len(per_item)} test points could be scored; the score is NaN", stacklevel=3)
     return AttributionScore(float(used.mean()) if len(used) else float(np.nan), per_item, len(used), chance)

@@ -20,7 +20,16 @@ from shared.worlds._clusters import (
     two_view_clusters,
     uniform_clusters,
 )
-from shared.worlds._flaws import FLAWS, FlawedData, add_mark, flip_labels, group_labels, mark_mask, plant_flaw
+from shared.worlds._flaws import (
+    FLAWS,
+    FlawedData,
+    add_foreign,
+    add_mark,
+    flip_labels,
+    group_labels,
+    mark_mask,
+    plant_flaw,
+)
 from shared.worlds._regulation import RegulationWorld, hill, permute_prior, regulation_world, relocate_edges
 from shared.worlds.shapes._captions import shape_captions
 from shared.worlds.shapes._concepts import IMAGE_CONCEPTS, concept_images
@@ -78,6 +87,7 @@ __all__ = [
     "PlantedTable",
     "RegulationWorld",
     "ShapesWorld",
+    "add_foreign",
     "add_mark",
     "agreement_sentences",
     "casualise",

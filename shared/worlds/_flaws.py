@@ -1,4 +1,4 @@
-"""Data with a known flaw, so that there is a right answer: wrong labels, marks, groups of classes."""
+"""Data with a known flaw, so that there is a right answer: wrong labels, marks, groups of classes, foreign images."""
 
 from __future__ import annotations
 
@@ -141,6 +141,40 @@ def group_labels(y: Tensor, groups: Sequence[Sequence[int]]) -> Tensor:
     if bool((table[y] < 0).any()):
         raise ValueError(f"groups has no place for class {sorted(set(y[table[y] < 0].tolist()))}")
     return table[y]
+
+
+def add_foreign(x: Tensor, y: Tensor, foreign: Tensor, label: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Append images of another source, all under one label: Quanda's mixed data sets (Bareeva et al. 2024).
+
+    Parameters
+    ----------
+    x : Tensor, shape (N, C, H, W)
+    y : Tensor of int, shape (N,)
+    foreign : Tensor, shape (M, C, H, W)
+        Images of the other source, of the same size.
+    label : int
+        The class that all of them get, one of y's.
+
+    Returns
+    -------
+    x : Tensor, shape (N + M, C, H, W)
+    labels : Tensor, shape (N + M,)
+    truth : Tensor of bool, shape (N + M,)
+        Which are foreign.
+
+    Raises
+    ------
+    ValueError
+        For foreign data of another shape, and a label that no other point has.
+    """
+    check_array("x", x, ("N", "C", "H", "W"))
+    _check_labels(y)
+    check_shape("y", y, (len(x),))
+    check_array("foreign", foreign, ("M", *x.shape[1:]))
+    if label not in y:
+        raise ValueError(f"label={label} is no class of y, which has {sorted(set(y.tolist()))}")
+    truth = torch.arange(len(x) + len(foreign), device=x.device) >= len(x)
+    return torch.cat([x, foreign.to(x)]), torch.cat([y, y.new_full((len(foreign),), label)]), truth
 
 
 def add_mark(x: Tensor, rows: Tensor, *, frame: int = 2, square: int = 6, value: float = 1.0) -> Tensor:

@@ -11,6 +11,9 @@ def draws(seed: int = 0) -> torch.Generator:
 
 
 GOOD: Calls = {
+    "add_foreign": lambda: {
+        **{"x": rand(6, 1, 8, 8), "y": torch.arange(6) % 3, "foreign": rand(2, 1, 8, 8), "label": 2},
+    },
     "add_mark": lambda: {"x": rand(3, 1, 8, 8), "rows": torch.tensor([True, False, True])},
     "concept_images": lambda: {"Y": (rand(3, 8) > 0.5).float(), "generator": 0},
     "concept_sentences": lambda: {"Y": np.eye(6, dtype=int), "generator": rng()},

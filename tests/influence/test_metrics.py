@@ -56,7 +56,8 @@ def test_shortcut_detection_is_average_precision(tau):
         assert result.per_item.tolist() == pytest.approx(expected)
         assert result.n_used == int(keep.sum())
         assert result.chance == pytest.approx(float(marked.double().mean()))
-    nobody = shortcut_detection(tau, marked, keep=torch.zeros(12, dtype=torch.bool))
+    with pytest.warns(UserWarning, match="none of 0 test points"):
+        nobody = shortcut_detection(tau, marked, keep=torch.zeros(12, dtype=torch.bool))
     assert nobody.n_used == 0
     assert nobody.score != nobody.score  # NaN, where Quanda says 0
 

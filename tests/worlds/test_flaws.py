@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from shared.worlds import FLAWS, add_mark, flip_labels, group_labels, mark_mask, plant_flaw
+from shared.worlds import FLAWS, add_foreign, add_mark, flip_labels, group_labels, mark_mask, plant_flaw
 
 
 def rng():
@@ -50,3 +50,16 @@ def test_flaws_name_what_they_cannot_take():
         flip_labels(labels, 1.3, 4, generator=rng())
     with pytest.raises(ValueError, match="square=9"):
         mark_mask(8, 12, square=9)
+
+
+def test_foreign_data_come_last_under_one_label():
+    x, y, foreign = torch.rand(6, 1, 4, 4, generator=rng()), torch.arange(6) % 3, torch.rand(2, 1, 4, 4)
+    mixed, labels, truth = add_foreign(x, y, foreign, 1)
+    assert torch.equal(mixed[~truth], x)
+    assert torch.equal(mixed[truth], foreign)
+    assert torch.equal(labels[~truth], y)
+    assert labels[truth].tolist() == [1, 1]
+    with pytest.raises(ValueError, match="label=7 is no class of y"):
+        add_foreign(x, y, foreign, 7)
+    with pytest.raises(ValueError, match="foreign has shape"):
+        add_foreign(x, y, foreign[..., :2], 1)
