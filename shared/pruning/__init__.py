@@ -31,7 +31,9 @@ from shared.pruning._continual import (
 from shared.pruning._continual_chain import TaskChain
 from shared.pruning._curves import RATES, curve_area, pruning_curve, pruning_rows
 from shared.pruning._dash import dash_scores, prior_loss, prior_matrix, start_scores
+from shared.pruning._edge_popup import Tickets, anneal, edge_popup, stacked_outputs
 from shared.pruning._freeze import freeze_rows, subnetwork
+from shared.pruning._init import he_bias_, looks_linear_, rescale_
 from shared.pruning._masks import keep_masks, masked, prune_ranks, shuffled_within
 from shared.pruning._methods import unit_scores
 from shared.pruning._prune_loop import apply_masks, iterative_prune, sparsity_schedule, train_masked, weight_masks
@@ -52,19 +54,24 @@ __all__ = [
     "RATES",
     "Pruned",
     "TaskChain",
+    "Tickets",
     "activation_scores",
+    "anneal",
     "apply_masks",
     "contrastive_scores",
     "curve_area",
     "dash_scores",
+    "edge_popup",
     "find_units",
     "forgetting",
     "freeze_rows",
     "gradient_scores",
     "grasp_scores",
+    "he_bias_",
     "iterative_prune",
     "keep_masks",
     "layer_shares",
+    "looks_linear_",
     "magnitude_scores",
     "masked",
     "predict_in_task",
@@ -77,11 +84,13 @@ __all__ = [
     "random_scores",
     "random_weight_scores",
     "relevance_scores",
+    "rescale_",
     "sample_relevance",
     "search_choices",
     "shuffled_within",
     "snip_scores",
     "sparsity_schedule",
+    "stacked_outputs",
     "start_scores",
     "subnetwork",
     "synflow_scores",

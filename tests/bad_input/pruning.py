@@ -20,11 +20,27 @@ def regulated() -> dict:
     return {"model": model, "prior": torch.eye(4).roll(1, 0)}
 
 
+def chain() -> torch.nn.Module:
+    return torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
+
+
+def stacked() -> dict:
+    model = net()
+    return {name: torch.stack([p.detach()] * 2) for name, p in model.named_parameters()}
+
+
+def popup() -> dict:
+    """All is kept, so that half precision finds the same ticket."""
+    target, generator = torch.tensor([0, 1, 1, 0]), torch.Generator().manual_seed(0)
+    return {"model": chain(), "x": rand(4, 3), "target": target, "keep": 1.0, "epochs": 1, "generator": generator}
+
+
 TASKS = [[0, 2], [1, 3]]
 GOOD: Calls = {
     "activation_scores": data,
     "curve_area": lambda: {"rates": (0.0, 0.5), "values": rand(2).numpy()},
     "dash_scores": lambda: {**regulated(), "scores": start_scores(regulated()["model"]), "together": rand(4, 4)},
+    "edge_popup": popup,
     "forgetting": lambda: {"accuracy": rand(3, 3)},
     "gradient_scores": labelled,
     "grasp_scores": labelled,
@@ -46,6 +62,7 @@ GOOD: Calls = {
     "sample_relevance": lambda: {**data(), "target": 1},
     "snip_scores": labelled,
     "synflow_scores": data,
+    "stacked_outputs": lambda: {"model": net(), "state": stacked(), "x": rand(2, 3, 2, 2)},
     "task_of": lambda: {"tasks": TASKS, "target": torch.tensor([0, 3])},
     "unit_scores": labelled,
     "wanda_scores": data,
@@ -76,6 +93,9 @@ SCORERS = (
     "weight_scores",
 )
 ANY_RANK = {(name, "x") for name in SCORERS} | {
+    ("edge_popup", "x"),  # the model's
+    ("stacked_outputs", "x"),
+    ("edge_popup", "target"),  # the loss's
     ("pruning_curve", "x"),  # the model's
     ("pruning_curve", "target"),
     *(("dash_scores", name) for name in ("prior", "together")),  # the copies'

@@ -42,5 +42,6 @@ KNOWN = {
 }
 WITHOUT = {
     **dict.fromkeys(("find_units", "unit_count", "weight_layers"), "look at modules only"),
+    **dict.fromkeys(("he_bias_", "looks_linear_", "rescale_"), "write a model's weights, by design"),
     **dict.fromkeys(("magnitude_scores", "random_scores", "random_weight_scores"), "look at weights only"),
 }
