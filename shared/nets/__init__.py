@@ -11,6 +11,7 @@ torch.Size([2, 10])
 from shared.nets._autoencoder import ConceptAutoencoder, ConceptJudge
 from shared.nets._build import build_net
 from shared.nets._conv import ConvNorm, ResidualBlock, SmallConv, SmallResNet, SmallVGG
+from shared.nets._decoder import small_decoder
 from shared.nets._efficientnet import EfficientNetLite0
 from shared.nets._factors import FactorCNN, PatchHead
 from shared.nets._logits import logits_of, target_logit
@@ -35,6 +36,7 @@ __all__ = [
     "UNet",
     "build_net",
     "logits_of",
+    "small_decoder",
     "solve_step",
     "target_logit",
 ]

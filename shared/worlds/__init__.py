@@ -60,6 +60,16 @@ from shared.worlds.text._agreement import (
 from shared.worlds.text._edits import casualise, first_gender, swap_pronouns
 from shared.worlds.text._facts import FactPrompt, fact_prompts
 from shared.worlds.text._leads import EDIT_KINDS, LeadEdit, lead_edits, lead_sentences
+from shared.worlds.text._recall import (
+    RECALL_SOURCES,
+    RELATIONS,
+    RecallItem,
+    RecallWorld,
+    recall_items,
+    recall_texts,
+    recall_world,
+    values_of,
+)
 from shared.worlds.text._sentences import TEXT_CONCEPTS, concept_sentences
 
 __all__ = [
@@ -71,6 +81,8 @@ __all__ = [
     "EDIT_KINDS",
     "FLAWS",
     "IMAGE_CONCEPTS",
+    "RECALL_SOURCES",
+    "RELATIONS",
     "SCENE_SHAPES",
     "SHADES",
     "SHAPES",
@@ -85,6 +97,8 @@ __all__ = [
     "LeadEdit",
     "PlantedClasses",
     "PlantedTable",
+    "RecallItem",
+    "RecallWorld",
     "RegulationWorld",
     "ShapesWorld",
     "add_foreign",
@@ -112,6 +126,9 @@ __all__ = [
     "plant_conjunctions",
     "plant_flaw",
     "read_agreement",
+    "recall_items",
+    "recall_texts",
+    "recall_world",
     "regulation_world",
     "relocate_edges",
     "shape_captions",
@@ -122,4 +139,5 @@ __all__ = [
     "swap_pronouns",
     "two_view_clusters",
     "uniform_clusters",
+    "values_of",
 ]
