@@ -47,17 +47,20 @@ from shared.pruning._pruners import (
 )
 from shared.pruning._scores import activation_scores, gradient_scores, layer_shares, random_scores, relevance_scores
 from shared.pruning._search import search_choices
+from shared.pruning._subset_sum import Construction, construct_layer, subset_sum
 from shared.pruning._units import find_units, unit_count
 from shared.pruning._weights import magnitude_scores, unit_sums, wanda_scores
 
 __all__ = [
     "RATES",
+    "Construction",
     "Pruned",
     "TaskChain",
     "Tickets",
     "activation_scores",
     "anneal",
     "apply_masks",
+    "construct_layer",
     "contrastive_scores",
     "curve_area",
     "dash_scores",
@@ -93,6 +96,7 @@ __all__ = [
     "stacked_outputs",
     "start_scores",
     "subnetwork",
+    "subset_sum",
     "synflow_scores",
     "task_of",
     "train_masked",

@@ -38,6 +38,10 @@ def popup() -> dict:
 TASKS = [[0, 2], [1, 3]]
 GOOD: Calls = {
     "activation_scores": data,
+    "construct_layer": lambda: {
+        **{"weight": rand(2, 3), "bias": rand(2), "copies": 12},
+        "generator": torch.Generator().manual_seed(0),
+    },
     "curve_area": lambda: {"rates": (0.0, 0.5), "values": rand(2).numpy()},
     "dash_scores": lambda: {**regulated(), "scores": start_scores(regulated()["model"]), "together": rand(4, 4)},
     "edge_popup": popup,
@@ -61,6 +65,7 @@ GOOD: Calls = {
     "relevance_scores": lambda: {**data(), "target": 1},
     "sample_relevance": lambda: {**data(), "target": 1},
     "snip_scores": labelled,
+    "subset_sum": lambda: {"values": rand(3, 6) - 0.5, "target": rand(3)},
     "synflow_scores": data,
     "stacked_outputs": lambda: {"model": net(), "state": stacked(), "x": rand(2, 3, 2, 2)},
     "task_of": lambda: {"tasks": TASKS, "target": torch.tensor([0, 3])},
