@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -97,36 +98,49 @@ def weight_masks(
         if alive is not None:
             check_shape(f"alive[{name!r}]", alive[name], score.shape)
     flat = {name: s.detach().reshape(len(s) if stacked else 1, -1) for name, s in scores.items()}
-    stay = None if alive is None else {name: alive[name].bool().reshape(flat[name].shape) for name in scores}
-    if scope == "layer":
-        kept = {name: _highest(s, density, None if stay is None else stay[name]) for name, s in flat.items()}
-    else:
-        widths = [s.shape[1] for s in flat.values()]
-        together = None if stay is None else torch.cat(list(stay.values()), 1)
-        parts = _highest(torch.cat(list(flat.values()), 1), density, together).split(widths, 1)
-        kept = dict(zip(flat, parts))
-    masks = {name: mask.reshape(scores[name].shape) for name, mask in kept.items()}
-    _check_empty(kept, density, empty)
-    return masks
-
-
-def _highest(scores: Tensor, density: float, alive: Tensor | None) -> Tensor:
-    """The highest of each row, `round(density n)` or as many as are alive."""
-    n = scores.shape[1]
-    count = round(density * n)
-    if count in (0, n) and alive is None:
-        return torch.full(scores.shape, count == n, device=scores.device)
-    scores = scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
+    flat = {name: s.float() if s.dtype in (torch.float16, torch.bfloat16) else s for name, s in flat.items()}
     if alive is not None:
-        scores = scores.masked_fill(~alive, -torch.inf)
+        flat = {name: s.masked_fill(~alive[name].bool().reshape(s.shape), -torch.inf) for name, s in flat.items()}
+    groups = [[name] for name in flat] if scope == "layer" else [list(flat)]
+    kept = {name: torch.empty_like(s, dtype=torch.bool) for name, s in flat.items()}
+    for group in groups:
+        for row in range(len(flat[group[0]])):
+            masks = _highest([flat[name][row] for name in group], density)
+            for name, mask in zip(group, masks):
+                kept[name][row] = mask
+    _check_empty(kept, density, empty)
+    return {name: kept[name].reshape(score.shape) for name, score in scores.items()}
+
+
+def _highest(parts: list[Tensor], density: float) -> list[Tensor]:
+    """The `round(density n)` highest of all parts together, or as many as aren't minus infinity."""
+    count = round(density * sum(map(len, parts)))
     if count == 0:
-        return torch.zeros_like(alive)
-    bound = scores.kthvalue(n - count + 1, dim=1, keepdim=True).values
-    above, level = scores > bound, scores == bound
-    missing = count - above.sum(1, keepdim=True)
-    if bool((level.sum(1, keepdim=True) > missing).any()):  # equal scores: the later stay
-        level &= level.flip(1).cumsum(1).flip(1) <= missing
-    return (above | level) if alive is None else (above | level) & alive
+        return [torch.zeros_like(part, dtype=torch.bool) for part in parts]
+    bound = _kth_largest(parts, count)
+    masks = [part >= bound for part in parts]
+    surplus = sum(int(mask.count_nonzero()) for mask in masks) - count
+    for part, mask in zip(parts, masks):
+        if surplus > 0:  # equal scores: the earlier go
+            level = (part == bound).nonzero()[:surplus, 0]
+            mask[level] = False
+            surplus -= len(level)
+    return [mask & (part > -torch.inf) for mask, part in zip(masks, parts)] if bound == -torch.inf else masks
+
+
+def _kth_largest(parts: list[Tensor], count: int) -> Tensor:
+    """Exact; of many values only those are searched that a sample's quantiles bracket, a pass or two over the rest."""
+    n, size = sum(map(len, parts)), 1 << 16
+    if n > 4 * size:
+        sample = torch.cat([part[:: n // size] for part in parts]).sort().values
+        place, slack = round((1 - count / n) * len(sample)), 1 + 2 * math.isqrt(size)
+        low = sample[place - slack] if place > slack else sample.new_tensor(-torch.inf)
+        high = sample[place + slack] if place + slack < len(sample) else sample.new_tensor(torch.inf)
+        left = count - sum(int((part > high).count_nonzero()) for part in parts)
+        inside = torch.cat([part[(part >= low) & (part <= high)] for part in parts])
+        if 0 < left <= len(inside):
+            return inside.kthvalue(len(inside) - left + 1).values
+    return torch.cat(parts).kthvalue(n - count + 1).values
 
 
 def _check_empty(kept: Mapping[str, Tensor], density: float, empty: str) -> None:

@@ -123,7 +123,7 @@ def snip_scores(
     """
     leaves = _leaves(model, layers, biases)
     grads = _gradients(model, leaves, x, target, loss, batch_size)
-    return {key: (p.detach() * g).abs() for (key, p), g in zip(leaves.items(), grads)}
+    return {key: g.mul_(p.detach()).abs_() for (key, p), g in zip(leaves.items(), grads)}
 
 
 def grasp_scores(

@@ -69,6 +69,16 @@ def test_selection_keeps_what_sorting_keeps(density, scope):
         assert differ <= 1  # one rounds, the other floors
 
 
+@pytest.mark.parametrize("order", ["mixed", "sorted", "few values"])
+@pytest.mark.parametrize("density", [1e-6, 0.001, 0.3, 0.9999])
+def test_selection_among_very_many_is_exact(order, density):
+    many = torch.randn(2, 200_000, generator=torch.Generator().manual_seed(0))
+    many = {"mixed": many, "sorted": many.flatten().sort().values.view(2, -1), "few values": many.round()}[order]
+    found = weight_masks({"a": many}, density, empty="allow")["a"].flatten()
+    best = many.flatten().sort(descending=True).values[: round(density * 400_000)]
+    assert torch.equal(many.flatten()[found].sort(descending=True).values, best)
+
+
 def test_of_equal_scores_the_later_stays_as_in_keep_masks():
     flat = {"a": torch.zeros(2, 3), "b": torch.tensor([[1.0, 0, 0, 0]])}
     found = weight_masks(flat, 0.5)
