@@ -36,6 +36,7 @@ from shared.pruning._freeze import freeze_rows, subnetwork
 from shared.pruning._init import he_bias_, looks_linear_, rescale_
 from shared.pruning._masks import keep_masks, masked, prune_ranks, shuffled_within
 from shared.pruning._methods import unit_scores
+from shared.pruning._plant import Planted, plant_ticket
 from shared.pruning._prune_loop import apply_masks, iterative_prune, sparsity_schedule, train_masked, weight_masks
 from shared.pruning._pruners import (
     grasp_scores,
@@ -48,18 +49,22 @@ from shared.pruning._pruners import (
 from shared.pruning._scores import activation_scores, gradient_scores, layer_shares, random_scores, relevance_scores
 from shared.pruning._search import search_choices
 from shared.pruning._subset_sum import Construction, construct_layer, subset_sum
+from shared.pruning._tickets import analytic_ticket, circle_classes, helix_curve, interpolate_by_relu
 from shared.pruning._units import find_units, unit_count
 from shared.pruning._weights import magnitude_scores, unit_sums, wanda_scores
 
 __all__ = [
     "RATES",
     "Construction",
+    "Planted",
     "Pruned",
     "TaskChain",
     "Tickets",
     "activation_scores",
+    "analytic_ticket",
     "anneal",
     "apply_masks",
+    "circle_classes",
     "construct_layer",
     "contrastive_scores",
     "curve_area",
@@ -71,12 +76,15 @@ __all__ = [
     "gradient_scores",
     "grasp_scores",
     "he_bias_",
+    "helix_curve",
+    "interpolate_by_relu",
     "iterative_prune",
     "keep_masks",
     "layer_shares",
     "looks_linear_",
     "magnitude_scores",
     "masked",
+    "plant_ticket",
     "predict_in_task",
     "prior_loss",
     "prior_matrix",

@@ -42,12 +42,15 @@ GOOD: Calls = {
         **{"weight": rand(2, 3), "bias": rand(2), "copies": 12},
         "generator": torch.Generator().manual_seed(0),
     },
+    "circle_classes": lambda: {"x": rand(3, 2)},
     "curve_area": lambda: {"rates": (0.0, 0.5), "values": rand(2).numpy()},
     "dash_scores": lambda: {**regulated(), "scores": start_scores(regulated()["model"]), "together": rand(4, 4)},
     "edge_popup": popup,
     "forgetting": lambda: {"accuracy": rand(3, 3)},
     "gradient_scores": labelled,
     "grasp_scores": labelled,
+    "helix_curve": lambda: {"x": rand(3, 1)},
+    "interpolate_by_relu": lambda: {"knots": torch.arange(4.0), "values": rand(4)},
     "predict_in_task": lambda: {"logits": rand(3, 4), "tasks": TASKS, "chosen": torch.tensor([0, 1, 1])},
     "prior_loss": lambda: {**regulated(), "x": rand(3, 4)},
     "pruning_curve": lambda: {
@@ -101,6 +104,9 @@ ANY_RANK = {(name, "x") for name in SCORERS} | {
     ("edge_popup", "x"),  # the model's
     ("stacked_outputs", "x"),
     ("edge_popup", "target"),  # the loss's
+    ("circle_classes", "x"),
+    ("helix_curve", "x"),
+    ("interpolate_by_relu", "values"),  # several functions
     ("pruning_curve", "x"),  # the model's
     ("pruning_curve", "target"),
     *(("dash_scores", name) for name in ("prior", "together")),  # the copies'

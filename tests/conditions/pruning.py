@@ -41,6 +41,7 @@ KNOWN = {
     ): "solves with the scores' Gram matrix, whose small eigenvalues scores of eight bits change",
 }
 WITHOUT = {
+    "plant_ticket": "looks at weights only; tests/pruning/test_plant.py",
     **dict.fromkeys(("find_units", "unit_count", "weight_layers"), "look at modules only"),
     **dict.fromkeys(("he_bias_", "looks_linear_", "rescale_"), "write a model's weights, by design"),
     **dict.fromkeys(("magnitude_scores", "random_scores", "random_weight_scores"), "look at weights only"),
