@@ -17,9 +17,10 @@ from shared.lrp._attribute import attribute_parts, default_composite, explained_
 from shared.lrp._inputs import Inputs, frozen
 from shared.lrp._probes import times
 from shared.lrp._targets import seed
+from shared.lrp._token_weights import token_absolute
 from shared.lrp.rules._composite import Composite
 
-REDUCTIONS = ("mean", "mean_abs", "abs_mean")
+REDUCTIONS = ("mean", "mean_abs", "abs_mean", "token_abs")
 
 
 @graph_mode()
@@ -48,7 +49,9 @@ def weight_relevance(
     target : as for `attribute`, `answer` for a sum of several positions' logits; ignored for pairs.
     composite : as for `attribute`.
     reduce : "mean" over samples; "abs_mean", its absolute value; "mean_abs", the mean of absolute values (one backward
-        pass of the whole batch per sample: batches of one row are cheapest).
+        pass of the whole batch per sample: batches of one row are cheapest); "token_abs", absolute values at each
+        token or position before the sum over them, `|w_kj| sum_t |x_tj| |c_tk|`, for dense layers (one backward pass
+        without weight gradients).
     init : as for `attribute`.
     position : as for `attribute`.
 
@@ -63,7 +66,10 @@ def weight_relevance(
     """
     check_choice("reduce", reduce, REDUCTIONS)
     composite = composite if composite is not None else default_composite(model)
-    wanted = _parameters(model, [names] if isinstance(names, str) else list(names))
+    names = [names] if isinstance(names, str) else list(names)
+    if reduce == "token_abs":
+        return token_absolute(model, names, batches, target, composite, init, position)
+    wanted = _parameters(model, names)
     totals = {name: torch.zeros_like(p, dtype=_wide(p)) for name, p in wanted.items()}
     count = 0
     with _only(model, wanted.values()), composite.context(model):

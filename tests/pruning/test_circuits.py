@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from shared.lrp import AttnLRP, Composite, answer, weight_relevance
+from shared.hooks import capture
+from shared.lrp import AttnLRP, Composite, answer, attribute, weight_relevance
 from shared.pruning import contrastive_scores, keep_masks, masked, pruning_curve, pruning_rows, without_top
 
 
@@ -90,6 +91,39 @@ def test_weights_of_all_positions_are_the_sum_over_positions():
         weight_relevance(model, name, [ids], ids[:, at + 1], composite=AttnLRP(), position=at)[name] for at in range(4)
     ]
     assert torch.allclose(whole, sum(single), atol=1e-12)
+
+
+def test_absolute_values_at_each_token():
+    """`|w_kj| sum_t |x_tj| |c_tk|`, with c = R / z of the layer's output."""
+    model, ids = llama(), torch.randint(30, (2, 5), generator=torch.Generator().manual_seed(0))
+    name, goal = "model.layers.0.self_attn.k_proj", answer(ids[:, 1:])
+    found = weight_relevance(model, name, [ids], goal, composite=AttnLRP(), reduce="token_abs")[name]
+    relevance = attribute(model, ids, goal, composite=AttnLRP(), record=[name]).latent[name]
+    layer = model.get_submodule(name)
+    with capture(model, "model.layers.0.input_layernorm") as seen, torch.no_grad():
+        model(input_ids=ids)
+    x = seen["model.layers.0.input_layernorm"]
+    c = relevance / layer(x)
+    expected = layer.weight.abs() * torch.einsum("btk,btj->kj", c.abs(), x.abs()) / 2
+    assert torch.allclose(found, expected, rtol=1e-6)
+    parts = weight_relevance(model, name, [(row[None], answer(row[None, 1:])) for row in ids], reduce="token_abs")[name]
+    assert torch.allclose(parts, found, rtol=1e-9)
+    signed = weight_relevance(model, name, [ids], goal, composite=AttnLRP(), reduce="mean_abs")[name]
+    assert (found >= signed - 1e-12).all()
+    assert all(p.requires_grad for p in model.parameters())
+
+
+def test_only_dense_layers_have_absolute_values_at_tokens():
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(8, 2)).eval()
+    x = torch.rand(1, 1, 4, 4)
+    with pytest.raises(ValueError, match="dense layers"):
+        weight_relevance(net, "0", [x], 0, composite=Composite([]), reduce="token_abs")
+    with pytest.raises(ValueError, match="batches is empty"):
+        weight_relevance(net, "2", [], 0, composite=Composite([]), reduce="token_abs")
+    dense = weight_relevance(net, "2.weight", [x], 0, composite=Composite([]), reduce="token_abs")["2.weight"]
+    assert torch.allclose(
+        dense, weight_relevance(net, "2.weight", [x], 0, composite=Composite([]), reduce="mean_abs")["2.weight"]
+    )
 
 
 @pytest.mark.parametrize(
