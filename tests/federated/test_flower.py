@@ -319,7 +319,7 @@ server = ServerApp()
 
 @server.main()
 def main(grid, context):
-    strategy = FlowerStrategy(Strategy(), clients=4, seed=7, patience=90)
+    strategy = FlowerStrategy(Strategy(), clients=4, random_state=7, patience=90)
     timeout = float(context.run_config["timeout"])
     result = strategy.start(grid, ArrayRecord(net().state_dict()), num_rounds=3, timeout=timeout)
     folder = Path(context.run_config["folder"])
@@ -359,6 +359,8 @@ def free_port() -> int:
 def wait_for(what, seconds: float, describe) -> None:
     deadline = time.monotonic() + seconds
     while not what():
+        if "Exit Code" in describe():
+            pytest.fail(f"a program of Flower's ended early\n{describe()}")
         if time.monotonic() > deadline:
             pytest.fail(f"timed out after {seconds} s\n{describe()}")
         time.sleep(0.3)
@@ -439,7 +441,7 @@ def test_real_processes_on_loopback_with_a_client_killed_in_mid_round(tmp_path, 
                 f"node{client}", "flower-supernode", "--insecure", "--superlink", f"127.0.0.1:{port}",
                 "--port", str(free_port()), "--node-config", f"partition-id={client} num-partitions=4",
             )  # fmt: skip
-        start("run", "flwr", "run", str(app_folder), "loop", "--run-config", f'folder="{tmp_path}"')
+        start("run", "flwr", "run", str(app_folder), "loop", "--stream", "--run-config", f'folder="{tmp_path}"')
         wait_for((tmp_path / "training").exists, 400, describe)
         kill("node2")
         wait_for((tmp_path / "final.safetensors").exists, 500, describe)
