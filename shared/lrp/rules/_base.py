@@ -85,10 +85,8 @@ class Rule(ABC):
         The true output, unchanged by the rule.
         """
 
-    def _denominator_bias(self, op: LinearOp, bias: Tensor | None, z: Tensor) -> Tensor:
-        if bias is None or "bias" in self.zero_params:
-            return z.new_zeros(())
-        return op.broadcast(bias, z)
+    def _denominator_bias(self, bias: Tensor | None) -> Tensor | None:
+        return None if "bias" in self.zero_params else bias
 
 
 def _listed(value: Any) -> Any:
@@ -185,11 +183,16 @@ def attach_stabilizer(z: Tensor, epsilon: float, denominator: Tensor | None = No
             size = z.abs()
             ratio = size.div_(size + epsilon)  # = z / (z + epsilon sgn z)
         else:
-            ratio = safe_ratio(z, stabilize(denominator, epsilon))
+            ratio = safe_ratio(z, stabilize(denominator, epsilon), epsilon)
     return scale_gradient(z, ratio)
 
 
-def safe_ratio(numerator: Tensor, denominator: Tensor, into: Tensor | None = None) -> Tensor:
-    """numerator / denominator, 0 where the denominator is 0 (nothing to distribute over); `into` is overwritten."""
+def safe_ratio(numerator: Tensor, denominator: Tensor, epsilon: float = 0.0, into: Tensor | None = None) -> Tensor:
+    """numerator / denominator, 0 where the denominator is 0 (nothing to distribute over); `into` is overwritten.
+
+    A stabilizer `epsilon` that the denominator holds keeps it from 0, unless the precision can't tell it from 0.
+    """
+    if epsilon > torch.finfo(denominator.dtype).tiny:
+        return torch.div(numerator, denominator, out=into)
     zero = denominator == 0
     return torch.div(numerator, denominator, out=into).masked_fill_(zero, 0.0)

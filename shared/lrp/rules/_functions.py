@@ -27,7 +27,7 @@ def stabilize(z: Tensor, epsilon: float) -> Tensor:
     -------
     In the shape of z.
     """
-    return torch.where(z < 0, z - epsilon, z + epsilon)
+    return torch.copysign(z.new_full((), epsilon), z + 0.0).add_(z)  # -0 + 0 is 0; `where` takes many times as long
 
 
 def scale_gradient(tensor: Tensor, factor: float | Tensor) -> Tensor:

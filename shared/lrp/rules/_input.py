@@ -37,7 +37,7 @@ class Flat(_InputRule):
         z = op.apply(x, weight, bias)
         stand_in, offset = self._stand_in(weight, bias)
         share = op.apply(torch.ones_like(x[:1]), stand_in, offset)
-        return z, [safe_ratio(z, stabilize(share, self.epsilon)), stand_in]
+        return z, [safe_ratio(z, stabilize(share, self.epsilon), self.epsilon), stand_in]
 
     def backward(self, op: LinearOp, shape: Size, weight: Tensor, saved: list[Tensor], c: Tensor) -> Tensor:
         ratio, stand_in = saved
@@ -84,12 +84,12 @@ class ZBox(_InputRule):
         z = op.apply(x, weight, bias)
         low, high = (torch.as_tensor(v).to(x).expand(x[:1].shape) for v in (self.low, self.high))
         up, down = weight.clamp(min=0), weight.clamp(max=0)
-        linear = z if bias is None else z - op.broadcast(bias, z)  # the three biases cancel
-        box = linear - op.apply(low, up, None) - op.apply(high, down, None)
-        return z, [x, low, high, safe_ratio(z, stabilize(box, self.epsilon))]
+        box = z - (op.apply(low, up, bias) + op.apply(high, down, None))  # the biases cancel
+        return z, [x, low, high, safe_ratio(z, stabilize(box, self.epsilon), self.epsilon)]
 
     def backward(self, op: LinearOp, shape: Size, weight: Tensor, saved: list[Tensor], c: Tensor) -> Tensor:
         x, low, high, ratio = saved
         s = c * ratio
         up, down = weight.clamp(min=0), weight.clamp(max=0)
-        return x * op.vjp(weight, s, shape) - low * op.vjp(up, s, shape) - high * op.vjp(down, s, shape)
+        parts = [op.vjp(w, s, shape) for w in (weight, up, down)]
+        return parts[0].mul_(x).sub_(parts[1].mul_(low)).sub_(parts[2].mul_(high))

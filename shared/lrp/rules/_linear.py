@@ -82,26 +82,33 @@ class Gamma(LinearRule):
     epsilon: float = 1e-6
 
     def forward(self, op: LinearOp, x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, list[Tensor]]:
-        z = op.apply(x, weight, bias)
-        drop = bias is not None and "bias" in self.zero_params
+        z, half = op.apply(x, weight, bias), self.gamma / 2
         nonnegative = bool(x.amin() >= 0)
-        size = op.apply(x if nonnegative else x.abs(), weight.abs(), None if drop or bias is None else bias.abs())
-        if drop:
+        size = x if nonnegative else x.abs()
+        sign = x.new_empty(0) if nonnegative else x.sign()
+        if bias is not None and "bias" in self.zero_params:
             linear = z - op.broadcast(bias, z)
-            total = linear * (1 + self.gamma / 2) + (self.gamma / 2) * z.sign() * size
-            ratio = safe_ratio(z, stabilize(total, self.epsilon))
-        else:  # total and z have the same sign, which cancels
-            magnitude = z.abs()
-            total = size.mul_(self.gamma / 2).add_(magnitude, alpha=1 + self.gamma / 2).add_(self.epsilon)
-            ratio = safe_ratio(magnitude, total, into=total)
-        return z, [ratio, z > 0, x.new_empty(0) if nonnegative else x.sign()]
+            total = linear * (1 + half) + half * z.sign() * op.apply(size, weight.abs(), None)
+            ratio = safe_ratio(z, stabilize(total, self.epsilon), self.epsilon)
+            return z, [ratio * z.sign(), sign, ratio]
+        offset = None if bias is None else bias.abs() * half
+        total = _with_offset(op, size, weight.abs() * half, offset, self.epsilon)
+        total.add_(z.abs(), alpha=1 + half)  # the size of what has the sign of z
+        return z, [safe_ratio(z, total, self.epsilon, into=total), sign]
 
     def backward(self, op: LinearOp, shape: Size, weight: Tensor, saved: list[Tensor], c: Tensor) -> Tensor:
-        ratio, positive, sign = saved
-        s = c * ratio
-        plain = op.vjp(weight * (1 + self.gamma / 2), s, shape)
-        extra = op.vjp(weight.abs() * (self.gamma / 2), torch.where(positive, s, -s), shape)
+        signed, sign, *rest = saved  # the ratio of z to its denominator times the sign of z, and itself if not its size
+        sent = rest[0] * c if rest else signed.abs().mul_(c)
+        plain = op.vjp(weight * (1 + self.gamma / 2), sent, shape)
+        extra = op.vjp(weight.abs() * (self.gamma / 2), c * signed, shape)
         return plain.add_(extra) if sign.numel() == 0 else plain.addcmul_(sign, extra)
+
+
+def _with_offset(op: LinearOp, x: Tensor, weight: Tensor, bias: Tensor | None, epsilon: float) -> Tensor:
+    """`W x + b + epsilon`, the sum with epsilon made by the product itself where it has a bias."""
+    if bias is None:
+        return op.apply(x, weight, None).add_(epsilon)
+    return op.apply(x, weight, bias + epsilon)
 
 
 class _TwoSided(LinearRule):
@@ -112,42 +119,40 @@ class _TwoSided(LinearRule):
     epsilon: float
 
     def forward(self, op: LinearOp, x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, list[Tensor]]:
-        up, down = weight.clamp(min=0), weight.clamp(max=0)
+        signs = [weight.clamp(min=0), weight.clamp(max=0)]
         nonnegative = bool(x.amin() >= 0)  # after a ReLU the terms of x- vanish: half the work
-        above = self._part(op, x, up, down, nonnegative)
+        b = self._denominator_bias(bias)
+        above = self._part(op, x, signs, None if b is None else b.clamp(min=0), self.epsilon, nonnegative)
+        denominators = [above]
         if self.beta == 0:
             z = op.apply(x, weight, bias)
-            below = None
         else:
-            below = self._part(op, x, down, up, nonnegative)
-            z = above + below
-            z = z if bias is None else z.add_(op.broadcast(bias, z))
-        b = self._denominator_bias(op, bias, z)
-        saved = [self._ratio(self.alpha, z, above, b.clamp(min=0), self.epsilon)]
-        if below is not None:
-            saved.append(self._ratio(-self.beta, z, below, b.clamp(max=0), -self.epsilon))
-        return z, [x.new_empty(0) if nonnegative else x.sign(), *saved]
+            below = self._part(op, x, signs[::-1], None if b is None else b.clamp(max=0), -self.epsilon, nonnegative)
+            denominators.append(below)
+            z = above + below  # with b+ and b-; the stabilizers cancel
+            z = z if bias is b else z.add_(op.broadcast(bias, z))
+        ratios = [safe_ratio(z, part, self.epsilon, into=part) for part in denominators]
+        return z, [x.new_empty(0) if nonnegative else x.sign(), *ratios]
 
     @staticmethod
-    def _part(op: LinearOp, x: Tensor, same: Tensor, other: Tensor, nonnegative: bool) -> Tensor:
+    def _part(
+        op: LinearOp, x: Tensor, signs: list[Tensor], bias: Tensor | None, epsilon: float, nonnegative: bool
+    ) -> Tensor:
+        """The contributions of one sign, with the bias of that sign and the stabilizer."""
+        same, other = signs
         if nonnegative:
-            return op.apply(x, same, None)
-        return op.apply(x.clamp(min=0), same, None) + op.apply(x.clamp(max=0), other, None)
-
-    @staticmethod
-    def _ratio(factor: float, z: Tensor, part: Tensor, bias: Tensor, epsilon: float) -> Tensor:
-        """`factor z / st(part + bias)`; the part has the stabilizer's sign throughout. Overwrites `part`."""
-        ratio = safe_ratio(z, part.add_(bias + epsilon), into=part)
-        return ratio if factor == 1 else ratio.mul_(factor)
+            return _with_offset(op, x, same, bias, epsilon)
+        return _with_offset(op, x.clamp(min=0), same, bias, epsilon).add_(op.apply(x.clamp(max=0), other, None))
 
     def backward(self, op: LinearOp, shape: Size, weight: Tensor, saved: list[Tensor], c: Tensor) -> Tensor:
         sign, *ratios = saved
-        weights = [weight.clamp(min=0), weight.clamp(max=0)]
+        factors = (self.alpha, -self.beta)
         parts = [c * ratio for ratio in ratios]
-        to_positive = _sum(op.vjp(w, part, shape) for w, part in zip(weights, parts))
+        up, down = weight.clamp(min=0), weight.clamp(max=0)
+        to_positive = _sum(op.vjp(w * f, part, shape) for w, f, part in zip((up, down), factors, parts))
         if sign.numel() == 0:
             return to_positive
-        to_negative = _sum(op.vjp(w, part, shape) for w, part in zip(weights[::-1], parts))
+        to_negative = _sum(op.vjp(w * f, part, shape) for w, f, part in zip((down, up), factors, parts))
         return torch.where(sign > 0, to_positive, to_negative).masked_fill_(sign == 0, 0.0)
 
 
