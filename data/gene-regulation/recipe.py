@@ -44,7 +44,7 @@ FILES = {
         "1bf2d681e131c97f7ab8d512ad7c1f0b248123a025128c20d5e267f6ed71960b",
     ),
 }
-BINS = {"b_train": 16, "b_test": 16, "mono": 24}
+WINDOWS, SHARE, LEAST = 12, 0.2, 300  # windows of cells, the share of cells in one, cells of a donor
 
 
 @recipe("gene-regulation")
@@ -71,21 +71,27 @@ def read(texts: dict[str, str]) -> dict[str, np.ndarray]:
     for row, gene in zip(names, genes):
         row[: len(gene)] = list(gene.encode())
     found = {"yeast": yeast, "motif": motif, "chip": chip, "chip_measured": measured, "genes": names}
-    for key, bins in BINS.items():
-        found |= binned(texts[key], bins, key)
+    cells = {"b": donors(texts["b_train"]) + donors(texts["b_test"]), "mono": donors(texts["mono"])}
+    for key, kept in cells.items():
+        kept = [table for table in kept if table.shape[1] >= LEAST]
+        found[key] = np.float32([windows(table) for table in kept])
+        found[f"{key}_cells"] = np.int32([table.shape[1] for table in kept])
     return found
 
 
-def binned(text: str, bins: int, key: str) -> dict[str, np.ndarray]:
-    """Each donor's cells in the order of pseudotime, in bins of as many cells: mean expression and mean pseudotime."""
-    (genes, donors, *_), *rows = csv.reader(io.StringIO(text))
+def donors(text: str) -> list[np.ndarray]:
+    """Each donor's cells, (genes, cells), in the order of their pseudotime."""
+    (genes, count, *_), *rows = csv.reader(io.StringIO(text))
     table = np.array([[float(v) if v else np.nan for v in row] for row in rows])
-    table = table.reshape(int(donors), int(genes) + 1, -1)  # the last row of each holds the times
-    x, t, n = [], [], []
-    for donor in table:
-        cells = donor[:, np.isfinite(donor[-1])]
-        parts = np.array_split(np.nan_to_num(cells[:, np.argsort(cells[-1], kind="stable")]), bins, axis=1)
-        x.append([part[:-1].mean(1) for part in parts])
-        t.append([part[-1].mean() for part in parts])
-        n.append(cells.shape[1])
-    return {f"{key}_x": np.float32(x), f"{key}_t": np.float32(t), f"{key}_cells": np.int32(n)}
+    found = []
+    for donor in table.reshape(int(count), int(genes) + 1, -1):  # the last row of each holds the times
+        cells = np.nan_to_num(donor[:, np.isfinite(donor[-1])])
+        found.append(cells[:-1, np.argsort(cells[-1], kind="stable")])
+    return found
+
+
+def windows(cells: np.ndarray) -> np.ndarray:
+    """Mean expression in overlapping windows along the order, over the donor's mean: (windows, genes)."""
+    width = int(SHARE * cells.shape[1])
+    starts = np.linspace(0, cells.shape[1] - width, WINDOWS).round().astype(int)
+    return np.array([cells[:, start : start + width].mean(1) for start in starts]) / cells.mean()
