@@ -5,11 +5,12 @@ from pathlib import Path
 PARAMETERS = {
     "n_worlds": 2,
     "n_pilots": 2,
-    "n_genes": 30,
-    "n_hidden": 6,
+    "n_genes": 24,
+    "n_hidden": 4,
     "n_paths": 4,
-    "n_steps": 24,
-    "firsts": [3, 5, 8],
+    "n_test": 2,
+    "n_steps": 8,
+    "firsts": [1, 2, 3],
 }
 
 
