@@ -30,7 +30,7 @@ from shared.pruning._continual import (
 )
 from shared.pruning._continual_chain import TaskChain
 from shared.pruning._curves import RATES, curve_area, pruning_curve, pruning_rows
-from shared.pruning._dash import dash_scores, prior_loss, prior_matrix, start_scores
+from shared.pruning._dash import DashPruner, dash_scores, prior_loss, prior_matrix, start_scores
 from shared.pruning._edge_popup import Tickets, anneal, edge_popup, stacked_outputs
 from shared.pruning._freeze import freeze_rows, subnetwork
 from shared.pruning._init import he_bias_, looks_linear_, rescale_
@@ -56,6 +56,7 @@ from shared.pruning._weights import magnitude_scores, unit_sums, wanda_scores
 __all__ = [
     "RATES",
     "Construction",
+    "DashPruner",
     "Planted",
     "Pruned",
     "TaskChain",

@@ -100,6 +100,47 @@ def dash_scores(
     return found
 
 
+class DashPruner:
+    """DASH as a method of `iterative_prune`: called with the network it gives `dash_scores`, and remembers them.
+
+    Parameters
+    ----------
+    prior : as for `dash_scores`.
+    together : as for `dash_scores`.
+    strength : as for `dash_scores`; (1, 1) is BioPrune, (0, 0) pruning by size.
+    product : as for `dash_scores`.
+    generator : draws the scores before the first pruning.
+    """
+
+    def __init__(
+        self,
+        prior: Tensor,
+        *,
+        together: Tensor | None = None,
+        strength: Sequence[float | Tensor] = (0.05, 0.01),
+        product: str = "exp",
+        generator: torch.Generator | None = None,
+    ) -> None:
+        self.prior, self.generator = prior, generator
+        self.options = {"together": together, "strength": strength, "product": product}
+        self.scores: dict[str, Tensor] | None = None
+
+    def __call__(self, model: Phoenix) -> dict[str, Tensor]:
+        """The next scores.
+
+        Parameters
+        ----------
+        model : the network, pruned or not.
+
+        Returns
+        -------
+        Weight's name -> scores in its shape.
+        """
+        before = start_scores(model, generator=self.generator) if self.scores is None else self.scores
+        self.scores = dash_scores(model, before, self.prior, **self.options)
+        return self.scores
+
+
 def prior_loss(model: Phoenix, prior: Tensor, x: Tensor) -> Tensor:
     """How far the network's drive is from the prior's: PHOENIX's second loss, `mean (drive(x) - x T)²`.
 

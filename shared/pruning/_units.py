@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from torch import nn
+from torch.nn.utils import parametrize
 
 from shared._checks import UnknownNameError, check_choice
 from shared.hooks import attention_modules, find_module
@@ -101,4 +102,6 @@ def parameter_of(model: nn.Module, key: str) -> tuple[nn.Module, str]:
     for leaf in ("bias", "weight"):
         if key.endswith(f".{leaf}"):
             return find_module(model, key.removesuffix(f".{leaf}")), leaf
+    if key in model._parameters or parametrize.is_parametrized(model, key):
+        return model, key  # the model's own, as Phoenix's
     return find_module(model, key), "weight"

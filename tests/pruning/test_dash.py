@@ -5,7 +5,15 @@ import torch
 from torch.nn.utils import prune
 
 from shared.nets import Phoenix
-from shared.pruning import dash_scores, prior_loss, prior_matrix, prune_ranks, start_scores
+from shared.pruning import (
+    DashPruner,
+    dash_scores,
+    iterative_prune,
+    prior_loss,
+    prior_matrix,
+    prune_ranks,
+    start_scores,
+)
 from shared.pruning._masks import kept_at
 
 GENES, HIDDEN = 12, 5
@@ -94,6 +102,35 @@ def test_masks_as_torch_prunes_step_by_step():
             ranks = prune_ranks({name: torch.where(kept[name], score, -1.0)}, scope="layer")
             kept[name] = kept_at(ranks, int((peer[name].weight_mask == 0).sum()) / score.numel())[name]
             assert torch.equal(kept[name], peer[name].weight_mask.bool()), (name, step)
+
+
+def test_as_a_method_of_iterative_pruning_what_is_gone_stays_exactly_zero():
+    densities, model = [0.3 * 0.9**k for k in range(4)], net()
+    x = torch.rand(16, GENES, generator=generator(2))
+    counts = []
+
+    def trained(model: Phoenix) -> None:
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.05, weight_decay=0.1)
+        for _ in range(5):
+            optimizer.zero_grad()
+            model(x).square().mean().backward()
+            optimizer.step()
+        counts.append(int((model.sums == 0).sum()))
+
+    pruner = DashPruner(edges(), generator=generator(1))
+    options = {"densities": densities, "train": trained, "method": pruner, "rewind": False, "scope": "layer"}
+    masks = iterative_prune(model, [], None, None, **options, empty="allow")
+    for name, mask in masks.items():
+        assert mask.sum() == round(densities[-1] * mask.numel())
+        assert (model.get_parameter(name)[~mask] == 0).all()
+    assert counts[1:] == [GENES * HIDDEN - round(d * GENES * HIDDEN) for d in densities[:-1]]
+
+
+def test_bioprune_does_not_read_the_weights():
+    one, other = Phoenix(GENES, HIDDEN, generator=generator(5)), Phoenix(GENES, HIDDEN, generator=generator(6))
+    made = [DashPruner(edges(), strength=(1.0, 1.0), generator=generator(1))(model) for model in (one, other)]
+    for name, score in made[0].items():
+        torch.testing.assert_close(score, made[1][name])
 
 
 def test_a_chain_of_three_genes_tells_rows_from_columns():
