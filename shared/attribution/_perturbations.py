@@ -56,15 +56,17 @@ def smooth_grad(
 
     def method(f: Explained) -> Tensor:
         first = f.part.rows.start or 0
-        flat = f.values.detach().flatten(1)
-        spread = (flat.amax(1) - flat.amin(1)).view(-1, *([1] * (f.values.ndim - 1))) * noise
-        total = torch.zeros_like(f.values)
+        clean = f.values.detach()
+        clean = clean.float() if clean.dtype in (torch.float16, torch.bfloat16) else clean  # noise and sum in full
+        flat = clean.flatten(1)
+        spread = (flat.amax(1) - flat.amin(1)).view(-1, *([1] * (clean.ndim - 1))) * noise
+        total = torch.zeros_like(clean)
         for sample in range(samples):
             seeds = (start + (first + row) * samples + sample for row in range(len(f.values)))
-            shift = torch.stack([_normal(f.values.shape[1:], seed) for seed in seeds]).to(f.values)
-            values = (f.values.detach() + spread * shift).requires_grad_()
+            shift = torch.stack([_normal(f.values.shape[1:], seed) for seed in seeds]).to(clean)
+            values = (clean + spread * shift).to(f.values.dtype).requires_grad_()
             total += torch.autograd.grad(f(values, f.rows).sum(), values)[0]
-        return total / samples
+        return (total / samples).to(f.values.dtype)
 
     return maps(method, model, x, target, output, position, wrt, batch_size)
 

@@ -180,18 +180,33 @@ def knn_recall(D: np.ndarray, E: np.ndarray, *, k: int = 15) -> float:
     Returns
     -------
     float
-        In [0, 1]; chance is k / (n - 1).
+        In [0, 1]; chance is k / (n - 1). With equal distances, the mean over breaking ties at random in either: chance
+        where all points of one coincide.
     """
     D, E = _pair(D, E)
-    return float(_overlap(nearest_neighbours(D, k), nearest_neighbours(E, k)).mean())
+    check_neighbours(k, len(D))
+    return float((_among_nearest(D, k) * _among_nearest(E, k)).sum(1).mean() / k)
 
 
-def _overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Share of row-wise common indices (n,)."""
-    n, k = a.shape
-    member = np.zeros((n, n), dtype=bool)
-    np.put_along_axis(member, a, True, 1)
-    return np.take_along_axis(member, b, 1).sum(1) / k
+def _tie_ranks(D: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How many others are nearer to i than j, and how many no farther (n, n); both n for i itself."""
+    n = len(D)
+    order = nearest_neighbours(D, n - 1)
+    near = np.take_along_axis(D, order, 1)
+    starts = np.ones((n, n), dtype=bool)  # of a run of equal distances; the last column ends the last run
+    starts[:, 1:-1] = near[:, 1:] != near[:, :-1]
+    at = np.arange(n)
+    nearer, upto = np.full((n, n), n), np.full((n, n), n)
+    np.put_along_axis(nearer, order, np.maximum.accumulate(np.where(starts[:, :-1], at[:-1], 0), 1), 1)
+    ends = np.minimum.accumulate(np.where(starts[:, 1:], at[1:], n)[:, ::-1], 1)[:, ::-1]
+    np.put_along_axis(upto, order, ends, 1)
+    return nearer, upto
+
+
+def _among_nearest(D: np.ndarray, k: int) -> np.ndarray:
+    """Chance that j is among the k nearest of i, ties broken at random (n, n)."""
+    nearer, upto = _tie_ranks(D)
+    return ((k - nearer) / np.maximum(upto - nearer, 1)).clip(0, 1)
 
 
 def trustworthiness(D: np.ndarray, E: np.ndarray, *, k: int = 5) -> float:
@@ -209,16 +224,17 @@ def trustworthiness(D: np.ndarray, E: np.ndarray, *, k: int = 5) -> float:
     Returns
     -------
     float
-        In [0, 1].
+        In [0, 1]. With equal distances, the mean over breaking ties at random in either.
     """
     D, E = _pair(D, E)
     n = len(D)
+    check_neighbours(k, n)
     if not k < n / 2:
         raise ValueError(f"k={k} must be below n / 2 = {n / 2:g} for the penalty's scale to hold")
-    rank = np.empty((n, n), dtype=np.int64)
-    np.put_along_axis(rank, nearest_neighbours(D, n - 1), np.arange(1, n)[None, :], 1)
-    excess = np.take_along_axis(rank, nearest_neighbours(E, k), 1) - k
-    return float(1 - excess.clip(min=0).sum() * 2 / (n * k * (2 * n - 3 * k - 1)))
+    nearer, upto = _tie_ranks(D)  # ranks from nearer + 1 to upto, each as likely
+    first = np.maximum(nearer, k) + 1
+    excess = np.maximum(upto - first + 1, 0) * ((first + upto) / 2 - k) / np.maximum(upto - nearer, 1)
+    return float(1 - (excess * _among_nearest(E, k)).sum() * 2 / (n * k * (2 * n - 3 * k - 1)))
 
 
 def nos_curve(D: np.ndarray, other: np.ndarray) -> np.ndarray:

@@ -104,8 +104,8 @@ def shortcut_detection(tau: Tensor, marked: Tensor, *, keep: Tensor | None = Non
 def mislabelling_detection(self_influence: Tensor, flipped: Tensor) -> AttributionScore:
     """Area under the share of wrong labels found among the first points, by self-influence from the top.
 
-    Trapezoids, divided by N, as in Quanda; ties stay in the order of the data. Best: about 1 minus half the share of
-    wrong labels.
+    Trapezoids, divided by N, as in Quanda; of equal scores the curve is the mean over their orders, so that constant
+    ones give chance. Best: about 1 minus half the share of wrong labels.
 
     Parameters
     ----------
@@ -123,7 +123,11 @@ def mislabelling_detection(self_influence: Tensor, flipped: Tensor) -> Attributi
     check_shape("flipped", flipped, (len(self_influence),))
     if not bool(flipped.any()):
         raise ValueError("flipped marks no point; there is nothing to detect")
-    found = wide(flipped[self_influence.argsort(descending=True, stable=True)]).cumsum(0) / flipped.sum()
+    order = self_influence.argsort(descending=True, stable=True)
+    _, group, size = self_influence[order].unique_consecutive(return_inverse=True, return_counts=True)
+    wrong = wide(flipped[order])
+    wrong = wide(wrong.new_zeros(len(size)).index_add(0, group, wrong) / size)[group]  # each one's chance
+    found = wrong.cumsum(0) / flipped.sum()
     n = len(flipped)
     return AttributionScore(float(torch.trapezoid(found) / n), found, n, 0.5 * (1 - 1 / n**2))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -78,6 +78,19 @@ class SparseDict(nn.Module):
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.W_dec.device
+
+    def _apply(self, fn: Any, recurse: bool = True) -> SparseDict:
+        """Moves as any module; a threshold in float64 becomes float32 where a device has no float64 (Apple's MPS)."""
+
+        def moved(tensor: Tensor) -> Tensor:
+            try:
+                return fn(tensor)
+            except TypeError:
+                if tensor.dtype != torch.float64:
+                    raise
+                return fn(tensor.float())
+
+        return super()._apply(moved, recurse)
 
     # --- in and out ------------------------------------------------------------------------------------------------
 

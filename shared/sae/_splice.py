@@ -74,11 +74,13 @@ def splice(
     def through(activation: Tensor) -> Tensor:
         if index is None:
             axis = axis_of(activation)
-            return _replaced(activation.movedim(axis, -1), sae, error, edit, seen).movedim(-1, axis)
+            with torch.autocast(activation.device.type, enabled=False):  # codes in the dictionary's own precision
+                return _replaced(activation.movedim(axis, -1), sae, error, edit, seen).movedim(-1, axis)
         if activation.ndim != 3:
             raise ValueError(f"tokens={tokens!r} needs activations of shape (B, T, D); got {tuple(activation.shape)}")
         new = activation.clone()
-        new[:, index] = _replaced(activation[:, index], sae, error, edit, seen)
+        with torch.autocast(activation.device.type, enabled=False):
+            new[:, index] = _replaced(activation[:, index], sae, error, edit, seen)
         return new
 
     with edit_activation(model, {layer: through}, at=at):

@@ -38,7 +38,6 @@ MODELS = {
     "smooth_grad": lambda: {**images(), "samples": 2, "generator": torch.Generator().manual_seed(0)},
     "integrated_gradients": lambda: {**images(), "steps": 3},
 }
-KNOWN = {("smooth_grad", "bfloat16"): "the noisy copies are in the model's precision, so other copies"}
 SCALES = {
     "predictive_variance": {"outputs": 2},
     "shapley_values": {"x": 1},

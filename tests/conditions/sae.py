@@ -31,5 +31,4 @@ def spliced(model, layer, x):
 MODELS = {"splice": lambda: {"model": whole(), "layer": "first", "x": rand(2, 3, 4, 4), "call": spliced}}
 KNOWN = {
     ("splice", "train"): "one may splice into a model that trains",
-    ("splice", "autocast"): "rounding decides which of nearly equal codes are among the k",
 }

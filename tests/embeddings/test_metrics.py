@@ -207,3 +207,52 @@ def test_rms_radii():
 def test_bad_input(pair, call, message):
     with pytest.raises(ValueError, match=message):
         call(*map(distance_matrix, pair))
+
+
+def broken_ties(D):
+    """The distances with their ties broken in every order (few points of a line)."""
+    rng = np.random.default_rng(0)
+    for _ in range(4000):
+        yield D + np.triu(rng.uniform(0, 1e-6, D.shape), 1) + np.tril(rng.uniform(0, 1e-6, D.shape), -1)
+
+
+def nearest(D, k):
+    D = D.copy()
+    np.fill_diagonal(D, -1)
+    return np.argsort(D, 1)[:, 1 : k + 1]
+
+
+def test_ties_are_broken_at_random_on_average():
+    """Integer positions on a line against random ones: the value is the mean over random orders of equal distances."""
+    positions = np.array([0.0, 1, 1, 2, 3, 3, 3, 5])
+    D = np.abs(positions[:, None] - positions)
+    other = np.random.default_rng(1).standard_normal(8)
+    E, n, k = np.abs(other[:, None] - other), 8, 3
+    shares, penalties, swapped = [], [], []
+    fixed = nearest(E, n - 1)
+    for one in broken_ties(D):
+        near = nearest(one, n - 1)
+        shares.append(np.mean([len(set(a[:k]) & set(b[:k])) / k for a, b in zip(near, fixed)]))
+        for found, (of, by) in ((penalties, (near, fixed)), (swapped, (fixed, near))):
+            excess = [max(0, list(of[i]).index(j) + 1 - k) for i in range(n) for j in by[i, :k]]
+            found.append(1 - sum(excess) * 2 / (n * k * (2 * n - 3 * k - 1)))
+    assert knn_recall(D, E, k=k) == pytest.approx(np.mean(shares), abs=0.004)
+    assert knn_recall(E, D, k=k) == knn_recall(D, E, k=k)
+    assert trustworthiness(D, E, k=k) == pytest.approx(np.mean(penalties), abs=0.006)
+    assert trustworthiness(E, D, k=k) == pytest.approx(np.mean(swapped), abs=0.006)
+
+
+@pytest.mark.parametrize("n", [9, 20])
+def test_points_that_coincide_give_chance_in_any_order(n):
+    """Ranks from 1 to n - 1 are as likely: the mean excess over k is (n - 1 - k)(n - k) / 2(n - 1)."""
+    E, k, nothing = distance_matrix(np.random.default_rng(0).standard_normal((n, 2))), 3, np.zeros((n, n))
+    excess = (n - 1 - k) * (n - k) / (2 * (n - 1))
+    for pair in ((nothing, E), (E, nothing), (nothing, nothing)):
+        assert knn_recall(*pair, k=k) == pytest.approx(k / (n - 1))
+        assert trustworthiness(*pair, k=k) == pytest.approx(1 - excess * 2 / (2 * n - 3 * k - 1))
+    order = np.random.default_rng(1).permutation(n)
+    positions = np.round(np.random.default_rng(2).uniform(0, 4, n))
+    D = np.abs(positions[:, None] - positions)
+    shuffled = D[np.ix_(order, order)], E[np.ix_(order, order)]
+    assert knn_recall(D, E, k=k) == pytest.approx(knn_recall(*shuffled, k=k))
+    assert trustworthiness(D, E, k=k) == pytest.approx(trustworthiness(*shuffled, k=k))

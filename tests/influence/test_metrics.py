@@ -79,6 +79,19 @@ def test_mislabelling_detection():
     assert sum(draws) / 400 == pytest.approx(result.chance, abs=0.02)
 
 
+def test_equal_self_influence_is_in_no_order():
+    """Constant scores give chance wherever the wrong labels stand; a tied group gives the mean over its orders."""
+    for at in (slice(0, 3), slice(7, 10)):
+        flipped = torch.zeros(10, dtype=torch.bool)
+        flipped[at] = True
+        result = mislabelling_detection(torch.ones(10), flipped)
+        assert result.score == pytest.approx(result.chance)
+        torch.testing.assert_close(result.per_item, torch.arange(1, 11, dtype=torch.float64) / 10)
+    influence, flipped = torch.tensor([2.0, 1, 1, 1, 0]), torch.tensor([False, False, True, False, True])
+    one_of_three = [0.0, 1 / 6, 1 / 3, 1 / 2, 1.0]
+    torch.testing.assert_close(mislabelling_detection(influence, flipped).per_item.tolist(), one_of_three)
+
+
 @pytest.mark.parametrize(("kind", "reference"), [("spearman", stats.spearmanr), ("kendall", stats.kendalltau)])
 def test_lds(tau, kind, reference):
     subsets = random_subsets(40, 15, 0.5, rng(3))

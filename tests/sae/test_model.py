@@ -358,3 +358,31 @@ def test_codes_of_another_width_and_a_missing_threshold_are_refused():
     sae = SparseDict(SAEConfig("batchtopk", D_IN, D_SAE, k=2))
     with pytest.raises(ValueError, match="no threshold yet"):
         sae.encode(data(double=False))
+
+
+@pytest.mark.parametrize("kind", ["batchtopk", "matryoshka"])
+def test_a_threshold_moves_to_a_device_without_float64(kind):
+    """As Apple's MPS refuses one; the codes are the same numbers."""
+    widths = {"widths": [8, 24]} if kind == "matryoshka" else {}
+    sae = SparseDict(SAEConfig(kind, 8, 24, k=3, **widths), generator=torch.Generator().manual_seed(0))
+    x = torch.randn(40, 8, generator=torch.Generator().manual_seed(1))
+    sae.calibrate_threshold(x)
+    expected = sae.encode(x)
+
+    def to_mps(tensor):
+        if tensor.dtype == torch.float64:
+            raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
+        return tensor.clone()
+
+    assert sae.threshold.dtype == torch.float64
+    assert sae._apply(to_mps) is sae
+    assert sae.threshold.dtype == torch.float32
+    torch.testing.assert_close(sae.encode(x), expected, rtol=0, atol=0)
+    sae.calibrate_threshold(x)
+    torch.testing.assert_close(sae.encode(x), expected, rtol=0, atol=0)
+    with pytest.raises(TypeError, match="mine"):
+        sae._apply(_refuse)
+
+
+def _refuse(tensor):
+    raise TypeError("mine")

@@ -59,9 +59,9 @@ class BatchTopK(Thresholded):
 
     def calibrate_(self, sae: SparseDict, centred: Tensor) -> None:
         values, _ = select(centred, sae.W_enc, sae.b_enc, sae.cfg.k, over_batch=True)
-        lowest = wide(values.min()) if len(values) else torch.zeros((), dtype=torch.float64)
-        below = torch.nextafter(lowest.to(sae.dtype), torch.zeros((), dtype=sae.dtype))
-        sae.threshold.copy_(wide(below))
+        lowest = values.min() if len(values) else values.new_zeros(())
+        below = torch.nextafter(lowest.to("cpu", sae.dtype), torch.zeros((), dtype=sae.dtype))  # not on every device
+        sae.threshold.copy_(below)
 
     def at_inference(self, sae: SparseDict) -> tuple[SAEConfig, dict[str, Tensor]]:
         metadata = {**sae.cfg.metadata, "training_architecture": self.name, "k": sae.cfg.k}
