@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from shared._checks import check_choice, check_range
+from shared._checks import check_array, check_choice, check_range
 from shared.hooks import (
     AxisFinder,
     batches,
@@ -81,14 +81,19 @@ def channel_scores(
 
 @contextmanager
 def only_channels(
-    model: nn.Module, circuit: Mapping[str, Tensor], *, channel_axis: int | Mapping[str, int] | None = None
+    model: nn.Module,
+    circuit: Mapping[str, Tensor],
+    *,
+    fill: Mapping[str, Tensor] | None = None,
+    channel_axis: int | Mapping[str, int] | None = None,
 ) -> Iterator[nn.Module]:
-    """Zero every channel outside the circuit while the context is open (the paper's sufficiency pruning).
+    """Silence every channel outside the circuit while the context is open (sufficiency pruning of Anani et al. 2026).
 
     Parameters
     ----------
     model : any torch module.
     circuit : layer -> bool `(channels,)`, True where kept; or `(B, channels)`, each row's own. Other layers stay whole.
+    fill : layer -> float `(channels,)`, what a silenced channel says instead, such as its mean; by default 0.
     channel_axis : as for `channel_scores`.
 
     Yields
@@ -105,7 +110,10 @@ def only_channels(
             got = f"{mask.dtype} {tuple(mask.shape)}" if isinstance(mask, Tensor) else type(mask).__name__
             raise ValueError(f"circuit[{name!r}] must be bool (channels,) or (B, channels); got {got}")
     axes = _axes(model, list(circuit), channel_axis)
-    with edit(model, {name: _keeper(name, mask, axes[name]) for name, mask in circuit.items()}):
+    if fill is not None and set(fill) != set(circuit):
+        raise ValueError(f"fill must have the layers of circuit, {sorted(circuit)}; got {sorted(fill)}")
+    values = dict.fromkeys(circuit) if fill is None else fill
+    with edit(model, {name: _keeper(name, mask, values[name], axes[name]) for name, mask in circuit.items()}):
         yield model
 
 
@@ -114,6 +122,7 @@ def circuit_logits(
     circuits: Mapping[str, Tensor],
     x: Any,
     *,
+    fill: Mapping[str, Tensor] | None = None,
     channel_axis: int | Mapping[str, int] | None = None,
     batch_size: int = 256,
 ) -> Tensor:
@@ -124,6 +133,7 @@ def circuit_logits(
     model : any torch module in eval mode that gives logits `(B, C)`.
     circuits : layer -> bool `(M, channels)`, the channels that circuit m keeps.
     x : what the model takes, B rows.
+    fill : as for `only_channels`.
     channel_axis : as for `channel_scores`.
     batch_size : pairs of an item and a circuit in one pass.
 
@@ -146,7 +156,7 @@ def circuit_logits(
     found = []
     for part in pairs.split(batch_size):
         kept = {name: mask[part[:, 0].to(mask.device)] for name, mask in circuits.items()}
-        with torch.no_grad(), only_channels(model, kept, channel_axis=channel_axis):
+        with torch.no_grad(), only_channels(model, kept, fill=fill, channel_axis=channel_axis):
             found.append(_logits(run_model(model, take_rows(x, part[:, 1]))))
     return torch.cat(found).unflatten(0, (m, rows))
 
@@ -205,16 +215,21 @@ def _ranks(values: Tensor) -> Tensor:
     return (below + (tied - 1) / 2) / max(values.shape[1] - 1, 1)
 
 
-def _keeper(name: str, mask: Tensor, find_axis: AxisFinder) -> Any:
+def _keeper(name: str, mask: Tensor, fill: Tensor | None, find_axis: AxisFinder) -> Any:
     def keep(activation: Tensor) -> Tensor:
-        axis = find_axis(activation)
-        rows = len(activation) if mask.ndim == 2 else 1
-        if mask.shape[-1] != activation.shape[axis] or (mask.ndim == 2 and len(mask) != rows):
-            want = f"({activation.shape[axis]},) or ({len(activation)}, {activation.shape[axis]})"
+        axis = find_axis(activation) % activation.ndim
+        channels, rows = activation.shape[axis], len(activation) if mask.ndim == 2 else 1
+        if mask.shape[-1] != channels or (mask.ndim == 2 and len(mask) != rows):
+            want = f"({channels},) or ({len(activation)}, {channels})"
             raise ValueError(f"circuit[{name!r}] must have shape {want}; got {tuple(mask.shape)}")
         shape = [1] * activation.ndim
-        shape[0], shape[axis] = rows, activation.shape[axis]
-        return activation * mask.to(activation).reshape(shape)
+        shape[0], shape[axis] = rows, channels
+        kept = mask.to(activation.device).reshape(shape)
+        if fill is None:
+            return activation * kept
+        check_array(f"fill[{name!r}]", fill, (channels,))
+        shape[0] = 1
+        return torch.where(kept, activation, fill.to(activation).reshape(shape))
 
     return keep
 
