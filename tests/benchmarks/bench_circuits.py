@@ -1,0 +1,62 @@
+"""Costs of certifying a circuit, beside the scoring it rests on and beside a search run once for each subset."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from shared.circuits import certify, channel_scores, deletion_masks, smoothed_votes, top_share
+from shared.nets import SmallVGG
+
+LAYERS, ITEMS, SUBSETS = ["features.4", "features.9", "features.14"], 256, 1000
+
+
+def run(quick: bool = False) -> list[dict]:
+    """Rows of the benchmark table; `quick` repeats less. CPU seconds of this process."""
+    repeats = 1 if quick else 3
+    model = SmallVGG(1, 10, 28).eval()
+    x = torch.rand(ITEMS, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    scoring = _seconds(lambda: channel_scores(model, LAYERS, x, 0), repeats)
+    scores = channel_scores(model, LAYERS, x, 0)
+    masks = deletion_masks(SUBSETS, ITEMS, 0.6, generator=torch.Generator().manual_seed(1))
+    fast = _seconds(lambda: certify(_votes(scores, masks), SUBSETS), repeats)
+    slow = _seconds(lambda: smoothed_votes(lambda kept: _search(scores, kept), masks), 1)
+    note = f"{ITEMS} images, a tenth of {sum(s.shape[1] for s in scores.values())} channels"
+    return [
+        _row("1,000 certified subsets", fast, "scores of the images", scoring, 0.05, note),
+        _row("1,000 certified subsets", fast, "the search run for each subset", slow, 0.2, note),
+    ]
+
+
+def _votes(scores: dict[str, Tensor], masks: Tensor) -> dict[str, Tensor]:
+    return {name: kept.sum(0) for name, kept in top_share(scores, masks, 0.1).items()}
+
+
+def _search(scores: dict[str, Tensor], kept: Tensor) -> Tensor:
+    """The same search on one subset."""
+    whole = torch.zeros(1, ITEMS, dtype=torch.bool).index_fill(1, kept, True)
+    return torch.cat([found[0] for found in top_share(scores, whole, 0.1).values()])
+
+
+def _seconds(function: Callable[[], object], repeats: int) -> float:
+    times = []
+    for _ in range(repeats):
+        start = time.process_time()
+        function()
+        times.append(time.process_time() - start)
+    return min(times)
+
+
+def _row(benchmark: str, ours: float, reference: str, theirs: float, aim: float, note: str) -> dict:
+    row = {"benchmark": f"circuits: {benchmark}", "ours_s": ours, "reference": reference, "reference_s": theirs}
+    return row | {"ratio": ours / theirs, "aim": aim, "note": note}
+
+
+if __name__ == "__main__":
+    import sys
+
+    for row in run("--quick" in sys.argv):
+        print(row)
