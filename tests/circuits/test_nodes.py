@@ -96,3 +96,20 @@ def test_bad_input_is_named():
         circuit_logits(model, {"1": torch.ones(2, 4).bool(), "3": torch.ones(1, 3).bool()}, X)
     with pytest.raises(ValueError, match="as many rows"):
         circuit_logits(model, {}, X)
+
+
+def test_silenced_channels_say_what_they_are_told():
+    model = net()
+    means = {"1": torch.tensor([0.1, 0.2, 0.3, 0.4])}
+    mask = torch.tensor([True, False, True, False])
+    with torch.no_grad():
+        hidden = model[:2](X)
+        hidden[:, 1], hidden[:, 3] = 0.2, 0.4
+        want = model[2:](hidden)
+        with only_channels(model, {"1": mask}, fill=means):
+            assert torch.allclose(model(X), want, atol=1e-6)
+    assert torch.allclose(circuit_logits(model, {"1": mask[None]}, X, fill=means)[0], want, atol=1e-6)
+    with pytest.raises(ValueError, match="fill must have the layers"), only_channels(model, {"1": mask}, fill={}):
+        pass
+    with only_channels(model, {"1": mask}, fill={"1": torch.ones(3)}), pytest.raises(ValueError, match=r"fill\['1'\]"):
+        model(X)
