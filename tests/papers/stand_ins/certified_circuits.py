@@ -1,4 +1,4 @@
-"""Stand-ins for certified_circuits' paper scale: a bottleneck ResNet, and ImageNet's two splits with four of its classes."""
+"""Stand-ins for certified_circuits' paper scale: a bottleneck ResNet, and four of ImageNet's classes in both splits."""
 
 from pathlib import Path
 
