@@ -19,14 +19,24 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from bench_lrp import Row, plain_cnn, row, seconds, vgg_like
 
 from shared.lrp import AttnLRP, EpsilonPlus, answer, weight_relevance
-from shared.nets import SmallResNet
-from shared.pruning import RATES, find_units, keep_masks, pruning_curve, random_scores, relevance_scores
+from shared.nets import SmallResNet, build_net
+from shared.pruning import (
+    RATES,
+    find_units,
+    keep_masks,
+    pruning_curve,
+    random_scores,
+    relevance_scores,
+    weight_layers,
+    weight_masks,
+    weight_scores,
+)
 
 
 def run(quick: bool = False) -> list[Row]:
     """All rows; `quick` takes one round and fewer images."""
     rounds, images = (1, 16) if quick else (3, 128)
-    return [*curve_rows(images, rounds), *score_rows(images // 8, rounds), *weight_rows(rounds)]
+    return [*curve_rows(images, rounds), *score_rows(images // 8, rounds), *weight_rows(rounds), *step_rows(rounds)]
 
 
 def copied(model: nn.Module, scores: dict[str, Tensor], x: Tensor) -> None:
@@ -101,6 +111,33 @@ def weight_rows(rounds: int) -> list[Row]:
     best = seconds(jobs, rounds)
     where = f"relevance of {len(names)} weight matrices of a decoder, {ids.numel()} tokens"
     return [row(where, best["ours"], "forward + backward with weight gradients", best["plain"], 1.3)]
+
+
+def step_rows(rounds: int) -> list[Row]:
+    """One pruning step, scores and masks, of networks with ten million weights beside their forward and backward."""
+    torch.manual_seed(0)
+    dense = build_net("mlp", (784,), 10, hidden=(2400, 2400, 1000)).eval()
+    rows = []
+    for label, model, x in (
+        ("dense", dense, torch.rand(512, 784)),
+        ("ResNet-18", build_net("resnet18", (3, 32, 32), 10, norm="batch").eval(), torch.rand(16, 3, 32, 32)),
+    ):
+        target, layers = torch.arange(len(x)) % 10, weight_layers(model)
+
+        def plain(model: nn.Module = model, x: Tensor = x, target: Tensor = target) -> None:
+            torch.autograd.grad(nn.functional.cross_entropy(model(x), target), list(model.parameters()))
+
+        def step(method: str, model: nn.Module = model, x: Tensor = x, target: Tensor = target) -> None:
+            scores = weight_scores(model, weight_layers(model), x, target, method=method)
+            weight_masks(scores, 0.1, empty="allow")
+
+        jobs = {"snip": lambda step=step: step("snip"), "synflow": lambda step=step: step("synflow"), "plain": plain}
+        best = seconds(jobs, rounds)
+        count = sum(model.get_submodule(name).weight.numel() for name in layers) / 1e6
+        for method in ("snip", "synflow"):
+            where = f"pruning step by {method}, {label} of {count:.0f}M weights, {len(x)} rows"
+            rows.append(row(where, best[method], "forward + backward", best["plain"], 1.5))
+    return rows
 
 
 if __name__ == "__main__":
