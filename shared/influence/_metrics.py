@@ -87,7 +87,8 @@ def shortcut_detection(tau: Tensor, marked: Tensor, *, keep: Tensor | None = Non
     Returns
     -------
     AttributionScore
-        Of average precisions by test point.
+        Of average precisions by test point. `chance` is the expectation over random orders, which few marked points
+        raise above their share.
     """
     _check_tau(tau)
     check_shape("marked", marked, (tau.shape[1],))
@@ -98,7 +99,7 @@ def shortcut_detection(tau: Tensor, marked: Tensor, *, keep: Tensor | None = Non
         tau = tau[keep]
     columns = marked[:, None].expand(-1, len(tau))
     found = average_precision(tau.T, columns) if len(tau) else torch.zeros(0, dtype=torch.float64)
-    return _score(found, float(wide(marked).mean()))
+    return _score(found, _random_average_precision(int(marked.sum()), len(marked)))
 
 
 def mislabelling_detection(self_influence: Tensor, flipped: Tensor) -> AttributionScore:
@@ -223,6 +224,12 @@ def sparsity_curve(tau: Tensor) -> Tensor:
     mass = wide(tau).abs().sort(1, descending=True).values.cumsum(1)
     mass = mass[mass[:, -1] > 0]
     return (mass / mass[:, -1:]).mean(0)
+
+
+def _random_average_precision(n: int, total: int) -> float:
+    """E[AP] of a random order with n positives: (1/n) Σ_k E[rel_k Σ_{j≤k} rel_j] / k, in closed form."""
+    harmonic = float((1 / torch.arange(1, total + 1, dtype=torch.float64)).sum())
+    return (harmonic + (n - 1) / (total - 1) * (total - harmonic)) / total
 
 
 def _check_tau(tau: Tensor) -> None:

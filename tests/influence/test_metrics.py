@@ -55,7 +55,11 @@ def test_shortcut_detection_is_average_precision(tau):
         expected = [average_precision_score(marked.numpy(), row.numpy()) for row in scores[keep]]
         assert result.per_item.tolist() == pytest.approx(expected)
         assert result.n_used == int(keep.sum())
-        assert result.chance == pytest.approx(float(marked.double().mean()))
+    many = shortcut_detection(torch.rand(5000, 40, generator=rng(3)), marked)
+    assert many.score == pytest.approx(many.chance, abs=4 * float(many.per_item.std()) / 5000**0.5)
+    assert many.chance > float(marked.double().mean()) + 0.02
+    one = torch.arange(40) == 7  # of a single marked point: the mean of 1/k
+    assert shortcut_detection(tau, one).chance == pytest.approx(sum(1 / k for k in range(1, 41)) / 40)
     with pytest.warns(UserWarning, match="none of 0 test points"):
         nobody = shortcut_detection(tau, marked, keep=torch.zeros(12, dtype=torch.bool))
     assert nobody.n_used == 0
