@@ -1,0 +1,22 @@
+"""Tiny stand-ins: random images for the paper scale's two data sets; the notebook makes its networks itself."""
+
+from pathlib import Path
+
+from tests.papers.hub import data_folder, tiny_image_dataset
+
+PARAMETERS = {
+    "n_seeds": 2,
+    "n_train": 100,
+    "n_test": 12,
+    "n_foreign": 12,
+    "epochs": 3,
+    "halves": 2,
+    "projection": 16,
+    "tracin_projection": 16,
+}
+
+
+def build(hub: Path) -> None:
+    for name in ("ylecun/mnist", "zalando-datasets/fashion_mnist"):
+        for split, n in (("train", 320), ("test", 40)):
+            tiny_image_dataset(data_folder(hub, name), n=n, n_classes=10, shape=(1, 28, 28), split=split)
