@@ -114,22 +114,27 @@ def average_precision(scores: ArrayLike | Tensor, labels: ArrayLike | Tensor) ->
         For shapes that differ, other labels, NaN or infinity.
     """
     columns, positive = _columns(scores, labels)
-    order = columns.argsort(-1)
+    ordered, order = columns.sort(-1)
     hits = positive.gather(-1, order)
-    ordered = columns.gather(-1, order)
-    below = torch.searchsorted(ordered, ordered)  # the first of each group of ties
+    below = _first_of_ties(ordered)
     found = hits.flip(-1).cumsum(-1).flip(-1).gather(-1, below)  # positives from there up
     precision = found / (columns.shape[-1] - below)
     return _as_given((precision * hits).sum(-1) / hits.sum(-1), scores)
 
 
 def _midranks(rows: Tensor) -> Tensor:
-    """Ranks from 1 along the last axis, tied ones at their mean: half of (# below + # not above + 1)."""
-    rows = rows.contiguous()
-    ordered = rows.sort(-1).values
-    below = torch.searchsorted(ordered, rows)
-    upto = torch.searchsorted(ordered, rows, right=True)
-    return wide(below + upto + 1) / 2
+    """Ranks from 1 along the last axis, tied ones at their mean."""
+    ordered, order = rows.sort(-1)
+    first = _first_of_ties(ordered)
+    last = rows.shape[-1] - 1 - _first_of_ties(ordered.flip(-1)).flip(-1)
+    return torch.empty_like(wide(first)).scatter_(-1, order, wide(first + last) / 2 + 1)
+
+
+def _first_of_ties(ordered: Tensor) -> Tensor:
+    """Place, from 0, of the first of those that each entry of sorted rows is tied with."""
+    place = torch.arange(ordered.shape[-1], device=ordered.device).expand(ordered.shape).clone()
+    place[..., 1:].masked_fill_(ordered[..., 1:] == ordered[..., :-1], 0)
+    return place.cummax(-1).values
 
 
 def _correlation(a: Tensor, b: Tensor) -> Tensor:
