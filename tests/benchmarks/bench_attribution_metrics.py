@@ -147,7 +147,7 @@ def _quanda(net: TrainedClassifier, x: Tensor, taus: list, truth: dict, ours_s: 
 
     def theirs(tau: Tensor, own: Tensor) -> dict[str, float]:
         model, marked = net.model, truth["marked"].int()
-        scaled = own.double() / own.double().abs().max() * 1e6 - 2e-4 * torch.arange(len(own))  # ties as ours
+        scaled = -own.argsort(descending=True, stable=True).argsort().double()  # in our order, a whole one apart
         linear = LinearDatamodelingMetric(
             model, listed, cache_dir=".", model_id="bench", m=M, alpha=0.5, correlation_fn="spearman",
             subset_ids=subsets, subset_ckpt_filenames=[""] * M,

@@ -1,5 +1,6 @@
 """Tiny stand-ins: random images for the paper scale's two data sets; the notebook makes its networks itself."""
 
+import shutil
 from pathlib import Path
 
 from tests.papers.hub import data_folder, tiny_image_dataset
@@ -17,6 +18,8 @@ PARAMETERS = {
 
 
 def build(hub: Path) -> None:
-    for name in ("ylecun/mnist", "zalando-datasets/fashion_mnist"):
-        for split, n in (("train", 320), ("test", 40)):
-            tiny_image_dataset(data_folder(hub, name), n=n, n_classes=10, shape=(1, 28, 28), split=split)
+    mnist = data_folder(hub, "ylecun/mnist")
+    for split, n in (("train", 320), ("test", 40)):
+        tiny_image_dataset(mnist, n=n, n_classes=10, shape=(1, 28, 28), split=split)
+    other = data_folder(hub, "zalando-datasets/fashion_mnist")  # laid out as MNIST: PNGs of one size
+    shutil.copytree(mnist / "mnist", other / "fashion_mnist")
