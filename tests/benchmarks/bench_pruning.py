@@ -22,7 +22,9 @@ from shared.lrp import AttnLRP, EpsilonPlus, answer, weight_relevance
 from shared.nets import SmallResNet, build_net
 from shared.pruning import (
     RATES,
+    edge_popup,
     find_units,
+    he_bias_,
     keep_masks,
     pruning_curve,
     random_scores,
@@ -36,7 +38,8 @@ from shared.pruning import (
 def run(quick: bool = False) -> list[Row]:
     """All rows; `quick` takes one round and fewer images."""
     rounds, images = (1, 16) if quick else (3, 128)
-    return [*curve_rows(images, rounds), *score_rows(images // 8, rounds), *weight_rows(rounds), *step_rows(rounds)]
+    curves = [*curve_rows(images, rounds), *score_rows(images // 8, rounds), *weight_rows(rounds)]
+    return [*curves, *step_rows(rounds), *popup_rows(rounds)]
 
 
 def copied(model: nn.Module, scores: dict[str, Tensor], x: Tensor) -> None:
@@ -138,6 +141,19 @@ def step_rows(rounds: int) -> list[Row]:
             where = f"pruning step by {method}, {label} of {count:.0f}M weights, {len(x)} rows"
             rows.append(row(where, best[method], "forward + backward", best["plain"], 1.5))
     return rows
+
+
+def popup_rows(rounds: int, networks: int = 8) -> list[Row]:
+    """Edge-popup of several networks side by side and one after the other."""
+    layers = [m for a, b in ((2, 100), (100, 100), (100, 100), (100, 4)) for m in (nn.Linear(a, b), nn.ReLU())]
+    nets = [he_bias_(copy.deepcopy(nn.Sequential(*layers[:-1]))) for _ in range(networks)]
+    data = torch.rand(640, 2), torch.arange(640) % 4
+    jobs = {
+        "together": lambda: edge_popup(nets, *data, keep=0.3, epochs=1, batch_size=64),
+        "alone": lambda: [edge_popup(net, *data, keep=0.3, epochs=1, batch_size=64) for net in nets],
+    }
+    best = seconds(jobs, rounds)
+    return [row(f"edge-popup, {networks} networks", best["together"], "one by one", best["alone"], 0.8)]
 
 
 if __name__ == "__main__":
