@@ -19,6 +19,7 @@ from shared.lrp._probes import times
 from shared.lrp._targets import seed
 from shared.lrp._token_weights import token_absolute
 from shared.lrp.rules._composite import Composite
+from shared.lrp.rules._ops import leaves
 
 REDUCTIONS = ("mean", "mean_abs", "abs_mean", "token_abs")
 
@@ -160,17 +161,17 @@ def conservation_report(
     output and averaged over the batch), `share` of the explained amount. On a path with a parallel branch a single row
     isn't the whole; bias terms absorb their share.
     """
-    leaves = {n: m for n, m in model.named_modules() if n and not any(True for _ in m.children())}
+    parts = {name: module for name, module in leaves(model).items() if name}
     taps = _SumTaps()
     totals: dict[tuple[str, int], float] = {}
     batch, explained = 0, 0.0
-    with taps.watching(model, [name for name, leaf in leaves.items() if not isinstance(leaf, nn.Embedding)]):
+    with taps.watching(model, [name for name, leaf in parts.items() if not isinstance(leaf, nn.Embedding)]):
         for result in attribute_parts(model, x, target, composite=composite, **options):
             batch += len(result.output)
             explained += times(result.output, result.seed).sum().item()
             seen = {("input", 0): result.relevance.sum().item(), **{key: sum(v) for key, v in taps.sums.items()}}
             totals = {key: totals.get(key, 0.0) + value for key, value in seen.items()}
-    kinds = {"input": "Tensor", **{name: type(leaf).__name__ for name, leaf in leaves.items()}}
+    kinds = {"input": "Tensor", **{name: type(leaf).__name__ for name, leaf in parts.items()}}
     rows = [(name, kinds[name], value / batch) for (name, _), value in totals.items()]
     frame = pd.DataFrame(rows, columns=["module", "kind", "relevance"])
     return frame.assign(share=frame["relevance"] / (explained / batch))

@@ -18,9 +18,6 @@ MODELS = {
     "conservation_report": lambda: {"model": whole(), "x": X, "target": CLASSES},
     "weight_relevance": lambda: {"model": whole(), "names": "first.weight", "x": X, "call": batches},
 }
-KNOWN = {
-    ("conservation_report", "parametrised"): "the module that computes the weight gives way to the weight",
-}
 WITHOUT = {
     **dict.fromkeys(("attention_relevance", "head_relevance"), "language models; tests/lrp/test_heads.py"),
     "default_composite": "makes a composite",

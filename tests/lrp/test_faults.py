@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,7 +11,18 @@ from torch import nn
 
 from shared.attribution import alti_logit
 from shared.hooks import run_model
-from shared.lrp import CPLRP, AttnLRP, Composite, Epsilon, EpsilonPlus, MergeBatchNorm, UnsupportedModule, attribute
+from shared.lrp import (
+    CPLRP,
+    AnyLinear,
+    AttnLRP,
+    Composite,
+    Epsilon,
+    EpsilonPlus,
+    MergeBatchNorm,
+    UnsupportedModule,
+    ZPlus,
+    attribute,
+)
 
 
 class Between(nn.Module):
@@ -179,6 +192,24 @@ def test_a_norm_by_the_batch_is_refused(canonizers):
     model = nn.Sequential(nn.Conv2d(1, 2, 3), norm, nn.Flatten(), nn.Linear(8, 2)).eval()
     with pytest.raises(ValueError, match="BatchNorm2d at '1' has no running statistics"):
         attribute(model, torch.randn(3, 1, 4, 4), 0, composite=EpsilonPlus(canonizers=canonizers))
+
+
+@pytest.mark.parametrize("norm", [nn.utils.parametrizations.weight_norm, nn.utils.parametrizations.orthogonal])
+def test_layers_with_parametrised_weights_get_their_rules_and_norms(norm):
+    """A layer whose weight is computed has parts, but is a leaf: ZPlus of it, and its batch norm merged."""
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(12, 3)).eval()
+    plain[1].running_mean.uniform_(-0.5, 0.5)
+    computed = copy.deepcopy(plain)
+    for at in (0, 4):
+        norm(computed[at])
+        with torch.no_grad():
+            plain[at].weight.copy_(computed[at].weight)
+    x = torch.rand(2, 2, 4, 4)
+    composite = Composite([(AnyLinear, ZPlus())])
+    assert list(composite.rules(computed)) == list(composite.rules(plain)) == ["0", "4"]
+    expected = attribute(plain, x, 1, composite=composite).relevance
+    torch.testing.assert_close(attribute(computed, x, 1, composite=composite).relevance, expected)
 
 
 def test_parametrised_weights_are_read():

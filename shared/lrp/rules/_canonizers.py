@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from shared.hooks import find_module, first_tensor
 from shared.lrp._graph import count_consumers
-from shared.lrp.rules._ops import BatchNorm, LinearOp, linear_op
+from shared.lrp.rules._ops import BatchNorm, LinearOp, leaves, linear_op
 
 
 class MergeBatchNorm:
@@ -53,8 +53,7 @@ class MergeBatchNorm:
         if self.pairs is not None:
             named = [(find_module(model, linear), find_module(model, norm)) for norm, linear in self.pairs.items()]
             return [pair for pair in named if self._check(*pair)]
-        leaves = [m for m in model.modules() if not any(True for _ in m.children())]
-        adjacent = itertools.pairwise(leaves)
+        adjacent = itertools.pairwise(leaves(model).values())
         return [(a, b) for a, b in adjacent if isinstance(b, BatchNorm) and linear_op(a) is not None]
 
     @staticmethod

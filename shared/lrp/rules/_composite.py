@@ -16,7 +16,7 @@ from shared.lrp._errors import unsupported
 from shared.lrp.rules._activations import identity_forward, needs_identity
 from shared.lrp.rules._base import Rule
 from shared.lrp.rules._canonizers import MergeBatchNorm, MergedPair, in_data_flow
-from shared.lrp.rules._ops import ModuleOp, is_hf_conv1d, is_plain, linear_op, pad_input
+from shared.lrp.rules._ops import ModuleOp, is_hf_conv1d, is_plain, leaves, linear_op, pad_input
 from shared.lrp.transformers import _experts
 from shared.lrp.transformers import _modules as _transformers
 from shared.lrp.transformers._mha import mha_forward
@@ -76,7 +76,7 @@ class Composite:
         for name in [*itertools.chain.from_iterable(names for names, _ in self.name_map), *self.constants]:
             find_module(model, name)
         by_name = {name: rule for names, rule in self.name_map for name in names}
-        modules = [(n, m) for n, m in model.named_modules() if not any(True for _ in m.children())]
+        modules = list(leaves(model).items())
         first = next((n for n, m in modules if linear_op(m) is not None), None)
         chosen = {}
         for name, module in modules:

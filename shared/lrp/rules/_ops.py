@@ -37,6 +37,16 @@ def is_plain(module: nn.Module) -> bool:
     return is_hf_conv1d(module) or type(module).forward in {base.forward for base in (*AnyLinear, StackedLinear)}
 
 
+def leaves(model: nn.Module) -> dict[str, nn.Module]:
+    """Name -> module for those without parts, but for what computes their weights (`torch.nn.utils.parametrize`)."""
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if "parametrizations" not in name.split(".")
+        and all(part == "parametrizations" for part, _ in module.named_children())
+    }
+
+
 class LinearOp:
     """`apply(x, W, b)`, its transposed product `vjp(W, s, shape)` and the bias broadcast to the output."""
 
