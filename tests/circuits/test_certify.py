@@ -188,18 +188,26 @@ def test_bad_input_is_named():
         top_share({"a": torch.ones(3, 2)}, torch.ones(2, 4, dtype=torch.bool), 0.5)
 
 
-def test_pairs_of_edits_at_radius_two():
-    """p_delete 0.8 and threshold 0.9 cover two edits: every pair of substitutions from a small pool."""
+@pytest.mark.parametrize("empty", [False, True], ids=["votes for nothing", "votes for all"])
+def test_pairs_of_edits_at_radius_two(empty):
+    """p_delete 0.8 and threshold 0.9 cover two edits: every pair of substitutions from a small pool.
+
+    So few items are kept that many subsets are empty; where these vote for all, components can be certified inside.
+    """
     scores = torch.randn(9, 5, generator=torch.Generator().manual_seed(1)) + torch.tensor([3.0, 0, 0, 0, -3])
     scores[6:] *= 4
-    p = exact_votes(voters(scores[:6], 2), 6, 0.8)
+
+    def probabilities(items: list[int]) -> torch.Tensor:
+        return exact_votes(voters(scores[items], 2), 6, 0.8) + empty * 0.8**6
+
+    p = probabilities(list(range(6)))
     inside, outside = p > 0.9, 1 - p > 0.9
     assert certified_radius(0.9, 0.8) == 2
-    assert outside.any()
+    assert (inside if empty else outside).any()
     for places in itertools.combinations(range(6), 2):
         for new in itertools.product(range(6, 9), repeat=2):
             edited = list(range(6))
             edited[places[0]], edited[places[1]] = new
-            other = exact_votes(voters(scores[edited], 2), 6, 0.8)
+            other = probabilities(edited)
             assert (other[inside] >= 0.5).all()
             assert (other[outside] <= 0.5).all()
