@@ -59,7 +59,7 @@ from shared.worlds.text._agreement import (
 )
 from shared.worlds.text._edits import casualise, first_gender, swap_pronouns
 from shared.worlds.text._facts import FactPrompt, fact_prompts
-from shared.worlds.text._leads import EDIT_KINDS, LeadEdit, lead_edits, lead_sentences
+from shared.worlds.text._leads import EDIT_KINDS, NATIONALITIES, LeadEdit, lead_edits, lead_sentences
 from shared.worlds.text._recall import (
     RECALL_SOURCES,
     RELATIONS,
@@ -81,6 +81,7 @@ __all__ = [
     "EDIT_KINDS",
     "FLAWS",
     "IMAGE_CONCEPTS",
+    "NATIONALITIES",
     "RECALL_SOURCES",
     "RELATIONS",
     "SCENE_SHAPES",

@@ -2,6 +2,7 @@
 
 "forward, 5 backward" is the untouched model to its embeddings, parameters frozen: one forward pass and a
 vector-Jacobian product for each of five candidates over one graph. Decoding is beside plain decoding, both cached.
+The relevance of all heads is beside ablating each of them, a forward pass per head, whose cost grows with their number.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from typing import Any
 import torch
 import transformers
 
+from shared.hooks import ablate_heads, attention_modules
 from shared.lm import Roi, guide, roi_relevance
-from shared.lrp import AttnLRP, attribute
+from shared.lrp import AttnLRP, attribute, head_relevance
 
 Row = dict[str, Any]
 CANDIDATES = 5
@@ -46,8 +48,17 @@ def run(quick: bool = False) -> list[Row]:
         with guide(model, roi) as guidance:
             decode([guidance])
 
+    def ablations() -> None:
+        with torch.no_grad():
+            for name in attention_modules(model):
+                for head in range(4):
+                    with ablate_heads(model, {name: [head]}):
+                        model(**x, use_cache=False, logits_to_keep=1)
+
     best = seconds(
         {
+            "heads": lambda: head_relevance(model, x, targets[0], positive=True),
+            "ablations": ablations,
             "step": lambda: roi_relevance(model, x, roi),
             "attribute": lambda: attribute(model, x, targets, composite=AttnLRP()),
             "backward": backward,
@@ -61,6 +72,7 @@ def run(quick: bool = False) -> list[Row]:
     return [
         row(step, best["step"], reference, best["backward"], 1.2),
         row(step, best["step"], "attribute, 5 targets", best["attribute"], 1.0),
+        row(f"all {4 * depth} heads' relevance, {where}", best["heads"], "ablation of each", best["ablations"], 0.5),
         row(f"8 guided tokens, {where}", best["guided"], "plain decoding", best["plain"], None),
     ]
 

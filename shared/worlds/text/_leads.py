@@ -11,14 +11,16 @@ import numpy as np
 from shared._checks import check_choice, check_range
 
 EDIT_KINDS = ("year", "number", "nationality", "place", "name")
-_DEMONYMS = (
-    "American Argentine Australian Austrian Belgian Brazilian British Canadian Chinese Cuban Czech Danish Dutch "
-    "Egyptian English Finnish French German Greek Hungarian Indian Iranian Irish Israeli Italian Jamaican "
-    "Japanese Korean Mexican Mongolian Nigerian Norwegian Pakistani Persian Polish Portuguese Roman Romanian "
-    "Russian Scottish Soviet Spanish Swedish Swiss Turkish Ukrainian Vietnamese Welsh"
+NATIONALITIES = tuple(
+    (
+        "American Argentine Australian Austrian Belgian Brazilian British Canadian Chinese Cuban Czech Danish Dutch "
+        "Egyptian English Finnish French German Greek Hungarian Indian Iranian Irish Israeli Italian Jamaican "
+        "Japanese Korean Mexican Mongolian Nigerian Norwegian Pakistani Persian Polish Portuguese Roman Romanian "
+        "Russian Scottish Soviet Spanish Swedish Swiss Turkish Ukrainian Vietnamese Welsh"
+    ).split()
 )
 _DEMONYM = re.compile(
-    rf"(?<!-)\b(?:{'|'.join(_DEMONYMS.split())})\b(?!-)(?! (?:Sea|Ocean|Empire|Republic|Union|Revolution))"
+    rf"(?<!-)\b(?:{'|'.join(NATIONALITIES)})\b(?!-)(?! (?:Sea|Ocean|Empire|Republic|Union|Revolution))"
 )
 _YEAR = re.compile(r"\b(?:1[0-9]{3}|20[0-2][0-9])\b(?![,.]\d|s)")
 _NUMBER = re.compile(
