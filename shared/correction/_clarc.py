@@ -183,6 +183,7 @@ class PClArC(Correction):
         -------
         (n, classes).
         """
+        hooks.refuse_training(model)
         with self.applied(model):
             return hooks.first_tensor(hooks.run_model(model, x))
 

@@ -55,6 +55,10 @@ class RRClArCLoss(nn.Module):
         self.generator = generator
 
     def forward(self, logits: Tensor, activation: Tensor, y: Tensor | None = None) -> Tensor:
+        if not (logits.requires_grad and activation.requires_grad):
+            raise ValueError(
+                "activation carries no gradient: capture it with detach=False, outside no_grad and inference_mode"
+            )
         (gradient,) = torch.autograd.grad(self._scalar(logits, y).sum(), activation, create_graph=True)
         axis = hooks.resolve_axis(gradient, None if gradient.ndim == 2 else self.channel_axis)
         axes = [a for a in range(1, gradient.ndim) if a != axis]

@@ -53,7 +53,8 @@ class Attributor(ABC):
             Itself.
         """
         self.net = net
-        self._fit(net)
+        with net.own_precision():
+            self._fit(net)
         return self
 
     def attribute(self, x: Inputs, targets: Tensor | None = None, *, batch_size: int | None = None) -> Tensor:
@@ -129,12 +130,15 @@ class Attributor(ABC):
         for part in x.split(size):
             features = net.features(part)
             classes = net.logits(features).argmax(1) if targets is None else targets[start : start + len(part)].long()
-            yield self._attribute(part, features, classes)
+            with net.own_precision():
+                tau = self._attribute(part, features, classes)
+            yield tau
             start += len(part)
 
     def self_influence(self) -> Tensor:
         """Score of each training point for itself and its own label, `(N,)`."""
-        return self._self_influence(self.fitted)
+        with self.fitted.own_precision():
+            return self._self_influence(self.fitted)
 
     @property
     def fitted(self) -> TrainedClassifier:

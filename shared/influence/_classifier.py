@@ -114,7 +114,7 @@ class TrainedClassifier:
         seen: list[Tensor] = []
         hook = self.layer.register_forward_pre_hook(lambda _module, args: seen.append(args[0].detach()))
         try:
-            with torch.no_grad():
+            with torch.no_grad(), self.own_precision():
                 for part in x.split(self.batch_size):
                     self.model(self.placed(part))
         finally:
@@ -153,8 +153,18 @@ class TrainedClassifier:
         Tensor
             `(B, K)`.
         """
-        with torch.no_grad():
+        with torch.no_grad(), self.own_precision():
             return self.layer(features)
+
+    def own_precision(self) -> torch.autocast:
+        """A context without autocast: features and scores are in the network's dtype, solvers meet one precision.
+
+        Returns
+        -------
+        torch.autocast
+            Disabled.
+        """
+        return torch.autocast(self.layer.weight.device.type, enabled=False)
 
     def predict(self, x: Inputs) -> Tensor:
         """The most probable class of each input.

@@ -125,7 +125,12 @@ class RepresenterPoints(Expansion):
     def _fit(self, net: TrainedClassifier) -> None:
         X = net.augmented(net.train_features)
         q = wide(net.logits(net.train_features)).softmax(1)
-        F = wide(X)
+        self._keep(self._solved(X, q).to(X), X)
+
+    @torch.inference_mode(False)
+    def _solved(self, X: Tensor, q: Tensor) -> Tensor:
+        """Coefficients (N, K); tensors made in inference mode are copied, since they take no part in a gradient."""
+        F, q = wide(X).clone(), q.clone()
         W = F.new_zeros(q.shape[1], F.shape[1], requires_grad=True)
         optimiser = torch.optim.LBFGS(
             [W], max_iter=self.max_iterations, tolerance_grad=1e-7, tolerance_change=0, line_search_fn="strong_wolfe"
@@ -145,7 +150,7 @@ class RepresenterPoints(Expansion):
         if self.kept < 1.0:
             dropped = alpha.abs().flatten().argsort()[: round((1 - self.kept) * alpha.numel())]
             alpha.view(-1)[dropped] = 0.0
-        self._keep(alpha.to(X), X)
+        return alpha
 
     def _expanded(self, features: Tensor) -> Tensor:
         return self.fitted.augmented(features)

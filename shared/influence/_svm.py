@@ -194,7 +194,7 @@ def project_simplex(D: Tensor, size: float) -> Tensor:
 
 
 def _checked(F: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    F, y = torch.as_tensor(F), torch.as_tensor(y)
+    F, y = torch.as_tensor(F).detach(), torch.as_tensor(y)
     check_shape("F", F, ("N", "d"))
     check_finite("F", F)
     check_shape("y", y, (len(F),))

@@ -24,7 +24,7 @@ def as_rows(argument: str, value: Tensor) -> Tensor:
 
 def as_activations(value: Any, argument: str = "H") -> Tensor:
     """A finite (n, d) tensor in double precision (single where the device has no double), on the device it came on."""
-    tensor = torch.as_tensor(value).detach()
+    tensor = torch.as_tensor(_dense(value)).detach()
     if tensor.ndim != 2:
         raise ValueError(f"{argument} has shape {tuple(tensor.shape)}; expected (n, d): pool maps and tokens first")
     tensor = tensor.to(torch.float32) if tensor.device.type == "mps" else double(tensor)
@@ -32,12 +32,19 @@ def as_activations(value: Any, argument: str = "H") -> Tensor:
     return tensor
 
 
+def _dense(value: Any) -> Any:
+    """Frames (nullable too, where missing is NaN) and sparse tables as arrays; anything else as it is."""
+    if hasattr(value, "toarray"):
+        return value.toarray()
+    return value.to_numpy(dtype=np.float64, na_value=np.nan) if hasattr(value, "to_numpy") else value
+
+
 def as_labels(value: Any, like: Tensor, argument: str = "y", least: int = 1) -> tuple[Tensor, bool]:
     """Labels as (n, k) of zeros and ones like `like` (n, d), and whether they came as one column (n,).
 
     Raises `ValueError` unless every column has at least `least` samples of each class.
     """
-    raw = torch.as_tensor(np.asarray(value) if not isinstance(value, Tensor) else value)
+    raw = torch.as_tensor(np.asarray(_dense(value)) if not isinstance(value, Tensor) else value)
     single = raw.ndim == 1
     if raw.ndim not in (1, 2) or len(raw) != len(like):
         raise ValueError(f"{argument} has shape {tuple(raw.shape)}; expected ({len(like)},) or ({len(like)}, k)")

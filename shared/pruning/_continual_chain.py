@@ -158,6 +158,6 @@ def _stored(relevances: Mapping[tuple[int, int], Any]) -> dict[tuple[int, int], 
 
 
 def _array(argument: str, rows: Any, width: int) -> np.ndarray:
-    array = rows.detach().cpu().numpy() if isinstance(rows, Tensor) else np.asarray(rows)
+    array = rows.detach().float().cpu().numpy() if isinstance(rows, Tensor) else np.asarray(rows)
     check_array(argument, array, ("n", width))
     return array.astype(np.float32, copy=False)

@@ -220,7 +220,7 @@ def with_model(change: Callable[[nn.Module], nn.Module], prefix: str = "") -> Sp
         named = {
             k: prefix + v
             for k, v in arguments.items()
-            if k in ("layer", "layers", "record", "names") and isinstance(v, str)
+            if k in ("layer", "layers", "record", "names", "head") and isinstance(v, str)
         }
         return {**arguments, **named, "model": change(arguments["model"])}
 
