@@ -19,6 +19,7 @@ from shared.lrp import (
     ZBox,
     ZPlus,
     attribute,
+    stabilize,
 )
 
 EPS = 1e-9
@@ -218,3 +219,21 @@ class InputShortcut(nn.Module):
 def test_input_rules_refuse_an_input_that_goes_elsewhere_too(pixels):
     with pytest.raises(ValueError, match="the input feeds 2 operations"):
         attribute(InputShortcut().double(), pixels, 1, composite=Composite([], first_map=[(AnyLinear, Flat())]))
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 1e-6, 0.25])
+@pytest.mark.parametrize("zero_params", [(), ("bias",)])
+@pytest.mark.parametrize("rule", [Epsilon, Gamma, ZPlus, AlphaBeta])
+@pytest.mark.parametrize("shift", [0.0, 0.5])
+def test_the_output_is_the_layers_own_under_any_rule_and_stabilizer(rule, zero_params, epsilon, shift):
+    """Whatever a denominator holds (a stabilizer, the bias of one sign) must not show in what the model computes."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.Flatten(), nn.Linear(12, 4)).double().eval()
+    x = torch.rand(3, 2, 4, 4, dtype=torch.float64) - shift  # of one sign, and of both
+    composite = Composite([(AnyLinear, rule(epsilon=epsilon, zero_params=zero_params))])
+    torch.testing.assert_close(attribute(model, x, 1, composite=composite).output, model(x).detach())
+
+
+def test_a_stabilized_denominator_is_never_zero():
+    z = torch.tensor([0.0, -0.0, 2.0, -3.0], dtype=torch.float64)
+    assert stabilize(z, 0.5).tolist() == [0.5, 0.5, 2.5, -3.5]
