@@ -44,7 +44,7 @@ FILES = {
         "1bf2d681e131c97f7ab8d512ad7c1f0b248123a025128c20d5e267f6ed71960b",
     ),
 }
-WINDOWS, SHARE, LEAST = 12, 0.2, 300  # windows of cells, the share of cells in one, cells of a donor
+WINDOWS, SHARE, LEAST = 12, 0.2, 300  # windows of cells, the share of cells in one, cells of a sample
 
 
 @recipe("gene-regulation")
@@ -71,7 +71,7 @@ def read(texts: dict[str, str]) -> dict[str, np.ndarray]:
     for row, gene in zip(names, genes):
         row[: len(gene)] = list(gene.encode())
     found = {"yeast": yeast, "motif": motif, "chip": chip, "chip_measured": measured, "genes": names}
-    cells = {"b": donors(texts["b_train"]) + donors(texts["b_test"]), "mono": donors(texts["mono"])}
+    cells = {"b": samples(texts["b_train"]) + samples(texts["b_test"]), "mono": samples(texts["mono"])}
     for key, kept in cells.items():
         kept = [table for table in kept if table.shape[1] >= LEAST]
         found[key] = np.float32([windows(table) for table in kept])
@@ -79,19 +79,19 @@ def read(texts: dict[str, str]) -> dict[str, np.ndarray]:
     return found
 
 
-def donors(text: str) -> list[np.ndarray]:
-    """Each donor's cells, (genes, cells), in the order of their pseudotime."""
+def samples(text: str) -> list[np.ndarray]:
+    """Each sample's cells, (genes, cells), in the order of their pseudotime."""
     (genes, count, *_), *rows = csv.reader(io.StringIO(text))
     table = np.array([[float(v) if v else np.nan for v in row] for row in rows])
     found = []
-    for donor in table.reshape(int(count), int(genes) + 1, -1):  # the last row of each holds the times
-        cells = np.nan_to_num(donor[:, np.isfinite(donor[-1])])
+    for sample in table.reshape(int(count), int(genes) + 1, -1):  # the last row of each holds the times
+        cells = np.nan_to_num(sample[:, np.isfinite(sample[-1])])
         found.append(cells[:-1, np.argsort(cells[-1], kind="stable")])
     return found
 
 
 def windows(cells: np.ndarray) -> np.ndarray:
-    """Mean expression in overlapping windows along the order, over the donor's mean: (windows, genes)."""
+    """Mean expression in overlapping windows along the order, over the sample's mean: (windows, genes)."""
     width = int(SHARE * cells.shape[1])
     starts = np.linspace(0, cells.shape[1] - width, WINDOWS).round().astype(int)
     return np.array([cells[:, start : start + width].mean(1) for start in starts]) / cells.mean()

@@ -9,7 +9,7 @@ def test_card_tells_the_truth():
     assert data["motif"].sum() == card.measured("motif edges")
     assert data["chip"].sum() == card.measured("ChIP-seq edges")
     assert data["chip_measured"].sum() == card.measured("regulators with ChIP-seq")
-    assert len(data["b"]) + len(data["mono"]) == card.measured("donors")
+    assert len(data["b"]) + len(data["mono"]) == card.measured("samples")
     assert int(data["b_cells"].sum() + data["mono_cells"].sum()) == card.measured("cells")
 
 
@@ -21,4 +21,4 @@ def test_rows_are_regulators():
     assert data["motif"][myc].sum() > 100  # a regulator has targets, whatever regulates it
     for key in ("b", "mono"):
         assert data[key].shape[1:] == (12, len(names))
-        assert abs(float(data[key].mean()) - 1) < 0.15  # over each donor's mean
+        assert abs(float(data[key].mean()) - 1) < 0.15  # over each sample's mean
