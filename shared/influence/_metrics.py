@@ -41,7 +41,7 @@ class AttributionScore:
 
 
 def class_detection(tau: Tensor, train_labels: Tensor, targets: Tensor, *, k: int = 5) -> AttributionScore:
-    """Share of the k strongest proponents that are of the explained class; k = 5 in Quanda and DualXDA.
+    """Share of the k strongest proponents that are of the explained class; k = 5 in Quanda 0.5 and DualXDA.
 
     With the true subclasses of a network trained on groups of classes this is Quanda's subclass detection.
 

@@ -147,7 +147,8 @@ def _quanda(net: TrainedClassifier, x: Tensor, taus: list, truth: dict, ours_s: 
 
     def theirs(tau: Tensor, own: Tensor) -> dict[str, float]:
         model, marked = net.model, truth["marked"].int()
-        scaled = -own.argsort(descending=True, stable=True).argsort().double()  # in our order, a whole one apart
+        # A whole one apart, equal scores by index: ours is the mean over their orders, so that constants differ here.
+        scaled = -own.argsort(descending=True, stable=True).argsort().double()
         linear = LinearDatamodelingMetric(
             model, listed, cache_dir=".", model_id="bench", m=M, alpha=0.5, correlation_fn="spearman",
             subset_ids=subsets, subset_ckpt_filenames=[""] * M,
