@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from shared._checks import check_range, check_shape
+from shared.hooks import refuse_compiled
 from shared.influence._rows import Inputs, as_rows, check_rows
 
 
@@ -63,6 +64,7 @@ class TrainedClassifier:
         if not isinstance(layer, nn.Linear):
             linear = [name for name, m in model.named_modules() if isinstance(m, nn.Linear)]
             raise TypeError(f"head={head!r} is no nn.Linear of the model; linear layers: {', '.join(linear) or 'none'}")
+        refuse_compiled(model)
         if any(m.training for m in model.modules()):
             raise ValueError("model is in training mode, so its features may change; call model.eval() first")
         check_range("batch_size", batch_size, 1)

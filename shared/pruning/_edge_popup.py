@@ -272,7 +272,7 @@ def top_exactly(scores: Tensor, numbers: Sequence[int]) -> Tensor:
 
 def _top(scores: Tensor, number: int) -> Tensor:
     if scores.device.type == "cpu" and scores.dtype in (torch.float32, torch.float64) and number:
-        least = np.partition(scores.numpy(), scores.shape[1] - number, axis=1)[:, scores.shape[1] - number]
+        least = np.partition(scores.detach().numpy(), scores.shape[1] - number, axis=1)[:, scores.shape[1] - number]
         chosen = scores >= torch.from_numpy(least)[:, None]
         if int(chosen.sum()) == number * len(scores):  # else some are equal to the least
             return chosen  # a tenth of the time that topk takes
