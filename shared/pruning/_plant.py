@@ -10,6 +10,9 @@ from torch import Tensor, nn
 
 from shared._checks import check_finite, wide
 
+_POOLS = nn.MaxPool2d | nn.AvgPool2d | nn.AdaptiveAvgPool2d
+_KEEP_SIGN = nn.ReLU | nn.Flatten | nn.Identity | _POOLS  # f(c x) = c f(x) for c > 0, each channel for itself
+
 
 @dataclass(frozen=True)
 class Planted:
@@ -40,10 +43,11 @@ def plant_ticket(model: nn.Module, ticket: nn.Module) -> Planted:
 
     Parameters
     ----------
-    model : the host, a chain of Linear layers with ReLU between them; it isn't changed. Its precision is kept, the
-        arithmetic is in float64.
-    ticket : a chain of as many Linear layers (`analytic_ticket`, or a pruned network): what is zero isn't part of it.
-        Neurons without any parameter are left out.
+    model : the host, a chain of Linear layers and two-dimensional convolutions with ReLU between them, pooling and one
+        flattening; it isn't changed. Its precision is kept, the arithmetic is in float64. A convolution's neuron is
+        its channel.
+    ticket : a chain of as many layers of the same kinds (`analytic_ticket`, or a pruned network): what is zero isn't
+        part of it. Neurons without any parameter are left out.
 
     Returns
     -------
@@ -52,22 +56,26 @@ def plant_ticket(model: nn.Module, ticket: nn.Module) -> Planted:
     Raises
     ------
     ValueError
-        Other modules, other numbers of layers, inputs or outputs, a ticket wider than its host, NaN.
+        Other modules, other numbers or kinds of layers, inputs or outputs, a ticket wider than its host, NaN.
     """
     hosts, guests = _chain("model", model), _chain("ticket", ticket)
     _check_fits(hosts, guests)
+    _check_between(model, ticket)
     made = copy.deepcopy(model)
     layers = _chain("model", made)
-    inputs = next(iter(guests.values())).in_features
+    inputs = next(iter(guests.values())).weight.shape[1]
     place, scale, used = torch.arange(inputs), torch.ones(inputs, dtype=torch.float64), torch.arange(inputs)
+    width, guest_width = inputs, inputs  # neurons that the layer takes
     masks, places = {}, []
     for depth, ((name, layer), guest) in enumerate(zip(layers.items(), guests.values())):
         last = depth == len(layers) - 1
-        values = torch.cat([wide(layer.bias.detach()[:, None]), wide(layer.weight.detach())], 1).cpu()
-        theta = torch.zeros(guest.out_features, values.shape[1], dtype=torch.float64)
-        theta[:, 0] = wide(guest.bias.detach()).cpu()
-        theta[:, 1 + place] = wide(guest.weight.detach()).cpu()[:, used] / scale
+        values = torch.cat([wide(layer.bias.detach()[:, None]), wide(layer.weight.detach()).flatten(1)], 1).cpu()
+        own = wide(guest.weight.detach()).cpu().flatten(1).unflatten(1, (guest_width, -1))[:, used] / scale[:, None]
+        theta = torch.zeros(len(own), width, own.shape[2], dtype=torch.float64)
+        theta[:, place] = own
+        theta = torch.cat([wide(guest.bias.detach()).cpu()[:, None], theta.flatten(1)], 1)
         used = torch.arange(len(theta)) if last else (theta != 0).any(1).nonzero()[:, 0]
+        width, guest_width = len(values), len(theta)
         theta = theta[used]
         place, scale = _own_places(values, theta) if last else _alike(values, theta)
         values[place] = torch.where(theta != 0, scale[:, None] * theta, values[place])
@@ -75,8 +83,9 @@ def plant_ticket(model: nn.Module, ticket: nn.Module) -> Planted:
         mask[place] = theta != 0
         with torch.no_grad():
             layer.bias.copy_(values[:, 0])
-            layer.weight.copy_(values[:, 1:])
-        masks[name], masks[f"{name}.bias"] = (part.to(layer.weight.device) for part in (mask[:, 1:], mask[:, 0]))
+            layer.weight.copy_(values[:, 1:].reshape(layer.weight.shape))
+        parts = (mask[:, 1:].reshape(layer.weight.shape), mask[:, 0])
+        masks[name], masks[f"{name}.bias"] = (part.to(layer.weight.device) for part in parts)
         places.append(place)
     return Planted(made, masks, scale.to(hosts[name].weight), places)
 
@@ -113,31 +122,56 @@ def _ratio(m: Tensor, t: Tensor) -> Tensor:
     return size / t.abs().sum() if size > 0 else torch.ones_like(size)  # a host of zeros takes the ticket's own size
 
 
-def _chain(argument: str, model: nn.Module) -> dict[str, nn.Linear]:
-    """The linear layers of a chain; a `ValueError` for what else computes."""
-    found: dict[str, nn.Linear] = {}
+def _chain(argument: str, model: nn.Module) -> dict[str, nn.Linear | nn.Conv2d]:
+    """The layers of weights of a chain; a `ValueError` for what else computes."""
+    found: dict[str, nn.Linear | nn.Conv2d] = {}
     for name, module in model.named_modules():
-        if isinstance(module, nn.Linear) and module.bias is not None:
+        if isinstance(module, nn.Linear | nn.Conv2d) and module.bias is not None:
             found[name] = module
+            if getattr(module, "groups", 1) != 1:
+                raise ValueError(f"{argument} holds a convolution in {module.groups} groups ({name!r}); expected one")
             for parameter in (module.weight, module.bias):
                 check_finite(f"{argument}: {name!r}", parameter.detach())
-        elif not list(module.children()) and not isinstance(module, nn.ReLU | nn.Flatten | nn.Identity):
-            raise ValueError(f"{argument} holds a {type(module).__name__} ({name!r}); expected Linear with bias, ReLU")
+        elif not list(module.children()) and not isinstance(module, _KEEP_SIGN):
+            kinds = "Linear or Conv2d with bias, ReLU, pooling"
+            raise ValueError(f"{argument} holds a {type(module).__name__} ({name!r}); expected {kinds}")
     if not found:
-        raise ValueError(f"{argument} has no Linear layer")
+        raise ValueError(f"{argument} has no Linear layer and no convolution")
     return found
 
 
-def _check_fits(hosts: dict[str, nn.Linear], guests: dict[str, nn.Linear]) -> None:
+def _check_between(model: nn.Module, ticket: nn.Module) -> None:
+    """Pooling of both in the same places."""
+    found = [
+        [_shape(m) for m in net.modules() if isinstance(m, nn.Linear | nn.Conv2d | _POOLS) and not list(m.children())]
+        for net in (model, ticket)
+    ]
+    for host, guest in zip(*found):
+        if host != guest:
+            raise ValueError(f"ticket has {guest} where model has {host}; expected the same")
+    if len(found[0]) != len(found[1]):
+        raise ValueError(f"ticket has {len(found[1])} layers and poolings; expected {len(found[0])}, as model")
+
+
+def _shape(module: nn.Module) -> str:
+    """What a layer does to the shape of maps, without its width."""
+    if isinstance(module, nn.Linear):
+        return "Linear"
+    if not isinstance(module, nn.Conv2d):
+        return repr(module)
+    geometry = ("kernel_size", "stride", "padding", "dilation", "padding_mode")
+    return f"Conv2d({', '.join(f'{key}={getattr(module, key)}' for key in geometry)})"
+
+
+def _check_fits(hosts: dict[str, nn.Linear | nn.Conv2d], guests: dict[str, nn.Linear | nn.Conv2d]) -> None:
     if len(hosts) != len(guests):
         raise ValueError(f"ticket has {len(guests)} layers of weights; expected {len(hosts)}, as model")
     rows = list(zip(hosts.items(), guests.values()))
-    (_, first), guest = rows[0]
-    (_, last), final = rows[-1]
-    if (guest.in_features, final.out_features) != (first.in_features, last.out_features):
-        want, got = (first.in_features, last.out_features), (guest.in_features, final.out_features)
+    want = (rows[0][0][1].weight.shape[1], len(rows[-1][0][1].weight))
+    got = (rows[0][1].weight.shape[1], len(rows[-1][1].weight))
+    if got != want:
         raise ValueError(f"ticket takes {got[0]} inputs to {got[1]} outputs; expected {want[0]} to {want[1]}, as model")
     for (name, host), guest in rows[:-1]:
-        needed = int(((guest.weight != 0).any(1) | (guest.bias != 0)).sum())
-        if needed > host.out_features:
-            raise ValueError(f"ticket is wider than model: {needed} neurons for the {host.out_features} of {name!r}")
+        needed = int(((guest.weight != 0).flatten(1).any(1) | (guest.bias != 0)).sum())
+        if needed > len(host.weight):
+            raise ValueError(f"ticket is wider than model: {needed} neurons for the {len(host.weight)} of {name!r}")

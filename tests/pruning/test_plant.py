@@ -169,3 +169,44 @@ def test_bad_tickets_are_refused_by_name(options, match):
     for knots in (torch.ones(3), torch.ones(1)):
         with pytest.raises(ValueError, match="knots"):
             interpolate_by_relu(knots, torch.ones(len(knots)))
+
+
+def vgg(widths: tuple[int, ...], hidden: int, seed: int) -> nn.Sequential:
+    """Convolutions, poolings of both kinds, a flattened map of 2 × 2 cells, dense layers."""
+    a, b = widths
+    net = nn.Sequential(
+        *(nn.Conv2d(2, a, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Conv2d(a, b, 3, padding=1, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten()),
+        *(nn.Linear(4 * b, hidden), nn.ReLU(), nn.Linear(hidden, 3)),
+    )
+    return he_bias_(net, generator=torch.Generator().manual_seed(seed)).double()
+
+
+def test_convolutions_are_planted_channel_by_channel():
+    ticket, net = vgg((3, 4), 5, 1), vgg((9, 12), 20, 2)
+    with torch.no_grad():
+        for layer in (m for m in ticket if isinstance(m, nn.Conv2d | nn.Linear)):
+            layer.weight *= torch.rand(layer.weight.shape, generator=torch.Generator().manual_seed(3)) < 0.4
+    planted = plant_ticket(net, ticket)
+    x = torch.rand(6, 2, 16, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+    with torch.no_grad(), masked(planted.model, planted.masks):
+        assert torch.allclose(planted.model(x), planted.scale * ticket(x), rtol=1e-9, atol=1e-12)
+    for name, mask in planted.masks.items():
+        if not name.endswith(".bias"):
+            assert int(mask.sum()) == int((ticket.get_submodule(name).weight != 0).sum())
+    with torch.no_grad():
+        assert not torch.allclose(planted.model(x), planted.scale * ticket(x))  # the whole network is another
+
+
+def test_convolutions_must_fit():
+    ticket = vgg((3, 4), 5, 1)
+    other = vgg((9, 12), 20, 2)
+    other[2] = nn.AvgPool2d(2)
+    with pytest.raises(ValueError, match=r"ticket has MaxPool2d.* where model has AvgPool2d"):
+        plant_ticket(other, ticket)
+    with pytest.raises(ValueError, match="wider than model: 4 neurons for the 2"):
+        plant_ticket(vgg((9, 2), 20, 2), ticket)
+    with pytest.raises(ValueError, match="2 groups"):
+        plant_ticket(nn.Sequential(nn.Conv2d(2, 2, 1, groups=2)), nn.Sequential(nn.Conv2d(2, 2, 1, groups=2)))
+    with pytest.raises(ValueError, match="BatchNorm2d"):
+        plant_ticket(nn.Sequential(nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2)), ticket)
