@@ -11,6 +11,7 @@ import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from shared import zoo
+from shared.lrp import head_relevance
 
 LLAMA = {
     "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 12,
@@ -71,6 +72,22 @@ def test_language_model_with_tokenizer(hub):
         assert torch.equal(lm.model(ids).logits, direct(ids, use_cache=False).logits) or torch.allclose(
             lm.model(ids).logits, direct(ids).logits, atol=1e-6
         )
+
+
+def test_optional_model_of_another_family_by_its_id(tmp_path, monkeypatch):
+    """`icl_atlas` names google/gemma-3-270m as a other value: not fetched here, its family loads."""
+    given = {**LLAMA, "head_dim": 8, "query_pre_attn_scalar": 8}
+    model = transformers.Gemma3ForCausalLM(transformers.Gemma3TextConfig(**given))
+    model.save_pretrained(tmp_path / "google/gemma-3-270m")
+    monkeypatch.setenv("REPRISE_HUB", str(tmp_path))
+    loaded = zoo.load_model("google/gemma-3-270m")
+    assert type(loaded.model) is transformers.Gemma3ForCausalLM
+    ids = torch.tensor([[1, 2, 3]])
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    relevance = head_relevance(loaded.model, inputs, torch.tensor([4]), positive=True)
+    assert relevance.shape == (1, 2, 2)
+    assert relevance.isfinite().all()
+    assert (relevance > 0).any()
 
 
 def test_image_model_knows_its_input(hub):

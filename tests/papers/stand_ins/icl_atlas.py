@@ -7,8 +7,8 @@ from pathlib import Path
 from tests.papers.hub import tiny_llama
 
 PARAMETERS = {
-    **{"n_choose": 3, "n_test": 3, "n_kept": 3, "longest": 60, "batch_size": 4},
-    **{"n_heads": 2, "n_random": 1, "n_grammar": 24},
+    **{"n_choose": 2, "n_test": 2, "n_kept": 2, "longest": 60, "batch_size": 4},
+    **{"n_heads": 2, "n_random": 1, "n_grammar": 12},
 }
 
 
