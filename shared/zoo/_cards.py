@@ -55,6 +55,7 @@ SCHEMA = {
             ]
         },
         "stored": {"enum": ["fetched", "shipped", "installed"]},
+        "optional": {"const": True},
         "reader": _TEXT,
         "splits": _TEXTS,
         "options": {"type": "object", "minProperties": 1, "additionalProperties": _TEXT},
@@ -76,6 +77,7 @@ SCHEMA = {
             "then": {"required": ["converter", "wheels", "sha256"]},
         },
         {"if": {"properties": {"stored": {"const": "shipped"}}}, "then": {"required": ["sha256"]}},
+        {"if": {"required": ["optional"]}, "then": {"properties": {"stored": {"const": "fetched"}}}},
     ],
 }
 
@@ -95,6 +97,7 @@ class Card:
     kind : "model" or "data".
     task : what it is for; decides which function loads it.
     stored : "shipped" in its folder, "fetched" into the cache, or "installed" with a package.
+    optional : fetched only when it is named: no stored run reads it, and its licence or size is one's own choice.
     source : where it is from, or how it was made.
     licence : under which its files are.
     tested : what was measured, by what, measured and (for numbers that may differ) tolerance.
@@ -121,6 +124,7 @@ class Card:
     reader: str | None = None
     splits: list[str] = field(default_factory=list)
     options: dict[str, str] = field(default_factory=dict)
+    optional: bool = False
     original: str | None = None
     converter: str | None = None
     wheels: list[dict[str, str]] = field(default_factory=list)
@@ -161,7 +165,7 @@ class Card:
     def __str__(self) -> str:
         lines = [f"{self.name}: {self.title}", f"  source   {self.source}", f"  licence  {self.licence}"]
         lines += [f"  original {self.original}"] if self.original else []
-        lines += [f"  stored   {self.stored}"]
+        lines += [f"  stored   {self.stored}{', optional' if self.optional else ''}"]
         lines += [f"  splits   {', '.join(self.splits)}"] if self.splits else []
         lines += [f"  option   {name}: {text}" for name, text in self.options.items()]
         lines += [f"  sha256   {digest[:16]}…  {file}" for file, digest in self.sha256.items()]

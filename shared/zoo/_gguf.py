@@ -28,7 +28,7 @@ _LAYER_NAMES = {
     "ffn_down": "mlp.down_proj",
 }
 _TOP_NAMES = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
-_CONTROL = 3  # GGUF's token type for special tokens
+CONTROL = 3  # GGUF's token type for special tokens
 
 
 def convert_llama(gguf: Path, folder: Path, dtype: type = np.float32) -> None:
@@ -36,13 +36,7 @@ def convert_llama(gguf: Path, folder: Path, dtype: type = np.float32) -> None:
 
     Raises `ValueError` for a GGUF file of another architecture or with another kind of tokenizer.
     """
-    reader = GGUFReader(gguf)
-    meta = {key: value.contents() for key, value in reader.fields.items()}
-    if meta.get("general.architecture") != "llama" or meta.get("tokenizer.ggml.pre") != "smollm":
-        raise ValueError(
-            f"{gguf.name} holds architecture {meta.get('general.architecture')!r} with tokenizer "
-            f"{meta.get('tokenizer.ggml.pre')!r}; accepted: 'llama' with 'smollm'"
-        )
+    reader, meta = read_gguf(gguf, "llama", {"tokenizer.ggml.pre": "smollm"})
     heads = {"attn_q": meta["llama.attention.head_count"], "attn_k": meta["llama.attention.head_count_kv"]}
     tensors = {}
     for tensor in reader.tensors:
@@ -50,10 +44,25 @@ def convert_llama(gguf: Path, folder: Path, dtype: type = np.float32) -> None:
         value = dequantize(tensor.data, tensor.tensor_type).astype(dtype)
         tensors[name] = _undo_rope_order(value, heads[part]) if part in heads else value
     config = _config(meta, tied="lm_head.weight" not in tensors)
-    _write_json(folder / "config.json", config)
-    _write_json(folder / "generation_config.json", {k: config[k] for k in ("bos_token_id", "eos_token_id")})
+    write_config(config, folder)
     _write_tokenizer(meta, folder)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def read_gguf(gguf: Path, architecture: str, tokenizer: dict[str, str]) -> tuple[GGUFReader, dict[str, Any]]:
+    """An open file and its metadata; `ValueError` for another architecture, or a tokenizer of another kind.
+
+    `tokenizer` is a field that tells kinds apart, and the value it must have.
+    """
+    reader = GGUFReader(gguf)
+    meta = {key: value.contents() for key, value in reader.fields.items()}
+    ((key, kind),) = tokenizer.items()
+    if meta.get("general.architecture") != architecture or meta.get(key) != kind:
+        raise ValueError(
+            f"{gguf.name} holds architecture {meta.get('general.architecture')!r} with tokenizer "
+            f"{meta.get(key)!r}; accepted: {architecture!r} with {kind!r}"
+        )
+    return reader, meta
 
 
 def _hub_name(name: str) -> tuple[str, str]:
@@ -83,7 +92,7 @@ def _config(meta: dict[str, Any], tied: bool) -> dict[str, Any]:
         "num_key_value_heads": meta["llama.attention.head_count_kv"],
         "head_dim": meta["llama.embedding_length"] // heads,
         "max_position_embeddings": meta["llama.context_length"],
-        "rms_norm_eps": float(f"{meta['llama.attention.layer_norm_rms_epsilon']:.6g}"),  # stored in single precision
+        "rms_norm_eps": decimal(meta["llama.attention.layer_norm_rms_epsilon"]),
         "rope_theta": meta["llama.rope.freq_base"],
         "hidden_act": "silu",
         "attention_bias": False,
@@ -105,10 +114,10 @@ def _write_tokenizer(meta: dict[str, Any], folder: Path) -> None:
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
     tokenizer.decoder = decoders.ByteLevel()
-    special = [token for token, kind in zip(tokens, types) if kind == _CONTROL]
+    special = [token for token, kind in zip(tokens, types) if kind == CONTROL]
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
     tokenizer.save(str(folder / "tokenizer.json"))
-    _write_json(
+    write_json(
         folder / "tokenizer_config.json",
         {
             "tokenizer_class": "PreTrainedTokenizerFast",
@@ -124,5 +133,17 @@ def _write_tokenizer(meta: dict[str, Any], folder: Path) -> None:
     )
 
 
-def _write_json(path: Path, content: dict[str, Any]) -> None:
+def decimal(value: float) -> float:
+    """A number as it was written before GGUF kept it in single precision: 1e-6, not 9.99999997e-07."""
+    return float(f"{value:.6g}")
+
+
+def write_config(config: dict[str, Any], folder: Path) -> None:
+    """`config.json`, and `generation_config.json` with the start and end tokens."""
+    write_json(folder / "config.json", config)
+    write_json(folder / "generation_config.json", {k: config[k] for k in ("bos_token_id", "eos_token_id")})
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Indented by two."""
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The engine on the zoo's real models: SmolLM2-135M and EfficientNet-Lite0."""
+"""The engine on the zoo's real models: SmolLM2-135M, EfficientNet-Lite0, and Gemma 3 where somebody fetched it."""
 
 from __future__ import annotations
 
@@ -30,16 +30,19 @@ PROMPTS = [
 
 
 def loaded(name):
-    """The zoo's model; skipped only where `make assets` never fetched it."""
+    """The zoo's model; skipped only where it was never fetched."""
     try:
         return zoo.load_model(name)
     except zoo.AssetError as error:
         pytest.skip(str(error))
 
 
-@pytest.fixture(scope="module")
-def language_model():
-    return loaded("smollm2-135m")
+HEADS = {"smollm2-135m": (30, 9), "gemma3-270m": (18, 4)}  # layers, heads of each
+
+
+@pytest.fixture(scope="module", params=HEADS)
+def language_model(request):
+    return loaded(request.param)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +104,7 @@ def test_forward_and_padding_on_a_real_language_model(language_model, prompts):
 
 def test_heads_of_a_real_language_model(language_model, prompts):
     heads = head_relevance(language_model.model, prompts, None, composite=AttnLRP())
-    assert heads.shape == (len(PROMPTS), 30, 9)
+    assert heads.shape == (len(PROMPTS), *HEADS[language_model.info.name])
     assert torch.isfinite(heads).all()
 
 

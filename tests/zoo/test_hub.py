@@ -75,7 +75,7 @@ def test_language_model_with_tokenizer(hub):
 
 
 def test_optional_model_of_another_family_by_its_id(tmp_path, monkeypatch):
-    """`icl_atlas` names google/gemma-3-270m as a other value: not fetched here, its family loads."""
+    """The hub's own google/gemma-3-270m, which the zoo has as an optional asset: its family loads by the hub's id."""
     given = {**LLAMA, "head_dim": 8, "query_pre_attn_scalar": 8}
     model = transformers.Gemma3ForCausalLM(transformers.Gemma3TextConfig(**given))
     model.save_pretrained(tmp_path / "google/gemma-3-270m")

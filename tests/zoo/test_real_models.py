@@ -58,6 +58,12 @@ def smollm2():
 
 
 @pytest.fixture(scope="module")
+def gemma3():
+    """Optional: only where somebody fetched it by its name."""
+    return _load("gemma3-270m")
+
+
+@pytest.fixture(scope="module")
 def efficientnet():
     return _load("efficientnet-lite0")
 
@@ -103,6 +109,31 @@ def test_smollm2_tokenizer_round_trip_and_single_digits(smollm2):
     )
     assert chat.endswith("<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n")
     assert smollm2.tokenizer("<|im_start|>").input_ids == [1]
+
+
+def test_gemma3_knows_what_its_card_says(gemma3):
+    """It starts texts itself; a wrong mask, base or norm shows at once in these."""
+    card, tokenizer = zoo.describe("gemma3-270m"), gemma3.tokenizer
+    assert gemma3.info.n_parameters == card.measured("parameters")
+    right = 0
+    with torch.inference_mode():
+        for prompt, answer in PROMPTS.items():
+            ids = tokenizer(prompt, return_tensors="pt").input_ids
+            right += tokenizer.decode(gemma3.model(ids, use_cache=False).logits[0, -1].argmax()) == answer
+        ids = tokenizer(PARAGRAPH, return_tensors="pt").input_ids
+        loss = gemma3.model(ids, labels=ids, use_cache=False).loss.item()
+    assert right == card.measured("next-token top-1 on 14 fixed prompts")
+    assert ids.shape == (1, 82)
+    what = "mean NLL in nats per token of a fixed English paragraph of 82 tokens"
+    assert loss == pytest.approx(card.measured(what), abs=0.01)
+
+
+def test_gemma3_tokenizer_round_trip_and_single_digits(gemma3):
+    tokenizer = gemma3.tokenizer
+    for text in STRINGS:
+        assert tokenizer.decode(tokenizer(text).input_ids, skip_special_tokens=True) == text
+    assert tokenizer.tokenize("in 1760") == ["in", "▁", "1", "7", "6", "0"]
+    assert tokenizer("").input_ids == [tokenizer.bos_token_id] == [2]
 
 
 def test_minilm_puts_related_sentences_near():
