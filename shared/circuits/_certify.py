@@ -16,7 +16,7 @@ import torch
 from scipy.stats import binom
 from torch import Tensor
 
-from shared._checks import check_array, check_choice, check_range
+from shared._checks import check_array, check_choice, check_range, wide
 from shared.stats import adjust_p_values
 
 CORRECTIONS = ("bonferroni", "holm", "none")
@@ -173,9 +173,9 @@ def exact_votes(algorithm: Callable[[Tensor], Tensor], n_items: int, p_delete: f
     check_range("n_items", n_items, 1, MOST_ITEMS)
     _check_rates(0.5, p_delete)
     masks = (torch.arange(1, 2**n_items)[:, None] >> torch.arange(n_items)) % 2 == 1
-    kept = masks.sum(1).double()
+    kept = wide(masks.sum(1))
     weight = (1 - p_delete) ** kept * p_delete ** (n_items - kept)
-    return weight @ torch.stack([_vote(algorithm, mask) for mask in masks]).double()
+    return weight @ wide(torch.stack([_vote(algorithm, mask) for mask in masks]))
 
 
 def top_share(scores: Mapping[str, Tensor], masks: Tensor, share: float) -> dict[str, Tensor]:
