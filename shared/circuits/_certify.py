@@ -251,6 +251,8 @@ def certify(
     check_choice("correction", correction, CORRECTIONS)
     check_range("n", n, 1)
     _check_rates(threshold, p_delete)
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha must be above 0 and below 1; got {alpha}")
     layers = votes if isinstance(votes, Mapping) else {"": votes}
     if not layers:
         raise ValueError("votes is empty; give layer -> (units,)")
@@ -340,9 +342,14 @@ def _check_enough(n: int, tests: int, threshold: float, p_delete: float, alpha: 
     if _p_values(np.array([n]), n, threshold)[0] <= level:
         return
     least = math.ceil(math.log(level) / math.log(threshold))
-    possible = min(max(level ** (1 / n), 0.5), math.nextafter(1, 0))
-    reach = certified_radius(possible, p_delete) if level ** (1 / n) >= 0.5 else 0
-    raise ValueError(
-        f"n={n} is too small to certify any of {tests} components at threshold {threshold}: it takes {least} subsets,"
-        f" or a threshold of at most {possible:.3f}, which certifies a radius of {reach} at p_delete={p_delete}"
-    )
+    while _p_values(np.array([least]), least, threshold)[0] > level:  # the other tail takes one more, near a half
+        least += 1
+    text = f"n={n} is too small to certify any of {tests} components at threshold {threshold}: it takes {least} subsets"
+    possible = math.floor(1000 * level ** (1 / n)) / 1000
+    if possible >= 0.5 and _p_values(np.array([n]), n, possible)[0] <= level:
+        reach = certified_radius(possible, p_delete)
+        text += f", or a threshold of at most {possible:.3f}, which certifies a radius of {reach}"
+        text += f" at p_delete={p_delete}"
+    else:
+        text += "; so few show no threshold at all, a radius of 0"
+    raise ValueError(text)

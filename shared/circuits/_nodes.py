@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from scipy.stats import rankdata
 from torch import Tensor, nn
 
-from shared._checks import check_array, check_choice, check_range
+from shared._checks import check_array, check_choice, check_range, wide
 from shared.hooks import (
     AxisFinder,
     batches,
@@ -210,9 +211,8 @@ def _by_channel(values: Tensor, axis: int) -> Tensor:
 
 def _ranks(values: Tensor) -> Tensor:
     """Ranks of each row from 0 to 1, equal for ties."""
-    below = (values[:, :, None] > values[:, None, :]).sum(2)
-    tied = (values[:, :, None] == values[:, None, :]).sum(2)
-    return (below + (tied - 1) / 2) / max(values.shape[1] - 1, 1)
+    ranks = torch.from_numpy(rankdata(wide(values).cpu().numpy(), axis=1)).to(values.device, torch.float32)
+    return (ranks - 1) / max(values.shape[1] - 1, 1)
 
 
 def _keeper(name: str, mask: Tensor, fill: Tensor | None, find_axis: AxisFinder) -> Any:

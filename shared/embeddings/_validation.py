@@ -23,7 +23,7 @@ def as_data(argument: str, X: np.ndarray, *, min_points: int = MIN_POINTS) -> np
                 "sklearn.decomposition.TruncatedSVD"
             )
         X = X.toarray()
-    X = X.to_numpy(np.float64, na_value=np.nan) if hasattr(X, "to_numpy") else np.asarray(X, dtype=np.float64)
+    X = X.to_numpy(np.float64, na_value=np.nan) if hasattr(X, "iloc") else np.asarray(X, dtype=np.float64)
     if X.ndim != 2:
         raise ValueError(f"{argument} has shape {X.shape}; expected (n points, d features)")
     check_finite(argument, X)

@@ -108,7 +108,8 @@ class SD3Denoiser(UNetDenoiser):
 
     def levels(self, scheduler: Any, size: tuple[int, int]) -> dict[str, Any]:
         """Where the scheduler shifts its levels by the image's size: by how much."""
-        return {"mu": shift_of(scheduler, size)} if scheduler.config.use_dynamic_shifting else {}
+        shifts = getattr(scheduler.config, "use_dynamic_shifting", False)  # Heun's flow has no such option
+        return {"mu": shift_of(scheduler, size)} if shifts else {}
 
     def embed(self, prompts: Sequence[str], negative: str | None, device: torch.device) -> tuple[Condition, Condition]:
         """States of all encoders side by side, and the pooled ones of CLIP."""

@@ -98,12 +98,13 @@ class _Taps:
             if not z.requires_grad:
                 return None
             out = z.clone()
-            out.register_hook(lambda c: self._add(name, c))
+            x = self.inputs.pop(name)  # of this call: a layer may run more than once
+            out.register_hook(lambda c: self._add(name, c, x))
             return out
 
         return tap
 
-    def _add(self, name: str, coefficient: Tensor) -> None:
-        new = coefficient.abs().flatten(0, -2).T @ self.inputs[name]
+    def _add(self, name: str, coefficient: Tensor, x: Tensor) -> None:
+        new = coefficient.abs().flatten(0, -2).T @ x
         new = new.float() if new.dtype in (torch.float16, torch.bfloat16) else new
         self.totals[name] = self.totals[name] + new if name in self.totals else new

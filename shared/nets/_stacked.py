@@ -96,5 +96,6 @@ class StackedNet(nn.Module):
         A module of the architecture that was stacked.
         """
         net = copy.deepcopy(self._frame[0]).train(self.training)
-        net.load_state_dict({name: value[index].detach() for name, value in self._values().items()}, strict=False)
+        values = {name: value[index].detach().clone() for name, value in self._values().items()}
+        net.load_state_dict(values, strict=False, assign=True)  # on the stack's device, in its precision
         return net

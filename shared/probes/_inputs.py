@@ -36,7 +36,7 @@ def _dense(value: Any) -> Any:
     """Frames (nullable too, where missing is NaN) and sparse tables as arrays; anything else as it is."""
     if hasattr(value, "toarray"):
         return value.toarray()
-    return value.to_numpy(dtype=np.float64, na_value=np.nan) if hasattr(value, "to_numpy") else value
+    return value.to_numpy(dtype=np.float64, na_value=np.nan) if hasattr(value, "iloc") else value
 
 
 def as_labels(value: Any, like: Tensor, argument: str = "y", least: int = 1) -> tuple[Tensor, bool]:

@@ -161,7 +161,7 @@ def prior_loss(model: Phoenix, prior: Tensor, x: Tensor) -> Tensor:
     """
     _check_prior(prior, model.rate.shape[-1])
     check_finite("x", x)
-    return (model.drive(x) - x @ prior).square().mean((-2, -1))
+    return (model.drive(x) - x @ prior.to(x)).square().mean((-2, -1))
 
 
 def prior_matrix(

@@ -108,7 +108,7 @@ def _alike(values: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
         free[at] = False
         places.append(at)
         scales.append(scale)
-    return torch.tensor(places, dtype=torch.long), torch.stack(scales)
+    return torch.tensor(places, dtype=torch.long), torch.stack(scales) if scales else values.new_zeros(0)
 
 
 def _own_places(values: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:

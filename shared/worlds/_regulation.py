@@ -60,7 +60,7 @@ def regulation_world(
     Raises
     ------
     ValueError
-        Edges that aren't square or have other values, no genes without regulators, negative noise.
+        Edges that aren't square or have other values, a number below its least, negative noise.
 
     References
     ----------
@@ -148,7 +148,7 @@ def relocate_edges(prior: Tensor, share: float, *, generator: torch.Generator) -
     if len(free) < len(moved):
         raise ValueError(f"prior has {len(free)} free pairs for {len(moved)} edges to be moved to")
     places = free[torch.randperm(len(free), generator=generator)[: len(moved)]]
-    found = prior.clone()
+    found = prior.clone(memory_format=torch.contiguous_format)
     signs = prior[rows[moved], columns[moved]]
     found[rows[moved], columns[moved]] = 0
     found.view(-1)[places] = signs

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 
 import pytest
 import torch
@@ -211,3 +212,24 @@ def test_pairs_of_edits_at_radius_two(empty):
             other = probabilities(edited)
             assert (other[inside] >= 0.5).all()
             assert (other[outside] <= 0.5).all()
+
+
+@pytest.mark.parametrize("n", [7, 20, 90, 200])
+@pytest.mark.parametrize("threshold", [0.5, 0.9, 0.95])
+def test_what_the_error_advises_works(n, threshold):
+    """The number of subsets that it names is the least, and its threshold can be shown."""
+    try:
+        certify(torch.full((8,), n), n, threshold=threshold)
+    except ValueError as error:
+        least = int(re.search(r"takes (\d+) subsets", str(error))[1])
+        assert (certify(torch.full((8,), least), least, threshold=threshold).state == 1).all()
+        with pytest.raises(ValueError, match="too small"):
+            certify(torch.full((8,), least - 1), least - 1, threshold=threshold)
+        if possible := re.search(r"at most (0\.\d+)", str(error)):
+            assert (certify(torch.full((8,), n), n, threshold=float(possible[1])).state == 1).all()
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1.0, -0.1])
+def test_a_level_that_is_none(alpha):
+    with pytest.raises(ValueError, match="alpha must be above 0 and below 1"):
+        certify(torch.tensor([5, 5]), 10, threshold=0.5, alpha=alpha)

@@ -64,3 +64,15 @@ def test_bad_input_is_refused_by_name():
     for bad in (torch.randn(2, 5, 3), torch.full((3, 5, 3), torch.nan)):
         with pytest.raises(ValueError, match="x"):
             StackedNet(mlps())(bad)
+
+
+def test_one_taken_out_has_the_stacks_precision_and_values_of_its_own():
+    both = StackedNet(mlps()).double()
+    net = both.unstacked(1)
+    assert {p.dtype for p in net.parameters()} == {torch.float64}
+    before = both.get_submodule("1").weight.clone()
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.zero_()
+    assert torch.equal(both.get_submodule("1").weight, before)
+    assert all(p.requires_grad for p in net.parameters())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -148,3 +150,16 @@ def test_bad_counts_and_scores():
         without_top({}, 0)
     with pytest.raises(ValueError, match=r"scores\['a'\]"):
         without_top({"a": torch.tensor([torch.inf])}, 1)
+
+
+def test_a_layer_that_runs_twice_takes_each_calls_own_input():
+    """As two layers that hold the same weights, whose scores add up."""
+    torch.manual_seed(0)
+    shared, last = nn.Linear(4, 4).double(), nn.Linear(4, 2).double()
+    once = nn.Sequential(shared, nn.Tanh(), shared, last).eval()
+    apart = nn.Sequential(shared, nn.Tanh(), copy.deepcopy(shared), last).eval()
+    x = torch.rand(3, 4, dtype=torch.float64)
+    options = {"target": 0, "composite": Composite([]), "reduce": "token_abs"}
+    found = weight_relevance(once, "0", [x], **options)["0"]
+    each = weight_relevance(apart, ["0", "2"], [x], **options)
+    assert torch.allclose(found, each["0"] + each["2"])

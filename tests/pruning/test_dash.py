@@ -195,3 +195,8 @@ def test_bad_strengths():
         dash_scores(model, start_scores(model), edges(), strength=(0.5, 1.5))
     with pytest.raises(ValueError, match="together"):
         dash_scores(model, start_scores(model), edges(), together=torch.ones(3, 3))
+
+
+def test_a_prior_of_another_type_is_the_same_prior():
+    model, x = net(), torch.rand(8, GENES, generator=generator(1)) - 0.5
+    torch.testing.assert_close(prior_loss(model, edges().int(), x), prior_loss(model, edges(), x))

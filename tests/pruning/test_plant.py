@@ -210,3 +210,14 @@ def test_convolutions_must_fit():
         plant_ticket(nn.Sequential(nn.Conv2d(2, 2, 1, groups=2)), nn.Sequential(nn.Conv2d(2, 2, 1, groups=2)))
     with pytest.raises(ValueError, match="BatchNorm2d"):
         plant_ticket(nn.Sequential(nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2)), ticket)
+
+
+def test_a_ticket_with_a_hidden_layer_pruned_away():
+    ticket, net = analytic_ticket("circle"), host("circle")
+    with torch.no_grad():
+        ticket[2].weight.zero_()
+        ticket[2].bias.zero_()
+    planted = plant_ticket(net, ticket)
+    x = points("circle", 10).to(net[-1].weight)
+    with torch.no_grad(), masked(planted.model, planted.masks):
+        assert torch.allclose(planted.model(x), planted.scale * ticket(x.double()).to(x), atol=1e-6)

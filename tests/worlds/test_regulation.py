@@ -75,3 +75,8 @@ def test_bad_edges(call):
         call(torch.zeros(3, 5), generator=generator())
     with pytest.raises(ValueError, match="-1, 0 and 1"):
         call(torch.full((3, 3), 0.5), generator=generator())
+
+
+def test_a_turned_prior_is_relocated_too():
+    moved = relocate_edges(edges().T, 0.4, generator=generator())
+    assert (moved != 0).sum() == (edges() != 0).sum()
