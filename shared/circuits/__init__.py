@@ -21,9 +21,12 @@ from shared.circuits._certify import (
     top_share,
 )
 from shared.circuits._nodes import channel_scores, circuit_logits, only_channels, overlap
+from shared.circuits._rewire import Split, SplitLayer, rewired, source_sets, split_by_shares, split_by_sources
 
 __all__ = [
     "Certificate",
+    "Split",
+    "SplitLayer",
     "certified_radius",
     "certify",
     "channel_scores",
@@ -34,6 +37,10 @@ __all__ = [
     "only_channels",
     "overlap",
     "radius_threshold",
+    "rewired",
     "smoothed_votes",
+    "source_sets",
+    "split_by_shares",
+    "split_by_sources",
     "top_share",
 ]

@@ -1,9 +1,14 @@
 """Arguments of `shared.circuits`' functions."""
 
+import torch
+
 from tests.bad_input.good import Calls, net, rand
 
 GOOD: Calls = {
     "channel_scores": lambda: {"model": net(), "layers": ["1"], "x": rand(2, 3, 2, 2), "target": 1},
+    "source_sets": lambda: {"contributions": rand(2, 6)},
+    "split_by_shares": lambda: {"shares": rand(3, 5).softmax(0)},
+    "split_by_sources": lambda: {"sources": torch.eye(2, 5, dtype=torch.bool)},
 }
 ELSEWHERE = {
     **dict.fromkeys(

@@ -2,7 +2,7 @@
 
 import torch
 
-from shared.circuits import circuit_logits, only_channels
+from shared.circuits import circuit_logits, only_channels, rewired, split_by_shares
 from tests.bad_input.good import rand
 from tests.conditions.kinds import whole
 
@@ -15,6 +15,12 @@ def kept(model, layer, x):
         return model(x)
 
 
+def split(model, layer, x):
+    """Logits and sub-units of a model in other words."""
+    with rewired(model, {layer: {2: split_by_shares(rand(2, 3).softmax(0))}}) as layers:
+        return model(x), layers[layer].subunits(x.to(layers[layer].rows.weight))
+
+
 MODELS = {
     "channel_scores": lambda: {"model": whole(), "layers": "first", "x": X, "target": 1},
     "circuit_logits": lambda: {
@@ -22,5 +28,9 @@ MODELS = {
         "call": lambda model, layer, x: circuit_logits(model, {layer: KEPT[None]}, x),
     },
     "only_channels": lambda: {"model": whole(), "layer": "first", "x": X, "call": kept},
+    "rewired": lambda: {"model": whole(), "layer": "first", "x": X, "call": split},
 }
-KNOWN = {("only_channels", "train"): "one may edit a model while it trains"}
+SCALES = {"source_sets": {"contributions": 0}}
+KNOWN = dict.fromkeys(
+    [("only_channels", "train"), ("rewired", "train")], "one may edit a model while it trains; dropout draws anew"
+)

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from shared import (
+    circuits,
     concepts,
     correction,
     embeddings,
@@ -171,6 +172,13 @@ MODELS: dict[str, Row] = {
 
 
 # --- tensors -----------------------------------------------------------------------------------------------------
+def split_layer(x: torch.Tensor) -> Any:
+    torch.manual_seed(0)
+    layer = nn.Linear(4, 3).to(x.dtype)
+    split = circuits.SplitLayer(layer, {1: circuits.split_by_shares(rand(2, 4).softmax(0))})
+    return split(x), split.subunits(x), split.merge_matrix()
+
+
 def dictionary(kind: str = "topk", **options: Any) -> sae.SparseDict:
     options = {"k": 2} | options if kind in ("topk", "batchtopk") else options
     return sae.SparseDict(sae.SAEConfig(kind, 4, 8, **options), generator=seeded())
@@ -284,6 +292,7 @@ NETS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "SmallVGG": (lambda: nets.SmallVGG(3, 4, 16), (2, 3, 16, 16)),
 }
 TENSORS: dict[str, Row] = {
+    "circuits.SplitLayer": lambda: {"x": H, "call": split_layer},
     **{f"federated.{n}": lambda make=make: {"w": rand(9, 3), "call": bound(merged, make)} for n, make in
        AGGREGATORS.items()},
     **{f"probes.{n}": lambda n=n: {"H": H, "y": Y, "call": bound(probed, getattr(probes, n))} for n in PROBES},
