@@ -22,7 +22,7 @@ from shared.hooks import (
     run_model,
     take_rows,
 )
-from shared.lrp import Composite, attribute
+from shared.lrp import Composite, attribute, channel_relevance
 
 SCORES = ("relevance", "activation", "rank")
 
@@ -69,14 +69,15 @@ def channel_scores(
     if method == "relevance":
         options = {"composite": composite, "record": names, "channel_axis": channel_axis, "batch_size": batch_size}
         latent = attribute(model, x, target, **options).latent
-        return {name: _by_channel(latent[name], axes[name](latent[name])).sum(2) for name in names}
-    found: dict[str, list[Tensor]] = {name: [] for name in names}
+        found = {name: (latent[name], axes[name](latent[name])) for name in names}
+        return {name: channel_relevance(r, channel_axis=axis, normalise=False) for name, (r, axis) in found.items()}
+    means: dict[str, list[Tensor]] = {name: [] for name in names}
     for part in batches(x, batch_size):
         with torch.no_grad(), capture(model, names) as seen:
             run_model(model, part)
         for name in names:
-            found[name].append(_by_channel(seen[name], axes[name](seen[name])).abs().mean(2))
-    scores = {name: torch.cat(parts) for name, parts in found.items()}
+            means[name].append(_by_channel(seen[name], axes[name](seen[name])).abs().mean(2))
+    scores = {name: torch.cat(parts) for name, parts in means.items()}
     return scores if method == "activation" else {name: _ranks(values) for name, values in scores.items()}
 
 

@@ -16,6 +16,8 @@ to write one.
     result.tokens                                        # (B, S)
     attribute(cnn, images, 285, record=["layer3"]).latent["layer3"]      # relevance of a hidden layer
     attribute(cnn, images, 285, conditions={"layer3": [5, 17]})          # CRP: only what flows through these channels
+    attribute(cnn, images, 5, start_layer="layer3")                      # of channel 5 of a hidden layer, no logit
+    reference_banks(cnn, "layer3", images, k=8)["layer3"].rows           # each channel's 8 most relevant images
     attribute(cnn, images, target=list(range(10))).relevance             # (10, B, C, H, W) over one forward pass
 
 `shared.lrp.unrolled` holds the differentiable form, for training through heatmaps; `shared.lrp.engine` the parts that
@@ -24,6 +26,7 @@ other rooms build on.
 
 from shared.lrp._attribute import Attribution, attribute, default_composite
 from shared.lrp._errors import UnsupportedModule
+from shared.lrp._references import ReferenceBank, channel_relevance, crop_to_relevance, reference_banks
 from shared.lrp._targets import answer, contrast, zero_mean
 from shared.lrp._weights import conservation_report, weight_relevance
 from shared.lrp.rules._base import ElementwiseRule, LinearRule, Rule
@@ -79,6 +82,7 @@ __all__ = [
     "MergeBatchNorm",
     "Norm",
     "Pass",
+    "ReferenceBank",
     "Rule",
     "SmoothReLU",
     "UnsupportedModule",
@@ -88,10 +92,13 @@ __all__ = [
     "answer",
     "attention_relevance",
     "attribute",
+    "channel_relevance",
     "conservation_report",
     "contrast",
+    "crop_to_relevance",
     "default_composite",
     "head_relevance",
+    "reference_banks",
     "stabilize",
     "weight_relevance",
     "zero_mean",

@@ -16,6 +16,7 @@ from shared.lrp._batches import Part, parts_of
 from shared.lrp._graph import check_graph, check_input_layer, check_merged, first_offender
 from shared.lrp._inputs import Inputs, frozen, last_positions, output_tensor
 from shared.lrp._probes import Condition, Probes, times
+from shared.lrp._start import check_start, start_activation, start_seed
 from shared.lrp._targets import seed
 from shared.lrp.rules._composite import Applied, Composite
 from shared.lrp.rules._presets import AttnLRP, EpsilonPlus
@@ -27,7 +28,7 @@ class Attribution:
 
     Attributes
     ----------
-    output : the explained logits, detached `(B, C)`.
+    output : the explained logits, detached `(B, C)`; with `start_layer`, that layer's output.
     relevance : the input's relevance, in its shape; for token ids `(B, S, D)`, that of their embeddings.
     latent : module name -> relevance of its output, for the names in `record`.
     gap : explained amount minus the relevance that reached the input `(B,)`: what biases, constants and the
@@ -62,6 +63,7 @@ def attribute(
     embed: bool = False,
     record: Iterable[str] | str = (),
     conditions: Condition | Sequence[Condition] | None = None,
+    start_layer: str | None = None,
     channel_axis: int | Mapping[str, int] | None = None,
     position: int | Tensor | None = None,
     output: str | Callable[[Any], Tensor] | None = None,
@@ -86,7 +88,11 @@ def attribute(
     record : names of modules whose output's relevance is wanted in `.latent`.
     conditions : CRP: `{"layer3": [5, 17]}` lets relevance pass through these channels of the layer's output only (an
         int, a list, or a mask tensor that broadcasts to it); several layers combine. A list gives one result each.
-    channel_axis : axis of the channels in the conditioned layers' outputs, or name -> axis, where modules don't tell.
+    start_layer : explain this module's output instead of the logits. `target` is then a unit (int or LongTensor `(B,)`
+        of channels), whose positive part is propagated, or float weights in the output's shape (or a callable of it),
+        the coefficient as it stands; init="coefficient" takes the unit's positive part for the coefficient.
+    channel_axis : axis of the channels in the conditioned and start layers' outputs, or name -> axis, where modules
+        don't tell.
     position : for logits `(B, S, V)`: the position explained, int or LongTensor `(B,)`; default each row's last
         attended token.
     output : which field of the model's output to explain, or a callable that picks it; default the logits.
@@ -116,6 +122,7 @@ def attribute(
             embed=embed,
             record=record,
             conditions=conditions,
+            start_layer=start_layer,
             channel_axis=channel_axis,
             position=position,
             output=output,
@@ -136,6 +143,7 @@ def attribute_parts(
     embed: bool = False,
     record: Iterable[str] | str = (),
     conditions: Condition | Sequence[Condition] | None = None,
+    start_layer: str | None = None,
     channel_axis: int | Mapping[str, int] | None = None,
     position: int | Tensor | None = None,
     output: str | Callable[[Any], Tensor] | None = None,
@@ -144,7 +152,9 @@ def attribute_parts(
 ) -> Iterator[Attribution]:
     """`attribute`, one batch of rows after the other; its arguments."""
     output = getattr(target, "output", None) if output is None else output  # an answer's tokens bring theirs
-    how = _How(composite or default_composite(model), init, embed, record, conditions, channel_axis, output, wrt)
+    check_start(model, start_layer, position, output)
+    rules = composite or default_composite(model)
+    how = _How(rules, init, embed, record, conditions, start_layer, channel_axis, output, wrt)
     options = {"batch_size": batch_size, "position": position, "embed": embed, "wrt": wrt}
     for part in parts_of(model, x, target, logits=lambda part: _plain_logits(model, part, how), **options):
         yield _attribute(model, part, how)
@@ -164,9 +174,24 @@ class _How:
     embed: bool
     record: Iterable[str] | str
     conditions: Condition | Sequence[Condition] | None
+    start_layer: str | None
     channel_axis: int | Mapping[str, int] | None
     output: Any
     wrt: str | None
+
+    def explained(self, inputs: Inputs, position: int | Tensor | None) -> Tensor:
+        """Where the backward pass starts, with its graph."""
+        if self.start_layer is not None:
+            return start_activation(inputs, self.start_layer)
+        return explained_logits(inputs, self.output, position)
+
+    def seed(self, model: nn.Module, target: Any, explained: Tensor) -> Tensor:
+        """The coefficient there."""
+        if self.start_layer is None:
+            return seed(target, explained.detach(), self.init)
+        axis = self.channel_axis
+        axis = axis.get(self.start_layer) if isinstance(axis, Mapping) else axis
+        return start_seed(model, self.start_layer, target, explained, self.init, axis)
 
     @property
     def wanted(self) -> list[Condition]:
@@ -179,7 +204,7 @@ def _attribute(model: nn.Module, part: Part, how: _How) -> Attribution:
     own: list[Tensor] = []  # the model's logits before it was touched, where it had to run anyway
 
     def run() -> Tensor:
-        logits = explained_logits(inputs, how.output, part.position)
+        logits = how.explained(inputs, part.position)
         own.append(logits.detach())
         return logits
 
@@ -187,11 +212,11 @@ def _attribute(model: nn.Module, part: Part, how: _How) -> Attribution:
         stack.enter_context(frozen(model))
         applied = stack.enter_context(how.composite.context(model, run=run))
         with probes.attached():
-            logits = explained_logits(inputs, how.output, part.position)
+            logits = how.explained(inputs, part.position)
         probes.open = False
         _check(applied, inputs, logits)
         _check_unchanged(own, logits)
-        jobs = _jobs(part.target, how.wanted, logits, how.init)
+        jobs = _jobs(part.target, how.wanted, lambda target: how.seed(model, target, logits))
         results = [_backward(applied, inputs, probes, logits, job, n + 1 < len(jobs)) for n, job in enumerate(jobs)]
     result = _stack(results) if gives_many(part.target, how.conditions) else results[0]
     _warn_not_finite(result, model, inputs, part, how)
@@ -200,7 +225,7 @@ def _attribute(model: nn.Module, part: Part, how: _How) -> Attribution:
 
 def _plain_logits(model: nn.Module, part: Part, how: _How) -> Tensor:
     with frozen(model):
-        return explained_logits(Inputs(model, part.x, embed=how.embed, wrt=how.wrt), how.output, part.position).detach()
+        return how.explained(Inputs(model, part.x, embed=how.embed, wrt=how.wrt), part.position).detach()
 
 
 def default_composite(model: nn.Module) -> Composite:
@@ -276,7 +301,7 @@ def _check_unchanged(own: list[Tensor], logits: Tensor) -> None:
             )
 
 
-def _jobs(target: Any, conditions: list[Condition], logits: Tensor, init: str) -> list[tuple[Tensor, Condition]]:
+def _jobs(target: Any, conditions: list[Condition], seed_of: Callable[[Any], Tensor]) -> list[tuple[Tensor, Condition]]:
     targets = list(target) if isinstance(target, list | tuple) else [target]
     if not targets or not conditions:
         raise ValueError("the list of targets or conditions is empty")
@@ -284,7 +309,7 @@ def _jobs(target: Any, conditions: list[Condition], logits: Tensor, init: str) -
         raise ValueError(
             f"{len(targets)} targets and {len(conditions)} conditions: give one of either, or equally many"
         )
-    seeds = [seed(one, logits.detach(), init) for one in targets]
+    seeds = [seed_of(one) for one in targets]
     count = max(len(targets), len(conditions))
     return [(seeds[n % len(seeds)], conditions[n % len(conditions)]) for n in range(count)]
 
@@ -294,6 +319,7 @@ def _backward(
 ) -> Attribution:
     start, probes.condition = job
     (c,) = torch.autograd.grad(logits, inputs.leaf, start, retain_graph=keep)
+    probes.check_reached()
     relevance = (c.float() if c.dtype in (torch.float16, torch.bfloat16) else c) if applied.explicit_inputs else None
     relevance = times(inputs.leaf.detach(), c) if relevance is None else relevance
     explained = times(logits.detach(), start).flatten(1).sum(-1)
@@ -344,6 +370,6 @@ def _first_not_finite(model: nn.Module, inputs: Inputs, part: Part, how: _How) -
         stack.enter_context(how.composite.context(model, run=inputs.run))
         for name, module in model.named_modules():
             stack.callback(module.register_forward_hook(tap(name)).remove)
-        logits = explained_logits(inputs, how.output, part.position)
-        torch.autograd.grad(logits, inputs.leaf, seed(target, logits.detach(), "logit"))
+        logits = how.explained(inputs, part.position)
+        torch.autograd.grad(logits, inputs.leaf, how.seed(model, target, logits))
     return repr(order[0]) if order else "the first layer"

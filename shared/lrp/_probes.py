@@ -38,6 +38,7 @@ class Probes:
         self.condition: Condition = {}
         self.values: dict[str, Tensor] = {}
         self.coefficients: dict[str, Tensor] = {}
+        self.reached: set[str] = set()
         self.open = False
 
     @contextmanager
@@ -62,6 +63,7 @@ class Probes:
         return tap
 
     def _pull(self, name: str, c: Tensor) -> Tensor:
+        self.reached.add(name)
         if name in self.condition:
             c = c * self._mask(name, self.condition[name], c)
         if name in self.record:
@@ -78,6 +80,13 @@ class Probes:
         return channel_mask(
             name, chosen, activation, find_channel_axis(self.model, name, activation, channel_axis=axis)
         )
+
+    def check_reached(self) -> None:
+        """Raise `ValueError` if the last backward pass never came to a conditioned layer: it masked nothing."""
+        missed = [name for name in self.condition if name not in self.reached]
+        if missed:
+            raise ValueError(f"conditions name layers that relevance doesn't come to: {', '.join(missed)}")
+        self.reached.clear()
 
     def latent(self) -> dict[str, Tensor]:
         """Name -> relevance `activation * coefficient` of the last backward pass, float32 or wider."""

@@ -2,7 +2,7 @@
 
 import torch
 
-from shared.lrp import Composite, weight_relevance
+from shared.lrp import Composite, reference_banks, weight_relevance
 from tests.bad_input.good import rand
 from tests.conditions.kinds import whole
 
@@ -13,10 +13,19 @@ def batches(model, names, x):
     return weight_relevance(model, names, [x], 1, composite=Composite([]))
 
 
+def banks(model, layers, x, target):
+    return reference_banks(model, layers, x, target, k=1)[layers].values
+
+
 MODELS = {
     "attribute": lambda: {"model": whole(), "x": X, "target": CLASSES, "record": "first"},
     "conservation_report": lambda: {"model": whole(), "x": X, "target": CLASSES},
+    "reference_banks": lambda: {"model": whole(), "layers": "first", "x": X, "target": CLASSES, "call": banks},
     "weight_relevance": lambda: {"model": whole(), "names": "first.weight", "x": X, "call": batches},
+}
+TENSORS = {
+    "channel_relevance": lambda: {"relevance": X - 0.5},
+    "crop_to_relevance": lambda: {"images": X, "heatmaps": rand(2, 4, 4) - 0.5, "threshold": 0.5},
 }
 WITHOUT = {
     **dict.fromkeys(("attention_relevance", "head_relevance"), "language models; tests/lrp/test_heads.py"),

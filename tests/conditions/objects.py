@@ -313,6 +313,7 @@ TENSORS: dict[str, Row] = {
     "influence.CrammerSingerSVM": lambda: {"F": H, "y": Y, "call": svm},
     "influence.RandomProjection": lambda: {"x": H, "call": lambda x: influence.RandomProjection(3)(x)},
     "metrics.KernelDensity": lambda: {"data": H, "call": density},
+    "lrp.ReferenceBank": lambda: {"values": MAPS, "call": lambda values: lrp.ReferenceBank(k=2).update(values).values},
     "concepts.Cooccurrence": lambda: {"codes": H, "call": cooccurring},
     "hooks.Projection": lambda: {"directions": rand(2, 4), "activation": H,
                                  "call": lambda directions, activation: hooks.Projection(directions)(activation)},
