@@ -1,4 +1,4 @@
-"""CLIP by one set of calls, and helpers for real photos and their masks.
+"""CLIP by one set of calls, helpers for real photos and their masks; `shared.vision.visualise`: feature visualisation.
 
 >>> import torch
 >>> scene = image_grid(torch.arange(4.0).view(1, 4, 1, 1, 1).expand(1, 4, 1, 2, 3))  # four images of 2 × 3 pixels
