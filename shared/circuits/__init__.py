@@ -22,17 +22,22 @@ from shared.circuits._certify import (
 )
 from shared.circuits._nodes import channel_scores, circuit_logits, only_channels, overlap
 from shared.circuits._rewire import Split, SplitLayer, rewired, source_sets, split_by_shares, split_by_sources
+from shared.circuits._virtual import Purity, VirtualNeurons, distance_correlation, intra_inter, virtual_neurons
 
 __all__ = [
     "Certificate",
+    "Purity",
     "Split",
     "SplitLayer",
+    "VirtualNeurons",
     "certified_radius",
     "certify",
     "channel_scores",
     "circuit_logits",
     "deletion_masks",
+    "distance_correlation",
     "exact_votes",
+    "intra_inter",
     "needed_votes",
     "only_channels",
     "overlap",
@@ -43,4 +48,5 @@ __all__ = [
     "split_by_shares",
     "split_by_sources",
     "top_share",
+    "virtual_neurons",
 ]

@@ -4,7 +4,16 @@ import torch
 
 from tests.bad_input.good import Calls, net, rand
 
+
+def distances(seed: int) -> torch.Tensor:
+    points = torch.rand(6, 3, generator=torch.Generator().manual_seed(seed))
+    return torch.cdist(points, points)
+
+
 GOOD: Calls = {
+    "distance_correlation": lambda: {"first": distances(0), "second": distances(1)},
+    "intra_inter": lambda: {"distances": distances(0), "labels": torch.arange(6) % 2},
+    "virtual_neurons": lambda: {"vectors": rand(6, 3)},
     "channel_scores": lambda: {"model": net(), "layers": ["1"], "x": rand(2, 3, 2, 2), "target": 1},
     "source_sets": lambda: {"contributions": rand(2, 6)},
     "split_by_shares": lambda: {"shares": rand(3, 5).softmax(0)},

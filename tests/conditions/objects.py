@@ -291,6 +291,12 @@ NETS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "SmallResNet": (lambda: nets.SmallResNet(3, 4), (2, 3, 16, 16)),
     "SmallVGG": (lambda: nets.SmallVGG(3, 4, 16), (2, 3, 16, 16)),
 }
+
+
+def virtual(vectors: torch.Tensor, activations: torch.Tensor) -> torch.Tensor:
+    return circuits.virtual_neurons(H).split(activations, vectors)
+
+
 TENSORS: dict[str, Row] = {
     "circuits.SplitLayer": lambda: {"x": H, "call": split_layer},
     **{f"federated.{n}": lambda make=make: {"w": rand(9, 3), "call": bound(merged, make)} for n, make in
@@ -315,6 +321,7 @@ TENSORS: dict[str, Row] = {
     "metrics.KernelDensity": lambda: {"data": H, "call": density},
     "lrp.ReferenceBank": lambda: {"values": MAPS, "call": lambda values: lrp.ReferenceBank(k=2).update(values).values},
     "concepts.Cooccurrence": lambda: {"codes": H, "call": cooccurring},
+    "circuits.VirtualNeurons": lambda: {"vectors": H, "activations": rand(20, 2), "call": virtual},
     "hooks.Projection": lambda: {"directions": rand(2, 4), "activation": H,
                                  "call": lambda directions, activation: hooks.Projection(directions)(activation)},
     "pruning.TaskChain": lambda: {"mine": H, "other": rand(20, 5)[:, 1:] * 2, "call": chained},
