@@ -20,12 +20,21 @@ from shared.circuits._certify import (
     smoothed_votes,
     top_share,
 )
+from shared.circuits._groups import (
+    ContributionGroups,
+    contribution_groups,
+    group_shares,
+    permuted_shares,
+    random_shares,
+    top_contributions,
+)
 from shared.circuits._nodes import channel_scores, circuit_logits, only_channels, overlap
 from shared.circuits._rewire import Split, SplitLayer, rewired, source_sets, split_by_shares, split_by_sources
 from shared.circuits._virtual import Purity, VirtualNeurons, distance_correlation, intra_inter, virtual_neurons
 
 __all__ = [
     "Certificate",
+    "ContributionGroups",
     "Purity",
     "Split",
     "SplitLayer",
@@ -34,19 +43,24 @@ __all__ = [
     "certify",
     "channel_scores",
     "circuit_logits",
+    "contribution_groups",
     "deletion_masks",
     "distance_correlation",
     "exact_votes",
+    "group_shares",
     "intra_inter",
     "needed_votes",
     "only_channels",
     "overlap",
+    "permuted_shares",
     "radius_threshold",
+    "random_shares",
     "rewired",
     "smoothed_votes",
     "source_sets",
     "split_by_shares",
     "split_by_sources",
+    "top_contributions",
     "top_share",
     "virtual_neurons",
 ]

@@ -15,9 +15,14 @@ GOOD: Calls = {
     "intra_inter": lambda: {"distances": distances(0), "labels": torch.arange(6) % 2},
     "virtual_neurons": lambda: {"vectors": rand(6, 3)},
     "channel_scores": lambda: {"model": net(), "layers": ["1"], "x": rand(2, 3, 2, 2), "target": 1},
+    "contribution_groups": lambda: {"contributions": rand(9, 5)},
+    "group_shares": lambda: {"means": rand(2, 5)},
+    "permuted_shares": lambda: {"shares": rand(2, 5).softmax(0), "strength": rand(5), "generator": torch.Generator()},
+    "random_shares": lambda: {"strength": rand(5), "k": 2, "generator": torch.Generator()},
     "source_sets": lambda: {"contributions": rand(2, 6)},
     "split_by_shares": lambda: {"shares": rand(3, 5).softmax(0)},
     "split_by_sources": lambda: {"sources": torch.eye(2, 5, dtype=torch.bool)},
+    "top_contributions": lambda: {"weight": rand(5), "activations": rand(3, 4, 5)},
 }
 ELSEWHERE = {
     **dict.fromkeys(
