@@ -11,7 +11,8 @@
 
 One pass over codes fills a `Cooccurrence`; its `relations()` say which concept implies which, its `top_patches()` show
 a concept at its strongest. `concept_vectors` and `name_concepts` find the words; `split_scores` and
-`probe_contributions` take a segmentation or a linear probe apart, exactly.
+`probe_contributions` take a segmentation or a linear probe apart, exactly. `ClassPrototypes` says how a class uses
+concepts of any kind, and how unusual one prediction is.
 """
 
 from shared.concepts._contributions import (
@@ -31,12 +32,14 @@ from shared.concepts._hierarchy import (
     parents_by_chance,
 )
 from shared.concepts._naming import NAMELESS, NAMING_METHODS, Names, Vocabulary, concept_vectors, name_concepts
+from shared.concepts._prototypes import ClassPrototypes, gini, prototype_stability
 from shared.concepts._relations import Cooccurrence, Relations
 from shared.concepts._top import TopPatches
 
 __all__ = [
     "NAMELESS",
     "NAMING_METHODS",
+    "ClassPrototypes",
     "Cooccurrence",
     "Edge",
     "Hierarchy",
@@ -47,6 +50,7 @@ __all__ = [
     "Vocabulary",
     "class_scores",
     "concept_vectors",
+    "gini",
     "hierarchy",
     "implication_components",
     "implications",
@@ -54,6 +58,7 @@ __all__ = [
     "name_concepts",
     "parents_by_chance",
     "probe_contributions",
+    "prototype_stability",
     "segment_by_text",
     "split_scores",
 ]

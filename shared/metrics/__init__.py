@@ -1,4 +1,5 @@
-"""Scores for explanations: faithfulness (perturbation curves), localisation (against a known truth), sanity checks.
+"""Scores for explanations: faithfulness (perturbation curves), localisation (against a known truth), sanity checks;
+and for inputs: how far outside the training distribution they lie.
 
 >>> import torch
 >>> from shared.metrics import area_between, perturbation_curves
@@ -20,6 +21,7 @@ from shared.metrics._localisation import (
     top_k_hit,
 )
 from shared.metrics._nulls import shuffled_relevance
+from shared.metrics._outliers import energy, mahalanobis, max_softmax, neighbour_distance
 from shared.metrics._randomisation import (
     LAYER_ORDERS,
     parameter_randomisation,
@@ -37,9 +39,13 @@ __all__ = [
     "cell_energy",
     "class_iou",
     "curve_area",
+    "energy",
     "grid_pointing_game",
     "intersection_over_union",
+    "mahalanobis",
+    "max_softmax",
     "miou",
+    "neighbour_distance",
     "parameter_randomisation",
     "perturbation_curve",
     "perturbation_curves",

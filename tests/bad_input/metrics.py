@@ -16,9 +16,15 @@ GOOD: Calls = {
     "cell_energy": lambda: {"attribution": rand(2, 4, 4)},
     "class_iou": lambda: {**LABELS, "n_classes": 5},
     "curve_area": lambda: {"curve": rand(11, 2)},
+    "energy": lambda: {"logits": rand(2, 3)},
     "grid_pointing_game": lambda: {"attribution": rand(2, 4, 4), "cell": torch.tensor([0, 1])},
     "intersection_over_union": lambda: TRUTH,
+    "mahalanobis": lambda: {
+        **{"reference": rand(6, 2), "labels": torch.tensor([0, 1, 0, 1, 0, 1]), "features": rand(3, 2)}
+    },
+    "max_softmax": lambda: {"logits": rand(2, 3)},
     "miou": lambda: {**LABELS, "n_classes": 5},
+    "neighbour_distance": lambda: {"reference": rand(6, 2), "features": rand(3, 2), "k": 2},
     "parameter_randomisation": lambda: {
         "explain": lambda model, x, target: x * model(x).gather(1, target[:, None]),
         "model": net(),

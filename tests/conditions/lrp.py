@@ -23,10 +23,6 @@ MODELS = {
     "reference_banks": lambda: {"model": whole(), "layers": "first", "x": X, "target": CLASSES, "call": banks},
     "weight_relevance": lambda: {"model": whole(), "names": "first.weight", "x": X, "call": batches},
 }
-TENSORS = {
-    "channel_relevance": lambda: {"relevance": X - 0.5},
-    "crop_to_relevance": lambda: {"images": X, "heatmaps": rand(2, 4, 4) - 0.5, "threshold": 0.5},
-}
 WITHOUT = {
     **dict.fromkeys(("attention_relevance", "head_relevance"), "language models; tests/lrp/test_heads.py"),
     "default_composite": "makes a composite",

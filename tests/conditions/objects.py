@@ -335,6 +335,8 @@ def mapped(make: Callable[[], Any], X: Any) -> Any:
 
 
 ESTIMATORS: dict[str, Row] = {
+    "concepts.ClassPrototypes": lambda: {"X": TABLE, "y": BINARY, "call": lambda X, y: concepts.ClassPrototypes(
+        n_prototypes=2, reg_covar=1e-2).fit(X, y).assign(X, y)},
     "embeddings.DTSNE": lambda: {"X": TABLE, "call": bound(mapped, lambda: embeddings.DTSNE(
         perplexity=3, max_iter=5, method="exact", random_state=0))},
     "embeddings.Mercat": lambda: {"X": TABLE, "call": bound(mapped, lambda: embeddings.Mercat(
