@@ -11,8 +11,9 @@
 
 One pass over codes fills a `Cooccurrence`; its `relations()` say which concept implies which, its `top_patches()` show
 a concept at its strongest. `concept_vectors` and `name_concepts` find the words; `split_scores` and
-`probe_contributions` take a segmentation or a linear probe apart, exactly. `ClassPrototypes` says how a class uses
-concepts of any kind, and how unusual one prediction is.
+`probe_contributions` take a segmentation or a linear probe apart, exactly. `trace_concepts` and `trace_inputs` do so
+with a B-cos network's decision, `concept_consistency` judges concepts by another network's features.
+`ClassPrototypes` says how a class uses concepts of any kind, and how unusual one prediction is.
 """
 
 from shared.concepts._contributions import (
@@ -35,11 +36,19 @@ from shared.concepts._naming import NAMELESS, NAMING_METHODS, Names, Vocabulary,
 from shared.concepts._prototypes import ClassPrototypes, gini, prototype_stability
 from shared.concepts._relations import Cooccurrence, Relations
 from shared.concepts._top import TopPatches
+from shared.concepts._traces import (
+    ConceptTrace,
+    concept_consistency,
+    pooled_features,
+    trace_concepts,
+    trace_inputs,
+)
 
 __all__ = [
     "NAMELESS",
     "NAMING_METHODS",
     "ClassPrototypes",
+    "ConceptTrace",
     "Cooccurrence",
     "Edge",
     "Hierarchy",
@@ -49,6 +58,7 @@ __all__ = [
     "TopPatches",
     "Vocabulary",
     "class_scores",
+    "concept_consistency",
     "concept_vectors",
     "gini",
     "hierarchy",
@@ -57,8 +67,11 @@ __all__ = [
     "max_pool",
     "name_concepts",
     "parents_by_chance",
+    "pooled_features",
     "probe_contributions",
     "prototype_stability",
     "segment_by_text",
     "split_scores",
+    "trace_concepts",
+    "trace_inputs",
 ]

@@ -9,6 +9,15 @@ torch.Size([2, 10])
 """
 
 from shared.nets._autoencoder import ConceptAutoencoder, ConceptJudge
+from shared.nets._bcos import (
+    AddInverse,
+    BcosConv2d,
+    BcosLinear,
+    SmallBcos,
+    UncentredNorm,
+    explanation_mode,
+    linear_map,
+)
 from shared.nets._build import build_net
 from shared.nets._conv import ConvNorm, ResidualBlock, SmallConv, SmallResNet, SmallVGG
 from shared.nets._decoder import small_decoder
@@ -20,6 +29,9 @@ from shared.nets._stacked import StackedNet
 from shared.nets._unet import PooledVGG, UNet
 
 __all__ = [
+    "AddInverse",
+    "BcosConv2d",
+    "BcosLinear",
     "ConceptAutoencoder",
     "ConceptJudge",
     "ConvNorm",
@@ -29,12 +41,16 @@ __all__ = [
     "Phoenix",
     "PooledVGG",
     "ResidualBlock",
+    "SmallBcos",
     "SmallConv",
     "SmallResNet",
     "SmallVGG",
     "StackedNet",
     "UNet",
+    "UncentredNorm",
     "build_net",
+    "explanation_mode",
+    "linear_map",
     "logits_of",
     "small_decoder",
     "solve_step",

@@ -49,6 +49,9 @@ class SAEConfig:
         jumprelu: thresholds at the start.
     aux_coefficient : float
         TopK family: weight of AuxK, the dead latents' reconstruction of the residual.
+    biases : bool
+        False: `b_enc` and `b_dec` are zeros that nothing trains, so that a decision splits into codes without a rest
+        (FaCT, Parchami-Araghi et al. 2025). Not for gated ones.
     level_weights : sequence of float, optional
         matryoshka: weight of each level's squared error; by default 1 / number of levels.
     metadata : dict
@@ -75,6 +78,7 @@ class SAEConfig:
     bandwidth: float = 0.05
     init_threshold: float = 0.01
     aux_coefficient: float = 1 / 32
+    biases: bool = True
     level_weights: Sequence[float] | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
 
@@ -92,6 +96,8 @@ class SAEConfig:
             check_range(name, getattr(self, name), 0.0)
         if not self.bandwidth > 0:
             raise ValueError(f"bandwidth={self.bandwidth!r} must be positive")
+        if not self.biases and self.architecture == "gated":
+            raise ValueError("biases=False: a gated dictionary is made of its biases; take another architecture")
         ARCHITECTURES[self.architecture].check(self)
         self._check_widths()
         if self.apply_b_dec_to_input is None:

@@ -58,8 +58,11 @@ class SparseDict(nn.Module):
             encoder *= 0.1 if tied else 1.0
         self.W_enc = nn.Parameter(encoder.T)
         self.W_dec = nn.Parameter(decoder)
-        self.b_enc = nn.Parameter(torch.zeros(cfg.d_sae))
-        self.b_dec = nn.Parameter(torch.zeros(cfg.width_out))
+        for name, width in (("b_enc", cfg.d_sae), ("b_dec", cfg.width_out)):
+            if cfg.biases:
+                setattr(self, name, nn.Parameter(torch.zeros(width)))
+            else:
+                self.register_buffer(name, torch.zeros(width))
         self.architecture.add_threshold(self)
         if cfg.skip:
             self.W_skip = nn.Parameter(torch.zeros(cfg.width_out, cfg.d_in))

@@ -12,6 +12,7 @@ ARCHITECTURES = {
     ),
     "small-resnet": (nets.SmallResNet, {}),
     "small-vgg": (nets.SmallVGG, {}),
+    "small-bcos": (nets.SmallBcos, {}),
     "pooled-vgg": (nets.PooledVGG, {}),
     "patch-head": (nets.PatchHead, {}),
     "concept-autoencoder": (nets.ConceptAutoencoder, {}),

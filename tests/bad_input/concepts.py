@@ -1,20 +1,39 @@
 """Arguments of `shared.concepts`' functions."""
 
+from typing import Any
+
+import torch
 from torch.nn.functional import normalize
 
+from shared.nets import SmallBcos
+from shared.sae import SAEConfig, SparseDict
 from tests.bad_input.good import Calls, rand
 
 TEXT = normalize(rand(2, 3), dim=1)
 DECODER = {"W_dec": rand(4, 3), "b_dec": rand(3)}
+SAE = SparseDict(SAEConfig("topk", 4, 8, k=2, biases=False), generator=torch.Generator().manual_seed(0))
+
+
+def traced() -> dict[str, Any]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = SmallBcos(2, 3, widths=(4, 4), strides=(1, 1)).eval()
+    return {"model": model, "layer": "features.0", "sae": SAE, "channel_axis": 1}
+
+
 GOOD: Calls = {
     "class_scores": lambda: {"features": rand(2, 3, 3), "text": TEXT},
+    "concept_consistency": lambda: {"encodings": rand(2, 3, 4), "presence": rand(2, 3)},
     "concept_vectors": lambda: {**DECODER, "mean_codes": rand(4, 4), "strength": rand(4, 4)},
     "implication_components": lambda: {"implied": rand(4, 4) > 0.5},
     "implications": lambda: {"strength": rand(4, 4)},
     "max_pool": lambda: {"codes": rand(2, 2, 2, 4)},
+    "pooled_features": lambda: {"maps": rand(2, 3, 3), "features": rand(2, 5, 3, 3)},
     "probe_contributions": lambda: {"pooled": rand(2, 4), "weight": rand(3, 4)},
     "segment_by_text": lambda: {"features": rand(2, 3, 3, 3), "text": TEXT, "size": (6, 6)},
     "split_scores": lambda: {"codes": rand(5, 4), **DECODER, "text": TEXT},
+    "trace_concepts": lambda: {**traced(), "x": rand(2, 4, 5, 5), "target": torch.tensor([0, 2])},
+    "trace_inputs": lambda: {**traced(), "x": rand(2, 4, 5, 5), "concept": torch.tensor([0, 2])},
 }
 ELSEWHERE = {"name_concepts": "a vocabulary; tests/concepts/test_naming.py"}
-ANY_RANK = {("class_scores", "features"), ("split_scores", "codes")}
+ANY_RANK = {("class_scores", "features"), ("split_scores", "codes"), ("trace_concepts", "x"), ("trace_inputs", "x")}

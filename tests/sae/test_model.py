@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
-from shared.sae import SAEConfig, SparseDict
+from shared.sae import SAEConfig, SparseDict, TensorStream, fit, load, save
 
 KINDS = {
     "standard": {},
@@ -386,3 +387,27 @@ def test_a_threshold_moves_to_a_device_without_float64(kind):
 
 def _refuse(tensor):
     raise TypeError("mine")
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "gated"])
+def test_without_biases_nothing_but_weights_is_trained(kind, tmp_path):
+    cfg = SAEConfig(kind.split()[0], D_IN, D_SAE, biases=False, **KINDS[kind])
+    sae = SparseDict(cfg, generator=rng(1))
+    fit(sae, TensorStream(3 + data(256, double=False), 64), 20, lr=1e-2, progress=False)
+    assert not {"b_enc", "b_dec"} & dict(sae.named_parameters()).keys()
+    assert not torch.cat([sae.b_enc, sae.b_dec]).any()
+    again = load(save(sae, tmp_path))
+    assert not again.cfg.biases
+    assert torch.equal(again(data()).x_hat, sae(data()).x_hat)
+    if kind in ("standard", "topk"):  # the others have thresholds
+        assert torch.allclose(sae.encode(2 * data()), 2 * sae.encode(data()), atol=1e-5)
+
+
+def test_a_file_with_biases_is_no_dictionary_without(tmp_path):
+    sae = SparseDict(SAEConfig("topk", D_IN, D_SAE, k=4, biases=False), generator=rng(1))
+    file = save(sae, tmp_path) / "sae_weights.safetensors"
+    save_file({**load_file(file), "b_dec": torch.ones(D_IN)}, file)
+    with pytest.raises(ValueError, match="b_dec isn't zero"):
+        load(tmp_path)
+    with pytest.raises(ValueError, match="biases=False"):
+        SAEConfig("gated", D_IN, D_SAE, biases=False)

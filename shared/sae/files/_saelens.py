@@ -33,7 +33,7 @@ AUTOENCODERS = {
     "matryoshka_batchtopk": "matryoshka",
     "gated": "jumprelu",  # which it is at inference
 }
-OURS = ("decoder_norm", "l1_coefficient", "l0_coefficient", "bandwidth", "init_threshold", "aux_coefficient")
+OURS = ("decoder_norm", "l1_coefficient", "l0_coefficient", "bandwidth", "init_threshold", "aux_coefficient", "biases")
 # keys of cfg.json that say what the dictionary computes; a key in neither of these two lists is refused
 READ = frozenset(
     """architecture d_in d_sae d_out k apply_b_dec_to_input normalize_activations metadata matryoshka_widths
@@ -246,12 +246,14 @@ def filled(cfg: SAEConfig, tensors: dict[str, Tensor], path: Path) -> SparseDict
             raise ValueError(f"{path}: {name} has shape {tuple(value.shape)}; {sizes} ask for {wanted}")
         if not value.is_floating_point():
             raise ValueError(f"{path}: {name} has type {value.dtype}; expected floating point")
-        if name in learned:
+        if name in learned or name in ("b_enc", "b_dec"):
             check_finite(f"{name} in {path}", value)
+        if name in ("b_enc", "b_dec") and not cfg.biases and bool(value.any()):
+            raise ValueError(f"{path}: {name} isn't zero, where the configuration says biases=False")
         if name == "threshold" and bool((value < 0).any()):
             raise ValueError(f"{path}: threshold has negative values (lowest {float(value.min()):.3g})")
     sae = sae.to(tensors["W_dec"].dtype)
     for name, value in sae.named_buffers():  # thresholds that are no parameter stay in double precision
-        setattr(sae, name, wide(value))
+        setattr(sae, name, wide(value) if name == "threshold" else value)
     sae.load_state_dict(tensors)
     return sae

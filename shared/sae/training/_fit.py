@@ -215,7 +215,9 @@ def _next(batches: Iterator[Batch], run: Run) -> tuple[Tensor, Tensor | None]:
 
 @torch.no_grad()
 def initialise_biases_(sae: SparseDict, x: Tensor, y: Tensor | None) -> None:
-    """Biases from a batch: see `initialise` of `fit`."""
+    """Biases from a batch: see `initialise` of `fit`. A dictionary without biases stays as it is."""
+    if not sae.cfg.biases:
+        return
     x = sae.prepare(x)
     if y is None:
         plain = sae.centre(x, sae.stats(x)) + (sae.b_dec if sae.cfg.apply_b_dec_to_input else 0)

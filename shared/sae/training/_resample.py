@@ -28,6 +28,8 @@ def resample_(run: Run, asleep: Tensor, x: Tensor, target: Tensor, errors: Tenso
     sae.W_enc[:, asleep] = 0.2 * sae.W_enc[:, ~asleep].norm(dim=0).mean() * normalize(centred, dim=1).T
     sae.b_enc[asleep] = 0
     for parameter, index in ((sae.W_dec, asleep), (sae.W_enc, (slice(None), asleep)), (sae.b_enc, asleep)):
+        if parameter not in run.optimizer.state:  # of a dictionary without biases
+            continue
         for moment in ("exp_avg", "exp_avg_sq"):
             run.optimizer.state[parameter][moment][index] = 0
     run.silent[asleep] = 0

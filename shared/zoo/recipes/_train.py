@@ -20,9 +20,15 @@ Batches = Callable[[torch.Generator], Iterator[tuple[Tensor, Tensor]]]
 
 
 def train_classifier(
-    build: Callable[[], nn.Module], batches: Batches, steps: int, lr: float, seed: int, weight_decay: float = 0.02
+    build: Callable[[], nn.Module],
+    batches: Batches,
+    steps: int,
+    lr: float,
+    seed: int,
+    weight_decay: float = 0.02,
+    loss_of: Callable[[Tensor, Tensor], Tensor] = cross_entropy,
 ) -> nn.Module:
-    """Build with `seed` and train by AdamW on a one-cycle schedule with cross-entropy; returns the model in eval mode.
+    """Build with `seed` and train by AdamW on a one-cycle schedule; returns the model in eval mode.
 
     `batches(generator)` yields inputs, ready for the model, and classes (B,). The caller's random state and thread
     count are left as they were.
@@ -35,7 +41,7 @@ def train_classifier(
         stream = batches(torch.Generator().manual_seed(seed))
         for _ in tqdm(range(steps), leave=False):
             x, y = next(stream)
-            loss = cross_entropy(logits_of(model, x), y)
+            loss = loss_of(logits_of(model, x), y)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
