@@ -20,6 +20,7 @@ from shared.circuits._certify import (
     smoothed_votes,
     top_share,
 )
+from shared.circuits._classes import ClassRelevance, class_relevance, input_contributions
 from shared.circuits._groups import (
     ContributionGroups,
     contribution_groups,
@@ -34,6 +35,7 @@ from shared.circuits._virtual import Purity, VirtualNeurons, distance_correlatio
 
 __all__ = [
     "Certificate",
+    "ClassRelevance",
     "ContributionGroups",
     "Purity",
     "Split",
@@ -43,11 +45,13 @@ __all__ = [
     "certify",
     "channel_scores",
     "circuit_logits",
+    "class_relevance",
     "contribution_groups",
     "deletion_masks",
     "distance_correlation",
     "exact_votes",
     "group_shares",
+    "input_contributions",
     "intra_inter",
     "needed_votes",
     "only_channels",

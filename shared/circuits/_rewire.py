@@ -335,7 +335,8 @@ def _check_sources(sources: Tensor) -> None:
         raise ValueError(f"sources must not overlap; got {twice} inputs that more than one sub-unit owns")
 
 
-def _check_splits(layer: nn.Module, splits: Mapping[int, Split]) -> None:
+def check_layer(layer: nn.Module) -> None:
+    """Raise `ValueError` unless the layer's units are plain sums over its inputs."""
     kind = type(layer)
     if kind not in SPATIAL:
         raise ValueError(
@@ -344,6 +345,10 @@ def _check_splits(layer: nn.Module, splits: Mapping[int, Split]) -> None:
         )
     if getattr(layer, "groups", 1) != 1:
         raise ValueError(f"layer is a grouped convolution (groups={layer.groups}), which can't be split; accepted: 1")
+
+
+def _check_splits(layer: nn.Module, splits: Mapping[int, Split]) -> None:
+    check_layer(layer)
     if layer._forward_hooks or layer._forward_pre_hooks:
         raise ValueError("layer has forward hooks, which a split layer wouldn't run; open them inside")
     outputs, inputs = layer.weight.shape[:2]

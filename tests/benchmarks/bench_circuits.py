@@ -1,4 +1,4 @@
-"""Costs of certifying a circuit, beside the scoring it rests on and beside a search run once for each subset."""
+"""Costs of certifying a circuit, beside the scoring it rests on; of a split network, beside the network as it was."""
 
 from __future__ import annotations
 
@@ -8,8 +8,17 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from shared.circuits import certify, channel_scores, deletion_masks, smoothed_votes, top_share
-from shared.nets import SmallVGG
+from shared.circuits import (
+    certify,
+    channel_scores,
+    deletion_masks,
+    rewired,
+    smoothed_votes,
+    split_by_shares,
+    split_by_sources,
+    top_share,
+)
+from shared.nets import EfficientNetLite0, SmallVGG
 
 LAYERS, ITEMS, SUBSETS = ["features.4", "features.9", "features.14"], 256, 1000
 
@@ -28,7 +37,29 @@ def run(quick: bool = False) -> list[dict]:
     return [
         _row("1,000 certified subsets", fast, "scores of the images", scoring, 0.05, note),
         _row("1,000 certified subsets", fast, "the search run for each subset", slow, 0.2, note),
+        *_split_rows(repeats + 2),
     ]
+
+
+def _split_rows(repeats: int) -> list[dict]:
+    """A network forward with 50 units of its last convolution in two sub-units each; the units' own sums are gone."""
+    model, generator = EfficientNetLite0().eval(), torch.Generator().manual_seed(0)
+    x, inputs = torch.rand(4, 3, 224, 224, generator=generator), model.head.conv.in_channels
+    owner = torch.randint(0, 3, (inputs,), generator=generator)
+    split = {"shares": split_by_shares(torch.rand(2, inputs, generator=generator).softmax(0))}
+    split["sources and a residue"] = split_by_sources(owner == torch.arange(2)[:, None])
+    rows = []
+    with torch.no_grad():
+        model(x)  # the first pass is slower
+        for form, way in split.items():
+            plain, ours = [], []
+            for _ in range(repeats):  # by turns, so that both see the same machine
+                plain.append(_seconds(lambda: model(x), 1))
+                with rewired(model, {"head.conv": dict.fromkeys(range(50), way)}):
+                    ours.append(_seconds(lambda: model(x), 1))
+            plain, ours = min(plain), min(ours)
+            rows.append(_row(f"forward, 50 units split by {form}", ours, "the network as it was", plain, 1.1, "224 px"))
+    return rows
 
 
 def _votes(scores: dict[str, Tensor], masks: Tensor) -> dict[str, Tensor]:

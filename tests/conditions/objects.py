@@ -356,6 +356,7 @@ KNOWN: dict[tuple[str, str], str] = {
     ("hooks.AxisFinder", "train"): "looks at shapes",
 }
 WITHOUT: dict[str, str] = {
+    "circuits.ClassRelevance": "what class_relevance gives",
     **dict.fromkeys(("concepts.Hierarchy", "concepts.Relations", "concepts.ScoreSplit"), "what a function gives"),
     **dict.fromkeys(("concepts.Vocabulary", "concepts.TopPatches", "concepts.Names"), "what functions take and give"),
     **dict.fromkeys(("attribution.SecondOrder", "generative.CISResult", "sae.Units"), "what a function gives"),
