@@ -7,6 +7,9 @@
 >>> certificate = certify(votes, 1000, p_delete=0.6, threshold=0.95)
 >>> certificate.state["stage"].tolist(), certificate.radius  # the first unit is in; the others take turns
 ([1, -1, -1, -1], 1)
+>>> layout = EdgeLayout(n_layers=12, n_heads=12)  # a ViT-B; one reader per attention, as in Vi-CD
+>>> layout.n_edges, layout.circuit(["input->a0", "a0.h3->m11", "m11->logits"]).prune_dangling().n_edges
+(2041, 3)
 """
 
 from shared.circuits._certify import (
@@ -21,6 +24,8 @@ from shared.circuits._certify import (
     top_share,
 )
 from shared.circuits._classes import ClassRelevance, class_relevance, input_contributions
+from shared.circuits._edge_scores import edge_scores, faithfulness_curve
+from shared.circuits._edges import Circuit, EdgeLayout, top_edges
 from shared.circuits._groups import (
     ContributionGroups,
     contribution_groups,
@@ -30,13 +35,18 @@ from shared.circuits._groups import (
     top_contributions,
 )
 from shared.circuits._nodes import channel_scores, circuit_logits, only_channels, overlap
+from shared.circuits._patched import EdgeGraph, patched_logits
+from shared.circuits._prune_edges import prune_edges
 from shared.circuits._rewire import Split, SplitLayer, rewired, source_sets, split_by_shares, split_by_sources
 from shared.circuits._virtual import Purity, VirtualNeurons, distance_correlation, intra_inter, virtual_neurons
 
 __all__ = [
     "Certificate",
+    "Circuit",
     "ClassRelevance",
     "ContributionGroups",
+    "EdgeGraph",
+    "EdgeLayout",
     "Purity",
     "Split",
     "SplitLayer",
@@ -49,14 +59,18 @@ __all__ = [
     "contribution_groups",
     "deletion_masks",
     "distance_correlation",
+    "edge_scores",
     "exact_votes",
+    "faithfulness_curve",
     "group_shares",
     "input_contributions",
     "intra_inter",
     "needed_votes",
     "only_channels",
     "overlap",
+    "patched_logits",
     "permuted_shares",
+    "prune_edges",
     "radius_threshold",
     "random_shares",
     "rewired",
@@ -65,6 +79,7 @@ __all__ = [
     "split_by_shares",
     "split_by_sources",
     "top_contributions",
+    "top_edges",
     "top_share",
     "virtual_neurons",
 ]

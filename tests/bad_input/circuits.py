@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from shared.circuits import EdgeGraph, EdgeLayout
 from tests.bad_input.good import Calls, net, rand
 
 
@@ -14,6 +15,17 @@ def distances(seed: int) -> torch.Tensor:
 def conv() -> nn.Module:
     torch.manual_seed(0)
     return nn.Conv2d(3, 2, 2)
+
+
+def pairs() -> dict:
+    """A tiny vision transformer, and images with their counterfactuals."""
+    from transformers import ViTConfig, ViTForImageClassification
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 2, "num_hidden_layers": 2}
+    config = ViTConfig(**sizes, image_size=4, patch_size=2, num_channels=3, num_labels=3, initializer_range=0.5)
+    graph = EdgeGraph(ViTForImageClassification(config).eval())
+    return {"graph": graph, "clean": rand(2, 3, 4, 4), "corrupt": 1 - rand(2, 3, 4, 4)}
 
 
 GOOD: Calls = {
@@ -30,6 +42,11 @@ GOOD: Calls = {
     "split_by_shares": lambda: {"shares": rand(3, 5).softmax(0)},
     "split_by_sources": lambda: {"sources": torch.eye(2, 5, dtype=torch.bool)},
     "top_contributions": lambda: {"weight": rand(5), "activations": rand(3, 4, 5)},
+    "edge_scores": lambda: {**pairs(), "target": 1},
+    "faithfulness_curve": lambda: {**pairs(), "scores": rand(5, 7), "target": 1, "shares": [0.5, 1]},
+    "patched_logits": lambda: {**pairs(), "circuits": EdgeLayout(2, 2).circuit(["input->a0", "a0.h1->logits"])},
+    "prune_edges": lambda: {**pairs(), "target": 1, "metric": "kl", "tau": 0.1},
+    "top_edges": lambda: {"layout": EdgeLayout(2, 2), "scores": rand(5, 7), "n_edges": 3},
 }
 ELSEWHERE = {
     **dict.fromkeys(
