@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -50,8 +51,17 @@ def sort_match(z: Tensor, reference: Tensor, *, weight: Tensor | None = None) ->
 
 
 def _distance(z: Tensor, reference: Tensor, weight: Tensor | None) -> Tensor:
-    per_channel = (z.sort(-1).values - reference.to(z)).square().mean(-1)
+    goal = torch.empty_like(z).scatter_(-1, _order(z), reference.to(z).expand_as(z))  # to each value that of its rank
+    per_channel = (z - goal).square().mean(-1)
     return (per_channel if weight is None else per_channel * weight.to(z)).mean(-1)
+
+
+def _order(z: Tensor) -> Tensor:
+    """`z.argsort(-1)`; on a CPU by numpy, whose vectorised sort takes a fifth of the time."""
+    if z.device.type != "cpu":
+        return z.detach().argsort(-1)
+    plain = z.detach().float() if z.dtype in (torch.float16, torch.bfloat16) else z.detach()
+    return torch.from_numpy(np.argsort(plain.numpy(), -1))
 
 
 def sorted_features(
@@ -109,7 +119,8 @@ def sorted_features(
             model(x)
         maps = {} if relevance is None else relevance(x, g)
         for layer in layers:
-            rows = rows_of(seen[layer] * maps[layer] if layer in maps else seen[layer], channel_axis).sort(-1).values
+            rows = rows_of(seen[layer] * maps[layer] if layer in maps else seen[layer], channel_axis)
+            rows = rows.gather(-1, _order(rows))
             empty = rows.new_zeros(len(counts), *rows.shape[1:])
             sums[layer] = sums.get(layer, empty).index_add(0, g, rows)
     return {layer: total / counts.to(total)[:, None, None] for layer, total in sums.items()}
