@@ -11,11 +11,9 @@ from torch import Tensor
 from shared.worlds import recall_items, recall_texts, recall_world
 from shared.zoo import load_model
 from shared.zoo.recipes import recipe
-from shared.zoo.recipes._decoders import train_decoder, write_decoder
-from shared.zoo.recipes._ship import ship
+from shared.zoo.recipes._decoders import Grammar, ship_decoder
 
 NAME = "recall-lm"
-STEPS, BATCH = 2400, 64
 WORLD = recall_world(generator=np.random.default_rng(0))
 OTHERS = 0.02  # weight of what is no answer: most of it can't be known
 TESTED = {
@@ -27,19 +25,22 @@ TESTED = {
 
 @recipe(NAME)
 def make(folder: Path) -> None:
-    """Train, round to half precision, measure, and write the checkpoint and its card."""
-    ship(
+    """Make the asset's files and its card."""
+    ship_decoder(
         folder,
-        train=lambda kept: train_decoder(kept, WORLD.vocabulary, _texts, _weights, steps=STEPS, batch=BATCH),
-        write=lambda model, folder: write_decoder(model, WORLD.vocabulary, folder),
-        measure=measure,
-        title="Small language model of known grammar: 256 facts in its weights, others read from the text",
-        task="causal-lm",
-        source=f"Trained by Reprise on fresh texts of shared.worlds.recall_texts, {STEPS:,} steps of {BATCH}",
-        notes=(
-            "Its world is recall_world(generator=numpy.random.default_rng(0)). Texts are split at blanks; the start "
-            "token <s> stands in front, which the tokenizer doesn't put there. What the text says goes before what is "
-            "known. In half precision; measured on 500 new texts each after rounding."
+        Grammar(
+            title="Small language model of known grammar: 256 facts in its weights, others read from the text",
+            words=WORLD.vocabulary,
+            texts=_texts,
+            weights=_weights,
+            measure=measure,
+            drawn="shared.worlds.recall_texts",
+            steps=2400,
+            notes=(
+                "Its world is recall_world(generator=numpy.random.default_rng(0)). Texts are split at blanks; the "
+                "start token <s> stands in front, which the tokenizer doesn't put there. What the text says goes "
+                "before what is known. In half precision; measured on 500 new texts each after rounding."
+            ),
         ),
     )
 

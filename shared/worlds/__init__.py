@@ -59,6 +59,16 @@ from shared.worlds.text._agreement import (
 )
 from shared.worlds.text._edits import casualise, first_gender, swap_pronouns
 from shared.worlds.text._facts import FactPrompt, fact_prompts
+from shared.worlds.text._instructions import (
+    COLOUR_WORDS,
+    INSTRUCTIONS,
+    InstructionPrompt,
+    InstructionWorld,
+    follows_instruction,
+    instruction_prompts,
+    instruction_texts,
+    instruction_world,
+)
 from shared.worlds.text._leads import EDIT_KINDS, NATIONALITIES, LeadEdit, lead_edits, lead_sentences
 from shared.worlds.text._recall import (
     RECALL_SOURCES,
@@ -77,10 +87,12 @@ __all__ = [
     "BACKGROUNDS",
     "BASIC_SHAPES",
     "COLOURS",
+    "COLOUR_WORDS",
     "CORNERS",
     "EDIT_KINDS",
     "FLAWS",
     "IMAGE_CONCEPTS",
+    "INSTRUCTIONS",
     "NATIONALITIES",
     "RECALL_SOURCES",
     "RELATIONS",
@@ -95,6 +107,8 @@ __all__ = [
     "AgreementSentence",
     "FactPrompt",
     "FlawedData",
+    "InstructionPrompt",
+    "InstructionWorld",
     "LeadEdit",
     "PlantedClasses",
     "PlantedTable",
@@ -112,9 +126,13 @@ __all__ = [
     "fact_prompts",
     "first_gender",
     "flip_labels",
+    "follows_instruction",
     "gaussian_clusters",
     "group_labels",
     "hill",
+    "instruction_prompts",
+    "instruction_texts",
+    "instruction_world",
     "lead_edits",
     "lead_sentences",
     "lift_dimensions",

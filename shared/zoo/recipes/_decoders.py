@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,45 @@ from tqdm.auto import tqdm
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from shared.nets import small_decoder
-from shared.zoo.recipes._ship import write_json, write_weights
+from shared.zoo.recipes._ship import ship, write_json, write_weights
 from shared.zoo.recipes._train import keep, one_thread, resume
 
 Texts = Callable[[int, np.random.Generator], Sequence[str]]
 Weights = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Grammar:
+    """What tells one small language model from another: its words and texts, and what is measured of it.
+
+    `texts(n, generator)` writes them; `weights(ids)` (B, S) says how much each token counts as a target;
+    `measure(folder)` gives the numbers that the card states; `drawn` names the function of `worlds` behind `texts`.
+    """
+
+    title: str
+    words: Sequence[str]
+    texts: Texts
+    weights: Weights
+    measure: Callable[[Path], dict[str, float]]
+    drawn: str
+    notes: str
+    steps: int
+    batch: int = 64
+
+
+def ship_decoder(folder: Path, grammar: Grammar) -> None:
+    """The recipe of every grammar: train, round to half precision, measure, write the checkpoint and its card."""
+    steps, batch = grammar.steps, grammar.batch
+    ship(
+        folder,
+        train=lambda kept: train_decoder(kept, grammar.words, grammar.texts, grammar.weights, steps=steps, batch=batch),
+        write=lambda model, folder: write_decoder(model, grammar.words, folder),
+        measure=grammar.measure,
+        title=grammar.title,
+        task="causal-lm",
+        source=f"Trained by Reprise on fresh texts of {grammar.drawn}, {steps:,} steps of {batch}",
+        notes=grammar.notes,
+    )
 
 
 def word_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
@@ -43,10 +78,7 @@ def train_decoder(
     seed: int = 0,
     **sizes: int,
 ) -> LlamaForCausalLM:
-    """Train on fresh texts for every step; goes on from what a killed run left in `kept`.
-
-    `texts(n, generator)` writes them; `weights(ids)` (B, S) says how much each token counts as a target.
-    """
+    """Train on fresh texts for every step; goes on from what a killed run left in `kept`."""
     tokenizer = word_tokenizer(words)
     with one_thread():
         model = small_decoder(len(words), generator=torch.Generator().manual_seed(seed), **sizes).train()
