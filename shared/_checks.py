@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +25,16 @@ def check_choice(argument: str, value: Any, choices: Iterable[Any]) -> Any:
     close = difflib.get_close_matches(str(value), [str(k) for k in known], n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     raise UnknownNameError(f"{argument}={value!r} is unknown; {hint}known: {', '.join(map(str, known)) or 'none'}")
+
+
+def check_keys(argument: str, given: Mapping[str, Any], needed: Iterable[str]) -> None:
+    """Raise `UnknownNameError`, with the closest name, unless a mapping has all `needed` ones; it may have others."""
+    for name in needed:
+        if name not in given:
+            close = difflib.get_close_matches(name, list(given), n=1)
+            hint = f" (closest: {close[0]!r})" if close else ""
+            there = ", ".join(map(str, given)) or "nothing"
+            raise UnknownNameError(f"{argument} lacks {name!r}{hint}; it has: {there}")
 
 
 def check_finite(argument: str, value: torch.Tensor | np.ndarray) -> None:

@@ -8,6 +8,7 @@ may have other axes; FEWER: those that may have one less; ANY_NUMBER: arguments 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
 from collections.abc import Callable, Iterator
@@ -70,6 +71,50 @@ def test_a_spoilt_tensor_is_refused_by_name(key):
     for name, bad in spoilt(key):
         with pytest.raises(ValueError, match=rf"\b{name}\b"):
             call(key, {**GOOD[key](), name: bad})
+    plt.close("all")
+
+
+NAMED = {
+    key: [n for n, v in make().items() if isinstance(v, dict) and all(isinstance(k, str) for k in v)]
+    for key, make in GOOD.items()
+}
+
+
+@pytest.mark.parametrize("key", [key for key, names in NAMED.items() if names])
+def test_a_mapping_without_a_name_or_with_another_is_refused_or_fine(key):
+    """Never a bare KeyError."""
+    for name in NAMED[key]:
+        first, *others = GOOD[key]()[name]
+        for names in ([*others], ["nope", *others], ["nope", first, *others], []):
+            arguments = GOOD[key]()
+            arguments[name] = {k: arguments[name].get(k, arguments[name][first]) for k in names}
+            with contextlib.suppress(ValueError):
+                call(key, arguments)
+    plt.close("all")
+
+
+NO_COUNTS = {  # whole numbers of which negative ones have a meaning
+    *("target", "channel_axis", "ddof", "first", "ignore", "sign", "layer", "index", "label", "marked_class"),
+    "generator",  # a seed
+}
+
+
+def counts(key: str) -> list[str]:
+    """Arguments that count something: whole numbers, given or by default."""
+    room, name = key.split(".")
+    arguments = GOOD[key]()
+    parameters = inspect.signature(getattr(importlib.import_module(f"shared.{room}"), name)).parameters
+    values = {name: arguments.get(name, parameter.default) for name, parameter in parameters.items()}
+    return [n for n, v in values.items() if type(v) is int and n not in NO_COUNTS]
+
+
+COUNTED = [(key, name) for key in GOOD if not key.startswith("zoo.") for name in counts(key)]
+
+
+@pytest.mark.parametrize(("key", "name"), COUNTED)
+def test_a_negative_count_is_refused_by_name(key, name):
+    with pytest.raises(ValueError, match=rf"\b{name}\b"):
+        call(key, {**GOOD[key](), name: -1})
     plt.close("all")
 
 

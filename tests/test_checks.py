@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from shared._checks import UnknownNameError, check_array, check_choice, check_finite, check_range, check_shape, wide
+from shared._checks import (
+    UnknownNameError,
+    check_array,
+    check_choice,
+    check_finite,
+    check_keys,
+    check_range,
+    check_shape,
+    wide,
+)
 
 
 def test_choice_returns_the_value_and_lists_what_exists():
@@ -15,6 +24,14 @@ def test_choice_returns_the_value_and_lists_what_exists():
         check_choice("model", "resnet", ["resnet18", "vit"])
     with pytest.raises(ValueError, match="known: none"):
         check_choice("model", "x", [])
+
+
+def test_keys_names_what_is_missing_and_the_closest():
+    check_keys("masks", {"fc1": 1, "fc2": 2}, ["fc2"])
+    with pytest.raises(UnknownNameError, match=r"masks lacks 'fc3' \(closest: 'fc[12]'\); it has: fc1, fc2"):
+        check_keys("masks", {"fc1": 1, "fc2": 2}, ["fc1", "fc3"])
+    with pytest.raises(ValueError, match="masks lacks 'fc1'; it has: nothing"):
+        check_keys("masks", {}, ["fc1"])
 
 
 @pytest.mark.parametrize("make", [torch.tensor, np.array])

@@ -10,7 +10,7 @@ import scipy.sparse as sp
 import torch
 from sklearn.neighbors import NearestNeighbors
 
-from shared._checks import check_array, check_choice
+from shared._checks import check_array, check_choice, check_range
 from shared.embeddings._distances import as_points, distances_between
 from shared.embeddings._validation import check_perplexity
 
@@ -52,6 +52,7 @@ def bandwidths(
     ValueError
         If all distances are zero, or every row has too many ties.
     """
+    check_range("max_steps", max_steps, 1)
     check_array("squared", squared.masked_fill(squared == math.inf, 0.0), ("n", "m"))
     rows = max(16, _TOGETHER // squared.shape[1]) if squared.device.type == "cpu" else _ROWS
     solved = [_solve(some.to(torch.float64), perplexity, tolerance, max_steps) for some in squared.split(rows)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import rankdata
 
-from shared._checks import check_array, check_choice
+from shared._checks import check_array, check_choice, check_range
 from shared.embeddings._metrics import GEOMETRIES, pearson_of
 from shared.embeddings._sphere import check_unit
 from shared.embeddings._validation import as_data
@@ -138,6 +138,7 @@ def angle_corr(
     float
         In [-1, 1].
     """
+    check_range("n_triples", n_triples, 1)
     X, Y = _data_and_map(X, Y, geometry)
     at = random_triples(len(X), n_triples, generator=generator)
     a, b = _angles("X", X, at), _angles("Y", Y, at, geometry)
@@ -178,6 +179,8 @@ def angle_errors(
     (n_bins,) float64
         Degrees.
     """
+    check_range("n_triples", n_triples, 1)
+    check_range("n_bins", n_bins, 1)
     X, Y = _data_and_map(X, Y, geometry)
     at = random_triples(len(X), n_triples, generator=generator)
     a, b = _angles("X", X, at), _angles("Y", Y, at, geometry)

@@ -133,6 +133,7 @@ def classical_scaling(D: np.ndarray, *, n_components: int = 2) -> np.ndarray:
         The map; each column's largest entry is positive.
     """
     squared = np.square(as_distances("D", D))
+    check_range("n_components", n_components, 1, len(squared))
     inner = -0.5 * (squared - squared.mean(0) - squared.mean(1)[:, None] + squared.mean())
     values, vectors = np.linalg.eigh(inner)
     values = values[::-1][:n_components]  # largest first

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from tqdm.auto import tqdm
 
-from shared._checks import check_array
+from shared._checks import check_array, check_range
 
 Gradient = Callable[[torch.Tensor, float], torch.Tensor]  # (Y, exaggeration) -> ∂/∂Y
 Callback = Callable[[int, torch.Tensor], "bool | None"]  # (iteration, Y) -> True to stop
@@ -100,6 +100,7 @@ def descend(
     FloatingPointError
         If the embedding diverges.
     """
+    check_range("callback_every", callback_every, 1)
     check_array("Y", Y, ("n", "d"))
     Y = Y.clone()
     step = torch.zeros_like(Y)

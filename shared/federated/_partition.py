@@ -79,6 +79,8 @@ def partition_dirichlet(
     -------
     Indices of each client.
     """
+    check_range("tries", tries, 1)
+    check_range("min_size", min_size, 0)
     labels = _labels(labels)
     if not alpha > 0:
         raise ValueError(f"alpha={alpha!r} must be positive; small values mean strong label skew")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,11 @@ def set_levels(
     given = {} if mu is None else {"mu": mu}
     if evenly and not getattr(scheduler.config, "use_flow_sigmas", False):
         given["sigmas"] = np.linspace(1.0, 1 / steps, steps)
+    if foreign := given.keys() - inspect.signature(scheduler.set_timesteps).parameters.keys():
+        raise ValueError(
+            f"scheduler {type(scheduler).__name__} takes no {' and '.join(sorted(foreign))}, which this pipeline "
+            "gives for its noise levels; accepted: the pipeline's own, and others whose set_timesteps takes them"
+        )
     scheduler.set_timesteps(steps, device=device, **given)
 
 
@@ -67,7 +73,19 @@ def check_scheduler(scheduler: Any, steps: int, **levels: Any) -> Any:
     kind = prediction_of(scheduler)
     if kind not in ("epsilon", "v_prediction", "sample", "flow"):
         raise ValueError(f"scheduler {name} predicts {kind!r}; accepted: epsilon, v_prediction, sample, flow")
-    set_levels(scheduler, steps, **levels)
+    try:
+        set_levels(scheduler, steps, **levels)
+        return _continued(scheduler, steps)
+    except (TypeError, AttributeError, NotImplementedError) as error:
+        raise ValueError(
+            f"scheduler {name} isn't used as others are ({error}); accepted: {', '.join(SCHEDULERS)} and others that "
+            "have `timesteps` and `step(prediction, t, latents)`"
+        ) from error
+
+
+def _continued(scheduler: Any, steps: int) -> Any:
+    """The scheduler, if it asks once per step and a run continued from the middle is the whole run."""
+    name = type(scheduler).__name__
     if len(scheduler.timesteps) != steps:
         raise ValueError(
             f"scheduler {name} evaluates the model {len(scheduler.timesteps)} times in {steps} steps; "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import NamedTuple, Self
@@ -136,9 +137,15 @@ class Attributor(ABC):
             start += len(part)
 
     def self_influence(self) -> Tensor:
-        """Score of each training point for itself and its own label, `(N,)`."""
+        """Score of each training point for itself and its own label, `(N,)`; warns where all have the same."""
         with self.fitted.own_precision():
-            return self._self_influence(self.fitted)
+            own = self._self_influence(self.fitted)
+        if len(own) > 1 and bool((own == own[0]).all()):
+            said = (
+                f"{self.name} gives all training points the self-influence {float(own[0]):g}, which ranks none of them"
+            )
+            warnings.warn(said, stacklevel=2)
+        return own
 
     @property
     def fitted(self) -> TrainedClassifier:

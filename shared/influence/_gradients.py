@@ -131,7 +131,8 @@ class TracIn(Attributor):
     projection : int, optional
         Project "all" gradients to this many dimensions.
     cosine : bool
-        Divide by both gradients' norms at each checkpoint.
+        Divide by both gradients' norms at each checkpoint. A point's self-influence is then the same for all, which
+        `self_influence` warns of.
     random_state : int
         Seed of the projection.
     """
@@ -171,4 +172,9 @@ class TracIn(Attributor):
         return tau
 
     def _self_influence(self, net: TrainedClassifier) -> Tensor:
-        return sum(lr * torch.stack([f.square().sum(1) for f in train]).prod(0) for lr, _, train in self._stages)
+        def own(factors: tuple[Tensor, ...]) -> Tensor:
+            """Inner products with itself; cosines are exactly 1, 0 without gradient: rounding must not rank."""
+            squares = torch.stack([f.square().sum(1) for f in factors])
+            return ((squares > 0).to(squares) if self.cosine else squares).prod(0)
+
+        return sum(lr * own(train) for lr, _, train in self._stages)

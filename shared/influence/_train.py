@@ -49,6 +49,7 @@ def train_checkpoints(
     list of Checkpoint
         With the learning rate of their epoch.
     """
+    check_range("batch_size", batch_size, 1)
     check_range("epochs", epochs, 1)
     check_range("n_checkpoints", n_checkpoints, 1, epochs)
     check_array("x", x, ("N", *x.shape[1:]))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from shared._checks import check_finite, check_shape
+from shared._checks import check_finite, check_range, check_shape
 from shared.patterns._bits import count
 
 _BLOCK = 512
@@ -36,6 +36,7 @@ def nearest_items(vectors: np.ndarray, k: int, *, names: Sequence[str] | None = 
     ValueError
         For a zero vector, which has no direction.
     """
+    check_range("k", k, 0)
     return nearest_as("vectors", vectors, k, names)
 
 

@@ -12,7 +12,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from shared._checks import as_numbers, check_choice, check_finite, check_shape
+from shared._checks import as_numbers, check_choice, check_finite, check_range, check_shape
 from shared.plots._style import DIVERGING, figure
 
 
@@ -48,8 +48,9 @@ def token_heatmap(
     Raises
     ------
     ValueError
-        For relevance of another length than tokens, NaN or infinity.
+        For relevance of another length than tokens, NaN or infinity, and for a width below one.
     """
+    check_range("width", width, 1)
     colors = _shades(tokens, relevance, limit)
     size = _font_size(ax, width)
     line, column = 0, 0

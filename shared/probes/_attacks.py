@@ -72,6 +72,7 @@ def herd_to_point(candidates: Tensor, point: Tensor, n: int) -> Tensor:
     -------
     (n,), numbers of rows.
     """
+    check_range("n", n, 1)
     check_array("candidates", candidates, ("N", "d"))
     check_array("point", point, (candidates.shape[1],))
     if len(candidates) < 2 * n:
@@ -125,6 +126,8 @@ def pgd_shift(
     -------
     (n, C, H, W).
     """
+    check_range("steps", steps, 0)
+    check_range("batch_size", batch_size, 1)
     check_choice("sign", sign, (1, -1))
     check_range("epsilon", epsilon, 0)
     check_finite("x", x)

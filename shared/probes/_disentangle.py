@@ -143,6 +143,7 @@ def pair_weights(V: Tensor, Y: Tensor, alpha: float, beta: float, n_targets: int
     -------
     (k, k).
     """
+    check_range("n_targets", n_targets, 0)
     check_array("V", V, ("k", "d"))
     k = len(V)
     check_array("Y", Y, ("n", k))
@@ -198,6 +199,8 @@ def finetune(
     -------
     Unit vectors (k, d), single precision, and the `FinetuneHistory`.
     """
+    check_range("batch_size", batch_size, 1)
+    check_range("evaluate_every", evaluate_every, 1)
     check_choice("early_exit", early_exit, ("orthogonality", "auroc", None))
     check_range("epochs", epochs, 1)
     H = as_activations(H).float()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from shared import hooks
-from shared._checks import check_choice, check_shape
+from shared._checks import check_choice, check_range, check_shape
 
 Data = Tensor | Mapping[str, Any]
 Target = int | Tensor | Callable[[Tensor], Tensor]
@@ -125,6 +125,8 @@ def _logits_at(classes: Tensor) -> Callable[[Tensor], Tensor]:
                 f"target: the model's first output has shape {tuple(logits.shape)}, not (n, classes); give a function "
                 "of it, such as lambda logits: logits[:, -1, token]"
             )
+        check_range("target", int(classes.min()), 0, logits.shape[1] - 1)
+        check_range("target", int(classes.max()), 0, logits.shape[1] - 1)
         return logits.gather(1, classes.to(logits.device)[:, None])[:, 0]
 
     return scalar

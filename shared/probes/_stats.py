@@ -109,6 +109,7 @@ def ridge_equivalent(
     RuntimeError
         The fixed point didn't settle.
     """
+    check_range("max_iter", max_iter, 1)
     if not lam > 0:
         raise ValueError(f"lam={lam!r} must be positive: without it the fixed point need not exist")
     check_array("means", means, ("m", "d"))
@@ -173,6 +174,7 @@ def bootstrap_direction(
     -------
     (draws, d).
     """
+    check_range("draws", draws, 1)
     H = as_activations(H)
     labels, _ = as_labels(y, H, least=2)
     probe = PROBE_METHODS[check_choice("method", method, PROBE_METHODS)](**options)
@@ -284,8 +286,8 @@ def cav_from_population(
     check_choice("method", method, CLOSED_FORMS)
     check_array("H_c", H_c, ("N", "d"))
     check_array("H_n", H_n, ("N", H_c.shape[1]))
-    for name, H, n in (("H_c", H_c, n_c), ("H_n", H_n, n_n)):
-        check_range(f"size drawn from {name}", n, 1, None if replace else len(H))
+    for name, H, n in (("n_c", H_c, n_c), ("n_n", H_n, n_n)):
+        check_range(name, n, 1, None if replace else len(H))
     H_c, H_n = wide(H_c), wide(H_n)
     n = n_c + n_n
     p = n_c / n

@@ -113,6 +113,7 @@ def pruning_rows(
     ValueError
         As for `pruning_curve`.
     """
+    check_range("batch_size", batch_size, 1)
     refuse_training(model)
     rows = count_rows(x)
     check_shape("target", target, (rows, *target.shape[1:]))

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from shared._checks import check_choice, check_finite, check_range, wide
+from shared._checks import check_choice, check_finite, check_keys, check_range, check_shape, wide
 from shared.nets import Phoenix
 
 BRANCHES = (("sums", "out_sums"), ("products", "out_products"))
@@ -68,8 +68,8 @@ def dash_scores(
     Raises
     ------
     ValueError
-        A prior of another shape, without edges or with values that aren't -1, 0 or 1; a strength outside [0, 1]; an
-        unknown size.
+        A prior of another shape, without edges or with values that aren't -1, 0 or 1; scores that lack a weight or have
+        another shape; a strength outside [0, 1]; an unknown size.
 
     References
     ----------
@@ -84,6 +84,9 @@ def dash_scores(
     elif together.shape[-2:] != edges.shape[-2:]:
         raise ValueError(f"together has shape {tuple(together.shape)}; the prior has {tuple(edges.shape)}")
     check_finite("together", together)
+    check_keys("scores", scores, Phoenix.WEIGHTS)
+    for name in Phoenix.WEIGHTS:
+        check_shape(f"scores[{name!r}]", scores[name], getattr(model, name).shape)
     together = wide(together)
     together = together / together.sum((-2, -1), keepdim=True)
     found = {}

@@ -134,8 +134,9 @@ def edge_popup(
     """Find good subnetworks of frozen random networks by scores (Ramanujan et al. 2020; Fischer et al. 2021).
 
     Each layer keeps the top share `keep` of its entries by |score|, exactly `round(keep n)`; the gradient of an
-    entry's factor goes to its score as if the choice were the identity, also where it is pruned. Scores are trained by
-    SGD with momentum and a cosine schedule; weights and biases never are.
+    entry's factor goes to its score as if the choice were the identity, also where it is pruned. Of equal scores those
+    stay that come first in an order drawn at random before training. Scores are trained by SGD with momentum and a
+    cosine schedule; weights and biases never are.
 
     Parameters
     ----------
@@ -151,7 +152,8 @@ def edge_popup(
         parameters as `rescale_` does, and divide the learning rate by it.
     biases : "compete" with their layer's weights for the share, are chosen "separate", or all "kept".
     scores : "uniform" as the authors' dense layers start (weights `U(±1 / sqrt(fan_in))`, biases
-        `U(±sqrt(6 / fan_in))`); "constant", .5 as their convolutions do, equal ones in random order.
+        `U(±sqrt(6 / fan_in))`); "constant", all .5, as their convolutions do: a random choice at
+        first.
     lr : learning rate of the scores.
     momentum : of SGD.
     weight_decay : on the scores.
@@ -172,6 +174,7 @@ def edge_popup(
         Bad data or another number of targets than rows, keep out of (0, 1], or so small that a layer keeps nothing
         (named), epochs that the levels don't divide, parameters that are no dense or convolutional layer's.
     """
+    check_range("warmup", warmup, 0)
     models = [model] if isinstance(model, nn.Module) else list(model)
     keeps = _one_keep_each(keep, len(models))
     check_choice("biases", biases, BIASES)
@@ -184,13 +187,14 @@ def edge_popup(
     state = _frozen(models)
     densities = [anneal(k, levels, start=max(start, k)) for k in keeps]
     counts = [_counts(models[0], [d[level] for d in densities], biases) for level in range(levels)]
-    popup = _Popup(models[0], state, _first_scores(models[0], state, scores, generator), loss, momentum, weight_decay)
+    first, order = _first_scores(models[0], state, scores, generator)
+    popup = _Popup(models[0], state, first, order, loss, momentum, weight_decay)
     steps, losses = math.ceil(rows / batch_size), []
     rates = torch.full((len(models),), lr).to(x.device)
     for epoch in tqdm(range(epochs), disable=not progress, desc="edge-popup"):
         kept, seen = counts[epoch * levels // epochs], []
-        order = torch.rand(len(models), rows, generator=generator).argsort(1).to(x.device)
-        for batch in order.split(batch_size, 1):
+        drawn = torch.rand(len(models), rows, generator=generator).argsort(1).to(x.device)
+        for batch in drawn.split(batch_size, 1):
             at = _rate(epoch + len(seen) / steps, epochs, warmup)
             xs, ts = _rows(x, batch, per_member), _rows(target, batch, per_member)
             seen.append(popup.step(xs, ts, kept, at * rates))
@@ -206,10 +210,10 @@ class _Popup:
     """Stacked frozen parameters, their scores and SGD's velocities."""
 
     def __init__(
-        self, model: nn.Module, state: State, scores: State, loss: Loss, momentum: float, weight_decay: float
+        self, model: nn.Module, state: State, scores: State, order: State, loss: Loss, momentum: float, decay: float
     ) -> None:
-        self.model, self.state, self.scores, self.loss = model, state, scores, loss
-        self.momentum, self.decay = momentum, weight_decay
+        self.model, self.state, self.scores, self.order, self.loss = model, state, scores, order, loss
+        self.momentum, self.decay = momentum, decay
         self.velocity = {name: torch.zeros_like(score) for name, score in scores.items()}
         like = next(iter(state.values()))
         self.scale = torch.ones(len(like), dtype=like.dtype, device=like.device)
@@ -226,7 +230,8 @@ class _Popup:
         kept = {name: torch.ones_like(value, dtype=torch.bool) for name, value in self.state.items()}
         for names, numbers in counts:
             flat = [self.scores[name].abs().flatten(1) for name in names]
-            chosen = top_exactly(torch.cat(flat, 1), numbers)
+            order = torch.cat([self.order[name].flatten(1) for name in names], 1)
+            chosen = top_exactly(torch.cat(flat, 1), numbers, order)
             for name, part in zip(names, chosen.split([f.shape[1] for f in flat], 1)):
                 kept[name] = part.reshape(self.scores[name].shape)
         return kept
@@ -261,23 +266,28 @@ class _Popup:
         return factor
 
 
-def top_exactly(scores: Tensor, numbers: Sequence[int]) -> Tensor:
-    """True for the `numbers[m]` highest entries of row m, exactly as many also where scores are equal."""
+def top_exactly(scores: Tensor, numbers: Sequence[int], order: Tensor) -> Tensor:
+    """True for the `numbers[m]` highest entries of row m; of equal scores those stay whose `order` is highest."""
     chosen = torch.zeros_like(scores, dtype=torch.bool)
     for number in set(numbers):
         rows = torch.tensor([m for m, n in enumerate(numbers) if n == number], device=scores.device)
-        chosen[rows] = _top(scores if len(rows) == len(scores) else scores[rows], number)
+        if number:
+            chosen[rows] = _top(*(t if len(rows) == len(t) else t[rows] for t in (scores, order)), number)
     return chosen
 
 
-def _top(scores: Tensor, number: int) -> Tensor:
-    if scores.device.type == "cpu" and scores.dtype in (torch.float32, torch.float64) and number:
-        least = np.partition(scores.detach().numpy(), scores.shape[1] - number, axis=1)[:, scores.shape[1] - number]
-        chosen = scores >= torch.from_numpy(least)[:, None]
-        if int(chosen.sum()) == number * len(scores):  # else some are equal to the least
-            return chosen  # a tenth of the time that topk takes
-    best = scores.topk(number, sorted=False).indices
-    return torch.zeros_like(scores, dtype=torch.bool).scatter_(1, best, True)
+def _top(scores: Tensor, order: Tensor, number: int) -> Tensor:
+    if scores.device.type == "cpu" and scores.dtype in (torch.float32, torch.float64):  # a tenth of topk's time
+        place = scores.shape[1] - number
+        least = torch.from_numpy(np.partition(scores.detach().numpy(), place, axis=1)[:, place, None])
+    else:
+        least = scores.topk(number, sorted=False).values.amin(1, keepdim=True)
+    chosen = scores >= least
+    if int(chosen.sum()) == number * len(scores):
+        return chosen
+    above = scores > least  # the others are equal
+    place = order.masked_fill(~chosen | above, -1.0).argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+    return above | (place < number - above.sum(1, keepdim=True))
 
 
 def _rate(epoch: float, epochs: int, warmup: int) -> float:
@@ -307,17 +317,20 @@ def _frozen(models: Sequence[nn.Module]) -> State:
     return {name: value.detach().clone() for name, value in stack_module_state(list(models))[0].items()}
 
 
-def _first_scores(model: nn.Module, state: State, scores: str, generator: torch.Generator | None) -> State:
-    """Scores before training; those of equal value in random order."""
-    found = {}
+def _first_scores(
+    model: nn.Module, state: State, scores: str, generator: torch.Generator | None
+) -> tuple[State, State]:
+    """Scores before training, and the order, in [0, 1), among equal ones."""
+    found, order = {}, {}
     for name, layer in scored_layers(model).items():
         fan_in = layer.weight[0].numel()
         for kind, bound in (("weight", fan_in**-0.5), ("bias", (6 / fan_in) ** 0.5)):
             if (key := f"{name}.{kind}".removeprefix(".")) in state:
                 drawn = torch.rand(state[key].shape, generator=generator)
-                drawn = (2 * drawn - 1) * bound if scores == "uniform" else 0.5 + 1e-6 * drawn
-                found[key] = drawn.to(state[key])
-    return found
+                first = (2 * drawn - 1) * bound if scores == "uniform" else torch.full_like(drawn, 0.5)
+                found[key] = first.to(state[key])
+                order[key] = drawn.to(state[key].device)
+    return found, order
 
 
 def _counts(model: nn.Module, keeps: Sequence[float], biases: str) -> list[tuple[list[str], list[int]]]:

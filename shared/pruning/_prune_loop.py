@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from shared._checks import check_choice, check_finite, check_range, check_shape
+from shared._checks import check_choice, check_finite, check_keys, check_range, check_shape
 from shared.nets import StackedNet
 from shared.pruning._pruners import weight_scores
 from shared.pruning._units import parameter_of
@@ -93,6 +93,8 @@ def weight_masks(
     check_range("density", density, 0.0, 1.0)
     if not scores:
         raise ValueError("scores is empty; at least one layer is needed")
+    if alive is not None:
+        check_keys("alive", alive, scores)
     for name, score in scores.items():
         check_finite(f"scores[{name!r}]", score)
         if alive is not None:

@@ -51,6 +51,7 @@ def subset_sum(values: Tensor, target: Tensor, *, batch_size: int = 256) -> tupl
     ValueError
         Another shape, NaN, too many candidates.
     """
+    check_range("batch_size", batch_size, 1)
     check_array("values", values, ("problems", None))
     check_array("target", target, (len(values),))
     if values.shape[1] > LONGEST:

@@ -173,6 +173,8 @@ def cell_mask(cell: Tensor, shape: tuple[int, int], *, columns: int = 2, rows: i
     -------
     Tensor of bool, shape (B, rows · H, columns · W)
     """
+    check_range("columns", columns, 1)
+    check_range("rows", rows, 1)
     check_shape("cell", cell, ("B",))
     check_finite("cell", cell)
     if bool((cell < 0).any()) or bool((cell >= rows * columns).any()):

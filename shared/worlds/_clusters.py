@@ -40,6 +40,7 @@ def gaussian_clusters(
     X : ndarray, shape (n, d)
     labels : ndarray of int, shape (n,)
     """
+    check_range("d", d, 1)
     labels = _labels(sizes, spreads)
     if centres is None:
         centres = generator.uniform(0, extent, (len(sizes), d))

@@ -66,6 +66,7 @@ def plant_flaw(
     -------
     FlawedData
     """
+    check_range("n_classes", n_classes, 1)
     check_array("x", x, ("N", "C", "H", "W"))
     check_array("tests", tests, ("T", *x.shape[1:]))
     _check_labels(y)
@@ -214,6 +215,7 @@ def mark_mask(height: int, width: int, *, frame: int = 2, square: int = 6) -> Te
     -------
     Tensor of bool, shape (height, width)
     """
+    check_range("frame", frame, 0)
     check_range("square", square, 0, min(height, width))
     mask = torch.ones(height, width, dtype=torch.bool)
     mask[frame : height - frame, frame : width - frame] = False

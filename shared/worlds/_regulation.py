@@ -71,6 +71,7 @@ def regulation_world(
     check_range("noise", noise, 0.0)
     check_range("n_paths", n_paths, 1)
     check_range("n_times", n_times, 2)
+    check_range("substeps", substeps, 1)
     rule = _draw_logic(truth, generator)
     uniform = lambda *shape: torch.rand(*shape, generator=generator)  # noqa: E731
     state = (_beta(2, (n_paths, len(truth)), generator) + 0.5 * uniform(n_paths, len(truth)) - 0.25).clamp(0, 1)

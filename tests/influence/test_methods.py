@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from shared.influence import (
     Similarity,
     TracIn,
     TrainedClassifier,
+    mislabelling_detection,
     per_sample_gradients,
 )
 from shared.influence._curvature import HeadCurvature
@@ -206,6 +208,33 @@ def test_tracin_sums_over_checkpoints(conv):
     torch.testing.assert_close(
         self_influence, TracIn(checkpoints=states).fit(conv).attribute(conv.x, conv.y).diagonal()
     )
+
+
+@pytest.mark.parametrize(
+    "method", [TracIn(cosine=True), TracIn(cosine=True, layers="all"), Similarity(kind="cosine"), Similarity(kind="l2")]
+)
+def test_a_self_influence_that_is_the_same_for_all_says_so_and_ranks_none(conv, method):
+    """To the bit: rounding would else put wrong labels into some order."""
+    with pytest.warns(UserWarning, match=f"{method.name} gives all training points .* ranks none of them"):
+        own = method.fit(conv).self_influence()
+    assert len(own.unique()) == 1
+    torch.testing.assert_close(own, method.attribute(conv.x, conv.y).diagonal(), atol=1e-3, rtol=1e-5)
+    wrong = torch.arange(len(own)) < 3
+    found = mislabelling_detection(own, wrong)
+    assert found.score == pytest.approx(found.chance)
+
+
+def test_cosines_over_checkpoints_sum_their_learning_rates(conv):
+    states = [Checkpoint(n.model.state_dict(), lr) for n, lr in ((conv, 0.1), (conv_net(seed=1), 0.3))]
+    with pytest.warns(UserWarning, match="ranks none"):
+        own = TracIn(checkpoints=states, cosine=True).fit(conv).self_influence()
+    assert own.tolist() == [0.1 + 0.3] * len(conv)
+
+
+def test_others_do_not_warn(conv):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        TracIn().fit(conv).self_influence()
 
 
 @pytest.mark.parametrize("layers", ["head", "all"])

@@ -52,6 +52,7 @@ class Layout:
 LAYOUTS = {
     "uoft-cs/cifar10": Layout("plain_text", "img", photos=False),
     "ylecun/mnist": Layout("mnist", photos=False),
+    "zalando-datasets/fashion_mnist": Layout("fashion_mnist", photos=False),
 }
 
 

@@ -177,5 +177,5 @@ def test_bad_input():
         probes.ridge_equivalent(torch.stack([S_c, S_n]), torch.stack([m_c, m_n]), torch.ones(2), torch.ones(2), 0.0)
     with pytest.raises(ValueError, match="d \\+ 3"):
         probes.lda_mean(S_c, m_c, 7)
-    with pytest.raises(ValueError, match="drawn from H_c"):
+    with pytest.raises(ValueError, match="n_c="):
         probes.cav_from_population("mean", S_c, S_n, 9, 2)

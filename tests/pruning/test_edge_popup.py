@@ -103,8 +103,29 @@ def test_a_mask_keeps_exactly_its_share_and_nothing_is_trained(biases):
             assert found.state[name][member].equal(p * found.masks[name][member])
 
 
-def test_equal_scores_are_still_chosen_exactly():
-    assert top_exactly(torch.full((3, 50), 0.5), [7, 0, 50]).sum(1).tolist() == [7, 0, 50]
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_of_equal_scores_the_first_in_order_stay(dtype):
+    order = torch.rand(4, 50, generator=seeded())
+    scores = torch.full((4, 50), 0.5, dtype=dtype)
+    scores[3, :5], scores[3, 5:30] = 0.9, 0.1
+    chosen = top_exactly(scores, [7, 0, 50, 9], order)
+    assert chosen.sum(1).tolist() == [7, 0, 50, 9]
+    assert chosen[0].nonzero().flatten().tolist() == sorted(order[0].topk(7).indices.tolist())
+    fourth = [*range(5), *sorted((order[3, 30:].topk(4).indices + 30).tolist())]
+    assert chosen[3].nonzero().flatten().tolist() == fourth
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_constant_scores_choose_at_random_at_first_and_differently_in_each_network(dtype):
+    """Not the first or last entries, which are whole neurons; no step is taken."""
+    models = [he_bias_(chain(2, 40, 40, 4), generator=seeded(s)).to(dtype) for s in range(2)]
+    options = {"keep": 0.3, "epochs": 1, "scores": "constant", "lr": 0.0}
+    found = edge_popup(models, X.to(dtype), Y, generator=seeded(), **options).masks["2.weight"]
+    again = edge_popup(models, X.to(dtype), Y, generator=seeded(), **options).masks["2.weight"]
+    assert found.equal(again)
+    assert not found[0].equal(found[1])
+    rows = found.float().mean(-1)  # of 40 each: a share of .3 has a standard deviation of .07
+    assert 0.0 < rows.min() < 0.2 < 0.4 < rows.max() < 0.6
 
 
 def test_networks_side_by_side_learn_as_they_do_alone():

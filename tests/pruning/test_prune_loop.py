@@ -128,6 +128,8 @@ def test_a_layer_left_empty_is_refused_or_said_by_name():
         ({"scores": {}}, "scores"),
         ({"scores": {"a": torch.tensor([[float("nan")]])}}, "scores"),
         ({"alive": {"a": torch.ones(2, 2), "b": torch.ones(5, 7)}}, "alive"),
+        ({"alive": {"a": torch.ones(2, 3), "bb": torch.ones(5, 7)}}, "alive lacks 'b' .closest: 'bb'.; it has: a, bb"),
+        ({"alive": {}}, "alive lacks 'a'; it has: nothing"),
         ({"scope": "row"}, "scope"),
         ({"empty": "perhaps"}, "empty"),
     ],

@@ -80,3 +80,9 @@ def test_bad_edges(call):
 def test_a_turned_prior_is_relocated_too():
     moved = relocate_edges(edges().T, 0.4, generator=generator())
     assert (moved != 0).sum() == (edges() != 0).sum()
+
+
+@pytest.mark.parametrize("bad", [{"substeps": 0}, {"n_paths": 0}, {"n_times": 1}, {"noise": -0.1}])
+def test_numbers_below_their_least_are_refused_by_name(bad):
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        regulation_world(edges(), generator=generator(), **bad)

@@ -135,6 +135,8 @@ def significant_patterns(
     TooManyPatternsError
         As soon as a class has over `limit` frequent sets.
     """
+    check_range("max_length", max_length, 1)
+    check_range("limit", limit, 1)
     X, y = rows_and_labels(X, y)
     check_range("min_support", min_support, 1e-9, 1)
     found: dict[Hashable, list[Items]] = {}

@@ -34,6 +34,7 @@ def place_words(
     dict of str to Tensor, shape (N,)
         `word` (int64), `word_x` and `word_y` (float32).
     """
+    check_range("size", size, 1)
     check_array("word", word, ("N",))
     check_range("grid", grid, 1, size)
     check_range("word", int(word.min()), 0)
