@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from shared._checks import check_finite, check_range
+from shared.hooks import refuse_compiled
 from shared.lrp.engine import Inputs, Part, check_ready, explained_logits, frozen, parts_of, rows_of_input, weights_of
 
 
@@ -232,6 +233,8 @@ def guided_backprop(
     As of `gradient`.
     """
     from captum.attr import GuidedBackprop
+
+    refuse_compiled(model)
 
     def method(f: Explained) -> Tensor:
         with warnings.catch_warnings():

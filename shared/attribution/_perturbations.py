@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from shared._checks import check_range
 from shared.attribution._gradients import Explained, maps
+from shared.hooks import refuse_compiled
 
 
 def smooth_grad(
@@ -161,6 +162,8 @@ def deconvnet(
     As of `gradient`.
     """
     from captum.attr import Deconvolution
+
+    refuse_compiled(model)
 
     def method(f: Explained) -> Tensor:
         with warnings.catch_warnings():

@@ -97,10 +97,23 @@ def _parameters(model: nn.Module, names: list[str]) -> dict[str, nn.Parameter]:
     for name in names:
         key = name if name in parameters else f"{name}.weight"
         if key not in parameters:
+            of = tuple(f"{_parametrised(weight)}." for weight in (name, key))
+            made = [p for p in parameters if p.startswith(of)]
+            if made:
+                raise UnknownNameError(
+                    f"names: {name!r} is computed from {', '.join(made)}; give these, or make it a parameter again by "
+                    "torch.nn.utils.parametrize.remove_parametrizations"
+                )
             find_module(model, name)
             raise UnknownNameError(f"names: {name!r} is neither a parameter nor a module with a weight")
         found[name] = parameters[key]
     return found
+
+
+def _parametrised(weight: str) -> str:
+    """Where torch keeps what a parametrised weight is computed from."""
+    layer, _, attribute = weight.rpartition(".")
+    return f"{layer}.parametrizations.{attribute}".removeprefix(".")
 
 
 @contextmanager

@@ -229,7 +229,8 @@ def with_model(change: Callable[[nn.Module], nn.Module], prefix: str = "") -> Sp
 
 def parametrised(model: nn.Module) -> nn.Module:
     """Weights computed from others, with the same values."""
-    nn.utils.parametrizations.weight_norm(model.get_submodule("head"))
+    for name in ("first", "head"):
+        nn.utils.parametrizations.weight_norm(model.get_submodule(name))
     return model
 
 
@@ -239,6 +240,26 @@ def compiled(model: nn.Module) -> nn.Module:
     with torch.no_grad():
         made(torch.ones(2, 3, 4, 4))
     return made
+
+
+def compiled_in_place(model: nn.Module) -> nn.Module:
+    """The same, under its own names."""
+    model.compile(backend="eager")
+    with torch.no_grad():
+        model(torch.ones(2, 3, 4, 4))
+    return model
+
+
+class Wrapper(nn.Module):
+    """A module of the user's own around a model."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+        self.train(module.training)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.module(*args, **kwargs)
 
 
 def frozen(model: nn.Module) -> nn.Module:
@@ -256,8 +277,10 @@ MODEL: dict[str, Condition] = {  # what every function that runs a model is trie
     "bfloat16": Condition(in_dtype(torch.bfloat16), rounded(torch.bfloat16), tolerance=0.05),
     "float64": Condition(in_dtype(torch.float64)),
     "wrapped": Condition(with_model(nn.DataParallel, "module.")),
+    "wrapped by hand": Condition(with_model(Wrapper, "module.")),
     "parametrised": Condition(with_model(parametrised), tolerance=1e-3),
     "compiled": Condition(with_model(compiled, "_orig_mod.")),
+    "compiled in place": Condition(with_model(compiled_in_place)),
     "twice": Condition(
         with_model(lambda _: Twice().eval()),
         with_model(lambda _: Twice(untied=True).eval()),

@@ -33,8 +33,11 @@ MODELS = {
 }
 NAMED = "names of layers come as keys of scores, which the condition doesn't rename"
 KNOWN = {
-    **{("pruning_curve", "wrapped"): NAMED, ("pruning_curve", "compiled"): NAMED},
-    **{("pruning_rows", "wrapped"): NAMED, ("pruning_rows", "compiled"): NAMED},
+    **{
+        (name, condition): NAMED
+        for name in ("pruning_curve", "pruning_rows")
+        for condition in ("wrapped", "wrapped by hand", "compiled")
+    },
     (
         "dash_scores",
         "bfloat16",
