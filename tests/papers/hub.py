@@ -145,6 +145,13 @@ def tiny_vit(folder: Path, n_classes: int = 1000, image_size: int = 224, patch_s
     _image_processor(folder, "ViTImageProcessor", "size", image_size, [0.5] * 3, [0.5] * 3)
 
 
+def tiny_dinov2(folder: Path, **config: Any) -> None:
+    """`Dinov2Model` of 14-pixel patches, without a head, and the image processor's file (crops of 224 pixels)."""
+    given = {**SMALL, "image_size": 56, "patch_size": 14, **config}
+    _save(transformers.Dinov2Model, transformers.Dinov2Config(**given), folder)
+    _image_processor(folder, "BitImageProcessor", "crop_size", 224, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+
+
 def tiny_resnet(folder: Path, **config: Any) -> None:
     """A ResNet of random weights with `config`, and the preprocessing of 64-pixel images."""
     _save(transformers.ResNetForImageClassification, transformers.ResNetConfig(**config), folder)

@@ -5,7 +5,7 @@ import torch
 from transformers import ViTForImageClassification
 
 from shared import zoo
-from shared.nets import SmallResNet, SmallVGG
+from shared.nets import SmallBcos, SmallResNet, SmallVGG
 from shared.worlds import BASIC_SHAPES
 from shared.zoo import recipes
 from shared.zoo._cards import read_card
@@ -14,7 +14,7 @@ from shared.zoo.recipes._classifiers import measure_world
 from shared.zoo.recipes._ship import asset_files, ship
 from shared.zoo.recipes._train import predict
 
-FASHION = ["resnet-fashion", "vgg-fashion", "vit-fashion"]
+FASHION = ["bcos-fashion", "resnet-fashion", "vgg-fashion", "vit-fashion"]
 WORLD = ["resnet-shapes-watermark", "resnet-shapes-watermark", "vit-shapes", "vit-shapes-watermark"]
 BY_NAME = {name: recipes.module(name).CLASSIFIER for name in (*FASHION, *WORLD)}
 STAR = BASIC_SHAPES.index("star")
@@ -24,8 +24,8 @@ STAR = BASIC_SHAPES.index("star")
 def test_checkpoint_is_small_named_and_ready(name):
     loaded = zoo.load_model(name)
     model = loaded.model
-    kind = {"resnet": SmallResNet, "vgg": SmallVGG, "vit": ViTForImageClassification}[name.split("-")[0]]
-    assert type(model) is kind
+    kinds = {"bcos": SmallBcos, "resnet": SmallResNet, "vgg": SmallVGG, "vit": ViTForImageClassification}
+    assert type(model) is kinds[name.split("-")[0]]
     assert not model.training
     assert tuple(loaded.info.classes) == BY_NAME[name].classes
     assert loaded.info.input_size == BY_NAME[name].image["input_size"]
@@ -60,7 +60,7 @@ def test_only_the_watermarked_twin_follows_the_watermark():
     assert clean < 0.03
 
 
-@pytest.mark.parametrize("name", ["resnet-fashion", "vgg-fashion", "vit-shapes-watermark"])
+@pytest.mark.parametrize("name", ["bcos-fashion", "resnet-fashion", "vgg-fashion", "vit-shapes-watermark"])
 def test_training_is_deterministic_and_leaves_the_caller_alone(name, monkeypatch):
     data = zoo.load_data("fashion-mnist")
     monkeypatch.setattr(_classifiers, "_fashion_whole", lambda: (data.x, data.y))

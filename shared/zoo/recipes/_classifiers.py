@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from shared.worlds import BASIC_SHAPES, ShapesWorld, shapes_world
 from shared.zoo import load_data, load_model
@@ -56,6 +57,7 @@ class Classifier:
     world: dict[str, Any] | None = None
     shortcut: tuple | None = None
     made_from: tuple[str, ...] = ()
+    loss_of: Callable[[Tensor, Tensor], Tensor] = cross_entropy
 
     def build(self) -> nn.Module:
         """A new model with random weights."""
@@ -78,7 +80,8 @@ class Classifier:
 
     def train(self, steps: int | None = None) -> nn.Module:
         """Train for `steps` (default: the recipe's)."""
-        return train_classifier(self.build, self.data(self), steps or self.steps, self.lr, self.seed)
+        steps = steps or self.steps
+        return train_classifier(self.build, self.data(self), steps, self.lr, self.seed, loss_of=self.loss_of)
 
     def write(self, model: nn.Module, folder: Path) -> None:
         """`model.safetensors` and the JSON files beside it."""
