@@ -25,6 +25,7 @@ from shared.circuits._certify import (
 )
 from shared.circuits._classes import ClassRelevance, class_relevance, input_contributions
 from shared.circuits._edge_scores import edge_scores, faithfulness_curve
+from shared.circuits._edge_steering import edge_directions, steered_logits
 from shared.circuits._edges import Circuit, EdgeLayout, top_edges
 from shared.circuits._groups import (
     ContributionGroups,
@@ -59,6 +60,7 @@ __all__ = [
     "contribution_groups",
     "deletion_masks",
     "distance_correlation",
+    "edge_directions",
     "edge_scores",
     "exact_votes",
     "faithfulness_curve",
@@ -78,6 +80,7 @@ __all__ = [
     "source_sets",
     "split_by_shares",
     "split_by_sources",
+    "steered_logits",
     "top_contributions",
     "top_edges",
     "top_share",

@@ -21,7 +21,6 @@ from shared.circuits._patched import (
     record,
     run_from,
     split_pairs,
-    stacked,
     targets_of,
     trace,
     window,
@@ -179,20 +178,30 @@ def _by_gradient(
         gradients = [old + g / len(points) for old, g in zip(gradients, new)]
     with plain_mode(stream):
         stream.check_model(x[:1], read[-1][:1].detach())
-        return _products(graph, stacked(graph, ours) - stacked(graph, theirs), gradients)
+        return _products(graph, ours, theirs, gradients)
 
 
-def _probed(graph: EdgeGraph, probes: list[Tensor], stage: int, total: Tensor) -> Tensor:
+def _probed(graph: EdgeGraph, probes: list[Tensor], stage: int, total: Tensor, _: Any) -> Tensor:
     """A zero for each reader, whose gradient is that of what it reads."""
     start, stop, _ = graph.layout.stages[stage]
     probes.append(total.new_zeros(stop - start, *total.shape[1:]).requires_grad_())
     return total + probes[-1]
 
 
-def _products(graph: EdgeGraph, delta: Tensor, gradients: list[Tensor]) -> Tensor:
-    found = delta.new_zeros(graph.layout.valid.shape)
-    for k, (start, stop, n) in enumerate(graph.layout.stages):
-        found[start:stop, :n] = gradients[k].flatten(1) @ delta[:n, :, window(graph, k)].flatten(1).T
+def _products(graph: EdgeGraph, ours: list[Tensor], theirs: list[Tensor], gradients: list[Tensor]) -> Tensor:
+    """Every source's change times every later reader's gradient; a part at a time, so that no stack is copied."""
+    stages = graph.layout.stages
+    found = gradients[0].new_zeros(graph.layout.valid.shape)
+    last = window(graph, len(stages) - 1)
+    whole = torch.cat([g.flatten(1) for g in gradients[:-2]])  # readers of all positions; the last two read one
+    for k, n in enumerate([0, *(n for _, _, n in stages[:-1])]):  # part k is read from stage k on
+        delta = (ours[k].detach() - theirs[k]).detach()
+        columns, first, rest = slice(n, n + len(delta)), stages[k][0], stages[-2][0]
+        if first < rest:
+            found[first:rest, columns] = whole[first:] @ delta.flatten(1).T
+        delta = delta if delta.shape[-2] == gradients[-1].shape[-2] else delta[:, :, last]
+        for stage in range(max(k, len(stages) - 2), len(stages)):
+            found[stages[stage][0], columns] = delta.flatten(1) @ gradients[stage].flatten()
     return found
 
 

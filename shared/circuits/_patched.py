@@ -83,16 +83,16 @@ def window(graph: EdgeGraph, stage: int) -> slice:
 
 
 def trace(
-    graph: EdgeGraph, z: Tensor, probe: Callable[[int, Tensor], Tensor] | None = None
+    graph: EdgeGraph, z: Tensor, probe: Callable[[int, Tensor, list[Tensor]], Tensor] | None = None
 ) -> tuple[list[Tensor], list[Tensor], Tensor]:
     """Run a stream from its embeddings: what each stage wrote and read, and the logits.
 
-    `probe` sees each stage's sum `(1, B, T, D)` and gives what its readers read instead.
+    `probe` sees each stage's sum `(1, B, T, D)` and what was written so far, and gives what its readers read instead.
     """
     written, read, total = [z[None]], [], z
     for stage in range(len(graph.layout.stages)):
         read.append(total)
-        x = total[None] if probe is None else probe(stage, total[None])
+        x = total[None] if probe is None else probe(stage, total[None], written)
         if stage == len(graph.layout.stages) - 1:
             return written, read, graph._stream.logits(x[0])
         new = run_stage(graph, stage, x)

@@ -8,6 +8,7 @@
 """
 
 from shared.plots._curves import band, bars, curve
+from shared.plots._graphs import stream_edges
 from shared.plots._images import heatmap, overlay
 from shared.plots._style import (
     COLORS,
@@ -41,6 +42,7 @@ __all__ = [
     "overlay",
     "palette",
     "save_token_heatmap",
+    "stream_edges",
     "token_heatmap",
     "token_heatmap_html",
     "use_style",

@@ -42,10 +42,15 @@ GOOD: Calls = {
     "split_by_shares": lambda: {"shares": rand(3, 5).softmax(0)},
     "split_by_sources": lambda: {"sources": torch.eye(2, 5, dtype=torch.bool)},
     "top_contributions": lambda: {"weight": rand(5), "activations": rand(3, 4, 5)},
+    "edge_directions": lambda: pairs(),
     "edge_scores": lambda: {**pairs(), "target": 1},
     "faithfulness_curve": lambda: {**pairs(), "scores": rand(5, 7), "target": 1, "shares": [0.5, 1]},
     "patched_logits": lambda: {**pairs(), "circuits": EdgeLayout(2, 2).circuit(["input->a0", "a0.h1->logits"])},
     "prune_edges": lambda: {**pairs(), "target": 1, "metric": "kl", "tau": 0.1},
+    "steered_logits": lambda: {
+        **{"graph": pairs()["graph"], "circuit": EdgeLayout(2, 2).circuit(["input->a0", "a0.h1->m1"])},
+        **{"x": rand(2, 3, 4, 4), "directions": rand(7, 5, 8), "alpha": 0.5},
+    },
     "top_edges": lambda: {"layout": EdgeLayout(2, 2), "scores": rand(5, 7), "n_edges": 3},
 }
 ELSEWHERE = {
