@@ -1,5 +1,6 @@
 """Language models: sentences with a known reason for the next word as batches, the token that a text
-starts with, hidden states of texts, decoding guided by attribution and a rival (DoLa).
+starts with, hidden states of texts, decoding guided by attribution and a rival (DoLa). What every head contributes,
+in one backward pass and in batches, is `shared.lrp.head_relevance`.
 
 >>> from tokenizers import Tokenizer, models, pre_tokenizers
 >>> from transformers import PreTrainedTokenizerFast

@@ -157,7 +157,8 @@ def _uniform(rows: int, columns: int, generator: torch.Generator | None) -> Tens
 def _network(first: Tensor, second: Tensor, like: Tensor) -> nn.Sequential:
     """The two layers of units in groups: `first` `(in + 1, copies)`, `second` `(out, in + 1, copies)`."""
     groups, copies = first.shape
-    layers = nn.Linear(groups - 1, groups * copies), nn.Linear(groups * copies, len(second))
+    sizes = (groups - 1, groups * copies), (groups * copies, len(second))
+    layers = [nn.utils.skip_init(nn.Linear, *size) for size in sizes]  # no draw from torch's global state
     net = nn.Sequential(layers[0], nn.ReLU(), layers[1]).to(like).requires_grad_(False)
     hidden = torch.zeros(groups, copies, groups - 1, dtype=first.dtype, device=first.device)
     hidden[range(groups - 1), :, range(groups - 1)] = first[:-1]

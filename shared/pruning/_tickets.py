@@ -122,7 +122,7 @@ def helix_curve(x: Tensor) -> Tensor:
 def _network(layers: list[Layer]) -> nn.Sequential:
     modules: list[nn.Module] = []
     for weight, bias in layers:
-        linear = nn.Linear(weight.shape[1], weight.shape[0], dtype=torch.float64)
+        linear = nn.utils.skip_init(nn.Linear, *weight.T.shape, dtype=torch.float64)  # draws nothing
         with torch.no_grad():
             linear.weight.copy_(weight)
             linear.bias.copy_(bias)
