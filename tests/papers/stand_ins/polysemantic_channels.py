@@ -6,7 +6,7 @@ from tests.papers.hub import data_folder, tiny_image_dataset, tiny_resnet
 
 # an untrained network has no channel that serves two classes at the paper's thresholds
 PARAMETERS = {
-    **{"n_fit": 8, "n_judge": 8, "threshold": 0.0, "share": 0.3, "gamma": 1.1, "max_pairs": 4},
+    **{"n_fit": 6, "n_judge": 6, "threshold": 0.0, "share": 0.3, "gamma": 1.1, "max_pairs": 3},
     **{"n_constructed": 4, "ratio_steps": 3, "fv_steps": 2},
 }
 
