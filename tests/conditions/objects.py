@@ -390,7 +390,7 @@ WITHOUT: dict[str, str] = {
     **dict.fromkeys(("pruning.DashPruner", "pruning.Tickets"), "tests/pruning/test_dash.py, test_edge_popup.py"),
     "sae.SAEConfig": "numbers only",
     "vision.ZeroShotHead": "a CLIP model's; tests/vision/test_clip.py",
-    "worlds.ShapesWorld": "data",
+    **dict.fromkeys(("worlds.InstructionWorld", "worlds.ShapesWorld"), "data"),
     "zoo.LoadedModel": "what a function gives",
     "zoo.Card": "a catalogue's entry",
 }
