@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import adjusted_rand_score, silhouette_score
+from torch import nn
 
 from shared.circuits import Purity, VirtualNeurons, distance_correlation, intra_inter, virtual_neurons
+from shared.lrp import Composite, attribute, channel_relevance
+from shared.nets import ResidualBlock
 
 
 def two_groups(n: int = 20) -> tuple[torch.Tensor, torch.Tensor]:
@@ -13,6 +16,37 @@ def two_groups(n: int = 20) -> tuple[torch.Tensor, torch.Tensor]:
     truth = torch.arange(n) % 2
     means = torch.tensor([[0.6, -0.4, 0, 0], [0, 0, 0.5, 0.5]])
     return means[truth] + 0.02 * torch.randn(n, 4, generator=generator), truth
+
+
+def circuits(block: nn.Module, hidden: torch.Tensor, unit: int) -> torch.Tensor:
+    options = {"start_layer": "0", "init": "coefficient", "composite": Composite([])}
+    return channel_relevance(attribute(nn.Sequential(block).eval(), hidden, unit, **options).relevance)
+
+
+def test_circuits_of_a_linear_unit_are_its_contributions():
+    torch.manual_seed(0)
+    layer, hidden = nn.Conv2d(4, 3, 1, bias=False), torch.rand(6, 4, 3, 3)
+    layer.weight.data[2, :, 0, 0] = torch.tensor([1.0, -0.5, 2.0, 0.3])
+    contributions = layer.weight[2, :, 0, 0].detach()[:, None, None] * hidden
+    fires = contributions.sum(1).clamp(min=0)
+    want = (contributions * fires[:, None]).sum((2, 3))
+    want = want / want.abs().sum(1, keepdim=True)
+    assert torch.allclose(circuits(layer, hidden, 2), want, atol=1e-6)
+    moved = hidden.flatten(2)[:, :, torch.randperm(9)].view_as(hidden)
+    assert torch.allclose(circuits(layer, moved, 2), want, atol=1e-6)
+
+
+def test_circuits_go_through_both_ways_of_a_residual_block_and_ignore_the_scale_without_biases():
+    torch.manual_seed(1)
+    block, hidden = ResidualBlock(4, 4, 1).eval(), torch.rand(5, 4, 6, 6)
+    leaf = hidden.clone().requires_grad_(True)
+    a = block(leaf)[:, 1]
+    (c,) = torch.autograd.grad(a, leaf, a.detach())
+    want = (hidden * c).sum((2, 3))
+    found = circuits(block, hidden, 1)
+    assert torch.allclose(found, want / want.abs().sum(1, keepdim=True), atol=1e-5)
+    assert torch.allclose(found.abs().sum(1), torch.ones(5), atol=1e-6)
+    assert torch.allclose(circuits(block, 3 * hidden, 1), found, atol=1e-4)
 
 
 def test_disjoint_circuits_are_told_apart():
