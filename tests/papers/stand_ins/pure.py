@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tests.papers.hub import data_folder, tiny_dinov2, tiny_image_dataset, tiny_open_clip, tiny_resnet
 
-PARAMETERS = {"n_units": 4, "n_pairs": 1, "n_pictures": 24, "n_pilot": 24, "n_refs": 8, "k_list": [2, 3]}
+PARAMETERS = {"n_units": 2, "n_pairs": 2, "n_pictures": 16, "n_pilot": 16, "n_refs": 6, "k_list": [2]}
 
 
 def build(hub: Path) -> None:
@@ -20,4 +20,4 @@ def build(hub: Path) -> None:
     tiny_dinov2(hub / "facebook" / "dinov2-base")
     folder = data_folder(hub, "ILSVRC/imagenet-1k")
     for split in ("train", "validation"):
-        tiny_image_dataset(folder, n=26, n_classes=4, shape=(3, 72, 72), split=split)
+        tiny_image_dataset(folder, n=18, n_classes=4, shape=(3, 72, 72), split=split)
