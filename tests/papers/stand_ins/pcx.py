@@ -19,6 +19,6 @@ def build(hub: Path) -> None:
 
 
 PARAMETERS = {
-    **{"n_networks": 2, "n_pilots": 1, "n_train": 6, "n_test": 3, "n_prototypes": [1, 2], "n_faithful": 8},
+    **{"n_networks": 2, "n_pilots": 1, "n_train": 8, "n_test": 3, "n_prototypes": [1, 4], "n_faithful": 8},
     **{"steps": 2, "n_draws": 2, "n_shapes": 30},
 }
