@@ -386,6 +386,10 @@ WITHOUT: dict[str, str] = {
     **dict.fromkeys(("patterns.Spotlight", "patterns.TransactionSet"), "texts and item sets; tests/patterns"),
     **{f"compendium.{n}": "reads files, no tensors; tests/compendium" for n in "Check Gate Measurement Paper".split()},
     **dict.fromkeys(("nets.Phoenix", "nets.StackedNet"), "tests/nets/test_phoenix.py, test_stacked.py"),
+    **{
+        f"nets.{n}": "tests/nets/test_bcos.py"
+        for n in "AddInverse BcosConv2d BcosLinear SmallBcos UncentredNorm".split()
+    },
     "probes.Probe": "a base, whose kinds have rows",
     **dict.fromkeys(("pruning.DashPruner", "pruning.Tickets"), "tests/pruning/test_dash.py, test_edge_popup.py"),
     "sae.SAEConfig": "numbers only",
