@@ -106,25 +106,25 @@ def steered_logits(
 
 
 class _Steering:
-    """What each reader reads instead: corrections of the sources so far, by the mask."""
+    """What each reader reads instead: corrections of the sources so far, each made once, by the mask."""
 
     def __init__(self, graph: EdgeGraph, mask: Tensor, directions: Tensor, alpha: float) -> None:
         self.graph, self.mask, self.directions, self.alpha = graph, mask, directions, alpha
+        self.last = window(graph, len(graph.layout.stages) - 1)
+        self.made: list[Tensor] = []
 
     def __call__(self, stage: int, total: Tensor, written: list[Tensor]) -> Tensor:
         start, stop, _ = self.graph.layout.stages[stage]
+        self.made += [self._correction(z, len(self.made) + k) for k, z in enumerate(written[-1])]
         read = total.expand(stop - start, *total.shape[1:]).clone()
-        source = 0
-        for part in written:
-            for z in part:
-                if (weights := self.mask[start:stop, source]).any():
-                    read -= weights.to(z)[:, None, None, None] * self._correction(source, z, total.shape[-2])
-                source += 1
+        for source, correction in enumerate(self.made):
+            if (weights := self.mask[start:stop, source]).any():
+                short = correction.shape[-2] > read.shape[-2]
+                read -= weights.to(read)[:, None, None, None] * (correction[:, self.last] if short else correction)
         return read
 
-    def _correction(self, source: int, z: Tensor, length: int) -> Tensor:
-        """`(B, rows, D)`, the rows that the reader uses."""
-        last = window(self.graph, len(self.graph.layout.stages) - 1)
-        z = z if z.shape[-2] == length else z[:, last]
-        d = self.directions[source] if length == self.directions.shape[1] else self.directions[source, last]
+    def _correction(self, z: Tensor, source: int) -> Tensor:
+        """`(B, rows, D)`"""
+        d = self.directions[source]
+        d = d if z.shape[-2] == len(d) else d[self.last]
         return self.alpha * (z * d).sum(-1, keepdim=True).clamp(min=0) * d
