@@ -357,6 +357,8 @@ KNOWN: dict[tuple[str, str], str] = {
 }
 WITHOUT: dict[str, str] = {
     "circuits.ClassRelevance": "what class_relevance gives",
+    **dict.fromkeys(("circuits.Circuit", "circuits.EdgeLayout"), "names and masks; tests/circuits/test_edges.py"),
+    "circuits.EdgeGraph": "a transformer's, checked against the model at each call; tests/circuits/test_patched.py",
     **dict.fromkeys(("concepts.Hierarchy", "concepts.Relations", "concepts.ScoreSplit"), "what a function gives"),
     **dict.fromkeys(("concepts.Vocabulary", "concepts.TopPatches", "concepts.Names"), "what functions take and give"),
     **dict.fromkeys(("attribution.SecondOrder", "generative.CISResult", "sae.Units"), "what a function gives"),
