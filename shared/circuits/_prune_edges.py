@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from shared._checks import check_choice
+from shared._checks import check_choice, wide
 from shared.circuits._edge_scores import Metric, row_scores
 from shared.circuits._edges import Circuit
 from shared.circuits._patched import (
@@ -83,7 +83,7 @@ def prune_edges(
 
 def _mean(metric: str | Metric, parts: list[Recording], logits: list[Tensor]) -> float:
     values = [row_scores(metric, one, part.targets, part.logits) for one, part in zip(logits, parts)]
-    return float(torch.cat(values).double().mean())
+    return float(wide(torch.cat(values)).mean())
 
 
 def _visited(graph: EdgeGraph, stage: int, order: str) -> list[tuple[int, int]]:
