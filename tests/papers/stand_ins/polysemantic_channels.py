@@ -1,4 +1,4 @@
-"""Stand-ins for polysemantic_channels' paper scale: a bottleneck ResNet, four of ImageNet's classes in both splits."""
+"""Stand-ins for polysemantic_channels' paper scale: a bottleneck ResNet, twelve ImageNet classes in both splits."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from tests.papers.hub import data_folder, tiny_image_dataset, tiny_resnet
 
 # an untrained network has no channel that serves two classes at the paper's thresholds
 PARAMETERS = {
-    **{"n_fit": 6, "n_judge": 6, "threshold": 0.0, "share": 0.3, "gamma": 1.1, "max_pairs": 3},
+    **{"n_fit": 4, "n_judge": 2, "n_pilot": 2, "threshold": 0.0, "share": 0.3, "gamma": 1.1, "max_pairs": 3},
     **{"n_constructed": 4, "ratio_steps": 3, "fv_steps": 2},
 }
 
@@ -22,4 +22,4 @@ def build(hub: Path) -> None:
     )
     folder = data_folder(hub, "ILSVRC/imagenet-1k")
     for split in ("train", "validation"):
-        tiny_image_dataset(folder, n=32, n_classes=4, shape=(3, 72, 72), split=split)
+        tiny_image_dataset(folder, n=48, n_classes=12, shape=(3, 72, 72), split=split)
