@@ -7,7 +7,7 @@ from tests.papers.hub import data_folder, tiny_image_dataset, tiny_open_clip, ti
 PARAMETERS = {
     "n_classes": 2,
     "n_pairs": 2,
-    "taus": [0.05, 0.3],
+    "taus": [0.01, 0.02, 0.3],  # of the middle one edges must be left
     "shares": [0.1, 0.5],
     "metric": "kl",  # a random network's logits need not fall
     "ig_steps": 2,
