@@ -85,9 +85,10 @@ def _place(edge: str, part: str, n_layers: int, n_heads: int) -> tuple[float, fl
 
 
 def _curve(start: tuple[float, float], stop: tuple[float, float]) -> np.ndarray:
-    """An S-shaped line: level at both ends."""
+    """An S-shaped line; a long one is bent upwards, so that level ones of different lengths lie apart."""
     eased = 3 * _STEPS**2 - 2 * _STEPS**3
-    return np.column_stack([start[0] + (stop[0] - start[0]) * _STEPS, start[1] + (stop[1] - start[1]) * eased])
+    bow = 0.4 * max(stop[0] - start[0] - 1, 0) * _STEPS * (1 - _STEPS)
+    return np.column_stack([start[0] + (stop[0] - start[0]) * _STEPS, start[1] + (stop[1] - start[1]) * eased - bow])
 
 
 def _draw_parts(ax: Axes, n_layers: int, n_heads: int) -> None:
