@@ -6,7 +6,17 @@ from tests.papers.hub import data_folder, tiny_dinov2, tiny_image_dataset, tiny_
 
 PARAMETERS = {
     **{"widths": [8, 8, 8, 8], "training": 3, "n_draws": 2, "n_pilots": 1, "n_train": 20, "n_eval": 24, "steps": 4},
-    **{"n_concepts": 16, "k": 4, "n_parts": 4, "passes": 2, "places": 8, "n_judged": 3, "n_deleted": 3, "n_masks": 4},
+    **{
+        "n_concepts": 16,
+        "k": 4,
+        "n_parts": 6,
+        "n_fewer": 4,
+        "passes": 2,
+        "places": 8,
+        "n_judged": 3,
+        "n_deleted": 3,
+        "n_masks": 4,
+    },
 }
 
 
