@@ -64,6 +64,14 @@ def _order(z: Tensor) -> Tensor:
     return torch.from_numpy(np.argsort(plain.numpy(), -1))
 
 
+def _ascending(z: Tensor) -> Tensor:
+    """`z.sort(-1).values`; on a CPU by numpy, whose sort of values is faster still than that of indices."""
+    if z.device.type != "cpu":
+        return z.detach().sort(-1).values
+    plain = z.detach().float() if z.dtype in (torch.float16, torch.bfloat16) else z.detach()
+    return torch.from_numpy(np.sort(plain.numpy(), -1)).to(z)
+
+
 def sorted_features(
     model: nn.Module,
     layers: Iterable[str],
@@ -120,7 +128,7 @@ def sorted_features(
         maps = {} if relevance is None else relevance(x, g)
         for layer in layers:
             rows = rows_of(seen[layer] * maps[layer] if layer in maps else seen[layer], channel_axis)
-            rows = rows.gather(-1, _order(rows))
+            rows = _ascending(rows)
             empty = rows.new_zeros(len(counts), *rows.shape[1:])
             sums[layer] = sums.get(layer, empty).index_add(0, g, rows)
     return {layer: total / counts.to(total)[:, None, None] for layer, total in sums.items()}
