@@ -19,11 +19,14 @@ _NOTES = {  # printed where their mark is
     "†": "† changed after its number was seen; the card says what and why",
     "‡": "‡ measured in seconds: another machine gives other numbers",
 }
+NO_CLAIM = "this notebook states no claim"
 _AFTER = re.compile(r"(?: [†‡])*$")  # the marks behind a verdict
 
 
 def report(gates: Sequence[Gate], measurements: Sequence[Measurement]) -> str:
     """All tables as aligned text, free of timing: `measured` is the mean and its 95 % interval over the n units."""
+    if not gates and not measurements:
+        return NO_CLAIM
     blocks = []
     if gates:
         rows = [(g.card.id, shown(g.measured), _count(g.measured), g.card.check.text, _yes(g.passes)) for g in gates]
@@ -143,6 +146,8 @@ def same_table(one: str, other: str) -> bool:
 
 def _tables(text: str) -> list[list[list[str]]]:
     """Each table as rows of cells, its head first, cut where the line of dashes says; notes are left out."""
+    if text.strip() == NO_CLAIM:
+        return []
     found = []
     for block in re.split(r"\n\s*\n", text.strip("\n")):
         lines = block.splitlines()

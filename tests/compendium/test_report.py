@@ -5,7 +5,7 @@ import pytest
 
 from shared.compendium import parse_card
 from shared.compendium.claims import Gate, Measurement, measurement
-from shared.compendium.report import bare, report, same_table
+from shared.compendium.report import bare, read_report, report, same_table
 from tests.checkout import CARD
 
 SPREAD = np.array([-0.05, 0.0, 0.05, 0.025, -0.025])  # half-width of the interval 0.049
@@ -129,3 +129,9 @@ def test_of_what_was_measured_in_seconds_the_verdict_alone_is_compared():
 def test_only_reports_can_be_compared():
     with pytest.raises(ValueError, match="text must be a report of claims, got 'high'"):
         same_table("high", STORED)
+
+
+def test_a_notebook_without_claims_says_so_and_agrees_with_none_but_its_like():
+    assert read_report(report([], []) + "\n") == []
+    assert same_table(report([], []), report([], []) + "\n")
+    assert not same_table(report([], []), STORED)
