@@ -73,7 +73,7 @@ def in_order(papers: list[Entry], said: dict[str, Any]) -> dict[str, list[Entry]
 
 
 def course_page(papers: list[Entry], said: dict[str, Any]) -> str:
-    """The seminar: eight sessions with two notebooks and an exercise each, as far as those are here."""
+    """The seminar: nine sessions with two notebooks and an exercise each, as far as those are here."""
     known, course = {paper.slug: paper for paper in papers}, said["course"]
     lines = ["# A course", "", course["about"].strip(), ""]
     for number, session in enumerate(course["sessions"], start=1):

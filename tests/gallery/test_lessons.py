@@ -34,9 +34,9 @@ def test_a_line_is_complete(slug):
     )
 
 
-def test_the_course_has_eight_sessions_of_two_notebooks():
+def test_the_course_has_nine_sessions_of_two_notebooks():
     sessions = SAID["course"]["sessions"]
-    assert len(sessions) == 8
+    assert len(sessions) == 9
     for session in sessions:
         assert len(set(session["notebooks"])) == 2
         assert set(session["notebooks"]) <= set(known_papers())
