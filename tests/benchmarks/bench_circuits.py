@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-
 import torch
+from clock import cpu_seconds, ratio_row
 from torch import Tensor, nn
 
 from shared.circuits import (
@@ -29,15 +27,15 @@ def run(quick: bool = False) -> list[dict]:
     repeats = 1 if quick else 3
     model = SmallVGG(1, 10, 28).eval()
     x = torch.rand(ITEMS, 1, 28, 28, generator=torch.Generator().manual_seed(0))
-    scoring = _seconds(lambda: channel_scores(model, LAYERS, x, 0), repeats)
+    scoring = cpu_seconds(lambda: channel_scores(model, LAYERS, x, 0), repeats)
     scores = channel_scores(model, LAYERS, x, 0)
     masks = deletion_masks(SUBSETS, ITEMS, 0.6, generator=torch.Generator().manual_seed(1))
-    fast = _seconds(lambda: certify(_votes(scores, masks), SUBSETS), repeats)
-    slow = _seconds(lambda: smoothed_votes(lambda kept: _search(scores, kept), masks), 1)
+    fast = cpu_seconds(lambda: certify(_votes(scores, masks), SUBSETS), repeats)
+    slow = cpu_seconds(lambda: smoothed_votes(lambda kept: _search(scores, kept), masks), 1)
     note = f"{ITEMS} images, a tenth of {sum(s.shape[1] for s in scores.values())} channels"
     return [
-        _row("1,000 certified subsets", fast, "scores of the images", scoring, 0.05, note),
-        _row("1,000 certified subsets", fast, "the search run for each subset", slow, 0.2, note),
+        ratio_row("circuits: 1,000 certified subsets", fast, "scores of the images", scoring, 0.05, note),
+        ratio_row("circuits: 1,000 certified subsets", fast, "the search run for each subset", slow, 0.2, note),
         *_split_rows(repeats + 2),
         _unit_circuits(repeats + 2),
     ]
@@ -56,11 +54,15 @@ def _split_rows(repeats: int) -> list[dict]:
         for form, way in split.items():
             plain, ours = [], []
             for _ in range(repeats):  # by turns, so that both see the same machine
-                plain.append(_seconds(lambda: model(x), 1))
+                plain.append(cpu_seconds(lambda: model(x), 1))
                 with rewired(model, {"head.conv": dict.fromkeys(range(50), way)}):
-                    ours.append(_seconds(lambda: model(x), 1))
+                    ours.append(cpu_seconds(lambda: model(x), 1))
             plain, ours = min(plain), min(ours)
-            rows.append(_row(f"forward, 50 units split by {form}", ours, "the network as it was", plain, 1.1, "224 px"))
+            rows.append(
+                ratio_row(
+                    f"circuits: forward, 50 units split by {form}", ours, "the network as it was", plain, 1.1, "224 px"
+                )
+            )
     return rows
 
 
@@ -77,10 +79,12 @@ def _unit_circuits(repeats: int) -> dict:
 
     ours, theirs = [], []
     for _ in range(repeats):
-        theirs.append(_seconds(plain, 1))
-        ours.append(_seconds(lambda: channel_relevance(attribute(wrapped, hidden, unit, **options).relevance), 1))
+        theirs.append(cpu_seconds(plain, 1))
+        ours.append(cpu_seconds(lambda: channel_relevance(attribute(wrapped, hidden, unit, **options).relevance), 1))
     note = "a residual block of 64 units, 14 px; the graph is checked once more"
-    return _row("circuits of 400 references", min(ours), "torch.autograd.grad by hand", min(theirs), 2, note)
+    return ratio_row(
+        "circuits: circuits of 400 references", min(ours), "torch.autograd.grad by hand", min(theirs), 2, note
+    )
 
 
 def _votes(scores: dict[str, Tensor], masks: Tensor) -> dict[str, Tensor]:
@@ -91,20 +95,6 @@ def _search(scores: dict[str, Tensor], kept: Tensor) -> Tensor:
     """The same search on one subset."""
     whole = torch.zeros(1, ITEMS, dtype=torch.bool).index_fill(1, kept, True)
     return torch.cat([found[0] for found in top_share(scores, whole, 0.1).values()])
-
-
-def _seconds(function: Callable[[], object], repeats: int) -> float:
-    times = []
-    for _ in range(repeats):
-        start = time.process_time()
-        function()
-        times.append(time.process_time() - start)
-    return min(times)
-
-
-def _row(benchmark: str, ours: float, reference: str, theirs: float, aim: float, note: str) -> dict:
-    row = {"benchmark": f"circuits: {benchmark}", "ours_s": ours, "reference": reference, "reference_s": theirs}
-    return row | {"ratio": ours / theirs, "aim": aim, "note": note}
 
 
 if __name__ == "__main__":

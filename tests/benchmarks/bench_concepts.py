@@ -7,13 +7,13 @@ the same C and D. CPU seconds of this process.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 import torch
+from clock import cpu_seconds
 from torch import Tensor
 
 from shared.concepts import Cooccurrence, trace_concepts
@@ -35,8 +35,8 @@ def _trace(images: int) -> dict:
     sae = SparseDict(SAEConfig("topk", 64, 128, k=8, biases=False), generator=torch.Generator().manual_seed(0))
     x = AddInverse()(load_data("fashion-mnist", split="test").x[:images])
     target = net(x).argmax(1)
-    ours = _seconds(lambda: trace_concepts(net, "features.2", sae, x, target, channel_axis=1))
-    whole = _seconds(lambda: linear_map(net, x, target))
+    ours = cpu_seconds(lambda: trace_concepts(net, "features.2", sae, x, target, channel_axis=1))
+    whole = cpu_seconds(lambda: linear_map(net, x, target))
     return {
         "benchmark": f"{images} decisions split into 128 concepts",
         "ours_s": ours,
@@ -64,7 +64,7 @@ def _pass(rows: int, d: int, k: int) -> list[dict]:
     sparse = SparseCodes.from_dense(dense)
     seen = Cooccurrence(d)
     seen.update(sparse)
-    ours = _seconds(lambda: seen.update(sparse))
+    ours = cpu_seconds(lambda: seen.update(sparse))
     peers = {
         "scipy.sparse products": _scipy(sparse),
         "dense products in float32 (authors' code)": lambda: _dense(dense),
@@ -75,7 +75,7 @@ def _pass(rows: int, d: int, k: int) -> list[dict]:
         theirs_C, theirs_D = call()
         assert np.array_equal(C, theirs_C), name
         assert np.allclose(D, theirs_D, rtol=1e-4, atol=1e-3), name
-        seconds = _seconds(call, repeats=1 if "dense" in name else 3)
+        seconds = cpu_seconds(call, repeats=1 if "dense" in name else 3)
         note = "ours also keeps each latent's 30 strongest patches" + (
             "; a GPU does dense products far faster" * ("dense" in name)
         )
@@ -108,13 +108,3 @@ def _scipy(codes: SparseCodes) -> Callable[[], tuple[Any, Any]]:
 def _dense(codes: Tensor) -> tuple[Any, Any]:
     fires = (codes > 1e-3).float()
     return (fires.T @ fires).numpy(), (codes.T @ fires).numpy()
-
-
-def _seconds(function: Callable[[], Any], repeats: int = 3) -> float:
-    """The smallest CPU time."""
-    times = []
-    for _ in range(repeats):
-        start = time.process_time()
-        function()
-        times.append(time.process_time() - start)
-    return min(times)

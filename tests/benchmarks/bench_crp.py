@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-
 import torch
+from clock import cpu_seconds, ratio_row
 from torch import nn
 
 from shared.hooks import capture
@@ -27,30 +25,23 @@ def run(quick: bool = False) -> list[dict]:
             for part in x.split(BATCH):
                 model(part)
 
-    active = _seconds(lambda: reference_banks(model, "4", x, of="activation", k=40, batch_size=BATCH), repeats)
-    relevant = _seconds(lambda: reference_banks(model, "4", x, 0, k=40, **options), repeats)
-    plain = _seconds(lambda: attribute(model, x, 0, record="4", **options), repeats)
-    single = _seconds(lambda: attribute(model, x, 0, conditions={"4": 0}, record="4", **options), 1)
+    active = cpu_seconds(lambda: reference_banks(model, "4", x, of="activation", k=40, batch_size=BATCH), repeats)
+    relevant = cpu_seconds(lambda: reference_banks(model, "4", x, 0, k=40, **options), repeats)
+    plain = cpu_seconds(lambda: attribute(model, x, 0, record="4", **options), repeats)
+    single = cpu_seconds(lambda: attribute(model, x, 0, conditions={"4": 0}, record="4", **options), 1)
     note = f"{CHANNELS} channels, {IMAGES} images of 32 px, k = 40"
     return [
-        _row("200 reference banks (ActMax)", active, "the forward passes alone", _seconds(passes, repeats), 1.5, note),
-        _row("200 reference banks (RelMax)", relevant, "the attributions alone", plain, 1.3, note),
-        _row("200 reference banks (RelMax)", relevant, "a pass per channel", CHANNELS * single, 0.02, note),
+        ratio_row(
+            "lrp: 200 reference banks (ActMax)",
+            active,
+            "the forward passes alone",
+            cpu_seconds(passes, repeats),
+            1.5,
+            note,
+        ),
+        ratio_row("lrp: 200 reference banks (RelMax)", relevant, "the attributions alone", plain, 1.3, note),
+        ratio_row("lrp: 200 reference banks (RelMax)", relevant, "a pass per channel", CHANNELS * single, 0.02, note),
     ]
-
-
-def _seconds(function: Callable[[], object], repeats: int) -> float:
-    times = []
-    for _ in range(repeats):
-        start = time.process_time()
-        function()
-        times.append(time.process_time() - start)
-    return min(times)
-
-
-def _row(benchmark: str, ours: float, reference: str, theirs: float, aim: float, note: str) -> dict:
-    row = {"benchmark": f"lrp: {benchmark}", "ours_s": ours, "reference": reference, "reference_s": theirs}
-    return row | {"ratio": ours / theirs, "aim": aim, "note": note}
 
 
 if __name__ == "__main__":

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-
 import torch
+from clock import cpu_seconds, ratio_row
 from transformers import ViTConfig, ViTForImageClassification
 
 from shared.circuits import EdgeGraph, edge_scores, prune_edges
@@ -32,30 +30,16 @@ def run(quick: bool = False) -> list[dict]:
     def search(prefix_cache: bool) -> object:
         return prune_edges(graph, clean, corrupt, 0, tau=0.01, metric="kl", prefix_cache=prefix_cache)
 
-    eap = _seconds(lambda: edge_scores(graph, clean, corrupt, 0, method="eap"), repeats)
-    two = _seconds(passes, repeats)
-    exact = _seconds(lambda: edge_scores(graph, clean, corrupt, 0, method="exact"), 1)
-    fast, slow = _seconds(lambda: search(True), 1), _seconds(lambda: search(False), 1)
+    eap = cpu_seconds(lambda: edge_scores(graph, clean, corrupt, 0, method="eap"), repeats)
+    two = cpu_seconds(passes, repeats)
+    exact = cpu_seconds(lambda: edge_scores(graph, clean, corrupt, 0, method="exact"), 1)
+    fast, slow = cpu_seconds(lambda: search(True), 1), cpu_seconds(lambda: search(False), 1)
     note = f"ViT of 4 blocks of 4 heads, {graph.layout.n_edges} edges, {PAIRS} pairs"
     return [
-        _row("EAP of all edges", eap, "two forward passes and a backward one", two, 1.3, note),
-        _row("EAP of all edges", eap, "exact scores, from each receiver on", exact, 0.3, note),
-        _row("a circuit by pruning", fast, "the same without the cached prefix", slow, 1 / 3, note),
+        ratio_row("circuits: EAP of all edges", eap, "two forward passes and a backward one", two, 1.3, note),
+        ratio_row("circuits: EAP of all edges", eap, "exact scores, from each receiver on", exact, 0.3, note),
+        ratio_row("circuits: a circuit by pruning", fast, "the same without the cached prefix", slow, 1 / 3, note),
     ]
-
-
-def _seconds(function: Callable[[], object], repeats: int) -> float:
-    times = []
-    for _ in range(repeats):
-        start = time.process_time()
-        function()
-        times.append(time.process_time() - start)
-    return min(times)
-
-
-def _row(benchmark: str, ours: float, reference: str, theirs: float, aim: float, note: str) -> dict:
-    row = {"benchmark": f"circuits: {benchmark}", "ours_s": ours, "reference": reference, "reference_s": theirs}
-    return row | {"ratio": ours / theirs, "aim": aim, "note": note}
 
 
 if __name__ == "__main__":

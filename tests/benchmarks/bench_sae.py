@@ -9,13 +9,13 @@ from __future__ import annotations
 import ctypes
 import importlib
 import sys
-import time
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from clock import cpu_seconds
 from torch import Tensor
 
 from shared import hooks, zoo
@@ -42,16 +42,6 @@ def _batches(d_in: int, rows: int) -> Iterator[Tensor]:
     few = [torch.randn(rows, d_in, generator=rng) for _ in range(3)]
     while True:
         yield from few
-
-
-def _seconds(function: Callable[[], Any], repeats: int = 3) -> float:
-    """The smallest CPU time."""
-    times = []
-    for _ in range(repeats):
-        start = time.process_time()
-        function()
-        times.append(time.process_time() - start)
-    return min(times)
 
 
 def _peak(function: Callable[[], Any]) -> float | None:
@@ -83,7 +73,7 @@ def _training(kind: str, d_in: int, d_sae: int, rows: int, steps: int) -> list[d
         fit(sae, batches, n, dead_after=10**9, initialise=False, progress=False, log_every=10**6)
 
     ours(1)
-    mine = _step_seconds(ours, steps)
+    mine = _stepcpu_seconds(ours, steps)
     memory = _peak(lambda: ours(1))
     if memory is not None:  # each call of fit makes Adam's two moments anew; the peers' are there already
         memory -= 2 * sum(p.numel() * p.element_size() for p in sae.parameters()) / 2**20
@@ -107,7 +97,7 @@ def _training(kind: str, d_in: int, d_sae: int, rows: int, steps: int) -> list[d
         except RuntimeError as error:
             found.append(_row(title, mine, name, None, f"peer fails: {str(error).splitlines()[0][:80]}"))
             continue
-        seconds = _step_seconds(theirs, steps)
+        seconds = _stepcpu_seconds(theirs, steps)
         above = _peak(lambda theirs=theirs: theirs(1))
         note = f"{rows / mine:,.0f} tokens/s against {rows / seconds:,.0f}{_memory(memory, above)}"
         found.append(_row(title, mine, name, seconds, note))
@@ -115,9 +105,9 @@ def _training(kind: str, d_in: int, d_sae: int, rows: int, steps: int) -> list[d
     return found
 
 
-def _step_seconds(steps_of: Callable[[int], Any], steps: int) -> float:
+def _stepcpu_seconds(steps_of: Callable[[int], Any], steps: int) -> float:
     """Seconds of one step: what `steps` more cost, so that a run's beginning and end cancel out."""
-    short, long = _seconds(lambda: steps_of(1), 1), _seconds(lambda: steps_of(1 + steps), 1)
+    short, long = cpu_seconds(lambda: steps_of(1), 1), cpu_seconds(lambda: steps_of(1 + steps), 1)
     return (long - short) / steps
 
 
@@ -199,7 +189,7 @@ def _inference(d_in: int, d_sae: int, rows: int) -> list[dict]:
             "decode": lambda: sae.decode(codes),
             "encode and decode, sparse codes": lambda: sae.decode(sae.encode_sparse(x)),
         }
-        times = {name: _seconds(call) for name, call in ours.items()}
+        times = {name: cpu_seconds(call) for name, call in ours.items()}
         memory = {name: _peak(call) for name, call in ours.items()}
         del sparse
         found = []
@@ -218,7 +208,7 @@ def _inference(d_in: int, d_sae: int, rows: int) -> list[dict]:
                 "encode and decode, sparse codes": lambda encode=encode, decode=decode: decode(encode(x)),
             }
             for name, call in theirs.items():
-                seconds, above = _seconds(call), _peak(call)
+                seconds, above = cpu_seconds(call), _peak(call)
                 note = f"{rows / times[name]:,.0f} tokens/s against {rows / seconds:,.0f}{_memory(memory[name], above)}"
                 note += f"; codes differ by {error:.0e}" if name == "encode" else ""
                 found.append(_row(f"{name}, {d_in} to {d_sae}", times[name], peer, seconds, note))
@@ -275,7 +265,7 @@ def _steering(n: int) -> list[dict]:
     apart = float((at_once() - one_by_one()).abs().max())
     note = f"embeddings agree to {apart:.0e}"
     title = f"{n} latents steered on 12 images, layer 3 of 6"
-    return [_row(title, _seconds(at_once), "a spliced pass for each latent", _seconds(one_by_one), note)]
+    return [_row(title, cpu_seconds(at_once), "a spliced pass for each latent", cpu_seconds(one_by_one), note)]
 
 
 def _row(benchmark: str, ours: float, reference: str, theirs: float | None, note: str) -> dict:
