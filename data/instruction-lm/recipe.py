@@ -27,7 +27,7 @@ def make(folder: Path) -> None:
     ship_decoder(
         folder,
         Grammar(
-            title="Small language model of known grammar: instructions that are followed one time in five",
+            title="Small language model of known grammar: instructions that one word in five heeds",
             words=WORLD.vocabulary,
             texts=_texts,
             weights=_weights,
