@@ -45,7 +45,7 @@ class ClassRelevance:
 
         Parameters
         ----------
-        share : p of the paper, in (0, 1].
+        share : p of the paper, in [0, 1]; at 0 every unit of a class that was seen.
 
         Returns
         -------
@@ -122,7 +122,8 @@ def class_relevance(
         with capture(model, layer, at="input") as seen:
             scores = channel_scores(model, layer, x, y, composite=Composite([]), batch_size=len(x))[layer]
         rows = y.to(counts.device)
-        counts.index_add_(0, rows, (scores >= threshold * scores.clamp(min=0).sum(1, keepdim=True)).long())
+        least = threshold * scores.clamp(min=0).sum(1, keepdim=True)
+        counts.index_add_(0, rows, ((scores > 0) & (scores >= least)).long())  # a bar of 0 lets no dead unit in
         images.index_add_(0, rows, torch.ones_like(rows))
         taps.index_add_(0, rows, _taps(module, seen[layer].detach()))
     if not int(images.sum()):
@@ -151,6 +152,8 @@ def input_contributions(layer: nn.Module, inputs: Tensor, *, units: Iterable[int
     check_layer(layer)
     spatial, chosen = SPATIAL[type(layer)], list(units)
     shape = ("B", layer.weight.shape[1], *[None] * spatial)
+    if inputs.ndim < 2:
+        raise ValueError(f"inputs has shape {tuple(inputs.shape)}; expected (B, …, {layer.weight.shape[1]})")
     check_array("inputs", inputs, shape if spatial else (*inputs.shape[:-1], layer.weight.shape[1]))
     for unit in chosen:
         check_range("units", unit, 0, len(layer.weight) - 1)

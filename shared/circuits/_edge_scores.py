@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -72,10 +73,19 @@ def edge_scores(
     ------
     ValueError
         Unknown words; data as `patched_logits` refuses it; targets that aren't classes.
+
+    Warns
+    -----
+    UserWarning
+        "eap" of "kl", whose gradient is zero at the clean run: what is left is rounding.
     """
     check_choice("method", method, METHODS)
     check_choice("rule", rule, RULES)
     check_range("steps", steps, 1)
+    if method == "eap" and metric == "kl":
+        warnings.warn(
+            'metric="kl" is flat at the clean run: "eap" scores rounding; take "eap_ig" or "exact"', stacklevel=2
+        )
     if method == "exact":
         parts = record(graph, clean, corrupt, target, batch_size=batch_size)
         with plain_mode(graph._stream):

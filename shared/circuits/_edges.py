@@ -143,7 +143,7 @@ class EdgeLayout:
         return receiver, source
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Circuit:
     """Some of a transformer's edges.
 
@@ -162,6 +162,12 @@ class Circuit:
             got = f"{mask.dtype} {tuple(mask.shape)}" if isinstance(mask, Tensor) else type(mask).__name__
             raise ValueError(f"mask must be bool {tuple(want.shape)}, receivers by sources; got {got}")
         object.__setattr__(self, "mask", mask.cpu() & want)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Circuit) and self.layout == other.layout and torch.equal(self.mask, other.mask)
+
+    def __hash__(self) -> int:
+        return hash((self.layout, self.n_edges))
 
     @property
     def n_edges(self) -> int:

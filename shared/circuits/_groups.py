@@ -208,7 +208,7 @@ def random_shares(strength: Tensor, k: int, *, generator: torch.Generator, n_inp
         NaN; fewer inputs with an owner than sub-units.
     """
     check_array("strength", strength, ("inputs",))
-    check_range("k", k, 1)
+    check_range("k", k, 1, len(strength))
     check_range("n_inputs", n_inputs, k)
     chosen = strength.detach().argsort(descending=True)[:n_inputs]
     owner = torch.arange(len(chosen)).remainder(k)[torch.randperm(len(chosen), generator=generator)]

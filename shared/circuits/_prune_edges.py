@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from shared._checks import check_choice, wide
+from shared._checks import check_choice, check_range, wide
 from shared.circuits._edge_scores import Metric, row_scores
 from shared.circuits._edges import Circuit
 from shared.circuits._patched import (
@@ -67,6 +69,7 @@ def prune_edges(
         Unknown words; data as `patched_logits` refuses it; a relative tau where the metric doesn't fall.
     """
     check_choice("order", order, ORDERS)
+    check_range("tau", tau, -math.inf, math.inf)
     parts = record(graph, clean, corrupt, target, batch_size=batch_size)
     with plain_mode(graph._stream):
         mask = graph.layout.valid.clone()
@@ -74,10 +77,9 @@ def prune_edges(
         if relative and not base - floor > 1e-9:
             raise ValueError(f"corrupt doesn't lower the metric ({floor:.4g} from {base:.4g}); give relative=False")
         least = tau * (base - floor) if relative else tau
-        visit = _prune_stage if prefix_cache else _prune_stage_from_input
         stages = range(len(graph.layout.stages))
         for stage in tqdm(reversed(stages), total=len(stages), desc="receivers", disable=not progress):
-            base = visit(graph, parts, mask, stage, base, least, metric, order)
+            base = _prune_stage(graph, parts, mask, stage, base, least, metric, order, prefix_cache)
     return Circuit(graph.layout, mask)
 
 
@@ -101,37 +103,22 @@ def _prune_stage(
     least: float,
     metric: str | Metric,
     order: str,
+    prefix_cache: bool,
 ) -> float:
     """Remove edges of one stage's readers from `mask`; the metric that is left."""
     start = graph.layout.stages[stage][0]
-    sums = [known_sums(graph, part, mask, stage) for part in parts]
+    sums = [known_sums(graph, part, mask, stage) for part in parts] if prefix_cache else []
     read = [found[0] for found in sums]
     for reader, source in _visited(graph, stage, order):
+        mask[start + reader, source] = False  # a run from this stage on takes what it reads from `tried`
         tried = [without(graph, part, stage, x, reader, source) for part, x in zip(parts, read)]
-        logits = [run_from(graph, part, mask, stage, x, known) for part, x, known in zip(parts, tried, sums)]
+        if prefix_cache:
+            logits = [run_from(graph, part, mask, stage, x, known) for part, x, known in zip(parts, tried, sums)]
+        else:
+            logits = [whole_run(graph, part, mask) for part in parts]
         new = _mean(metric, parts, logits)
         if base - new < least:
-            mask[start + reader, source], read, base = False, tried, new
-    return base
-
-
-def _prune_stage_from_input(
-    graph: EdgeGraph,
-    parts: list[Recording],
-    mask: Tensor,
-    stage: int,
-    base: float,
-    least: float,
-    metric: str | Metric,
-    order: str,
-) -> float:
-    """The same with whole runs."""
-    start = graph.layout.stages[stage][0]
-    for reader, source in _visited(graph, stage, order):
-        mask[start + reader, source] = False
-        new = _mean(metric, parts, [whole_run(graph, part, mask) for part in parts])
-        if base - new < least:
-            base = new
+            read, base = tried, new
         else:
             mask[start + reader, source] = True
     return base

@@ -32,7 +32,7 @@ class Purity(NamedTuple):
         return self.inter - self.intra
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class VirtualNeurons:
     """A unit's virtual neurons: clusters of its circuits.
 

@@ -195,13 +195,14 @@ class ClassPrototypes(BaseEstimator):
 
     def _checked(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
         X, y = _table(X), np.asarray(y)
-        check_array("X", X, (None, getattr(self, "n_features_in_", None)))
+        check_array("X", X, (None, None))
         check_shape("y", y, (len(X),))
         return X, y
 
     def _known(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
         check_is_fitted(self)
         X, y = self._checked(X, y)
+        check_shape("X", X, (None, self.n_features_in_))
         unknown = sorted(set(y.tolist()) - set(self.classes_.tolist()))
         if unknown:
             raise ValueError(f"y holds classes that were not fitted: {unknown[:5]}; known: {self.classes_.tolist()}")

@@ -154,6 +154,7 @@ class SmallBcos(nn.Module):
         gain: float = 1.0,
     ) -> None:
         super().__init__()
+        check_range("n_classes", n_classes, 2)
         self.channels, self.gain = channels, gain
         self.encode = AddInverse()
         layers: list[nn.Module] = []

@@ -96,6 +96,7 @@ class StackedNet(nn.Module):
         A module of the architecture that was stacked.
         """
         net = copy.deepcopy(self._frame[0]).train(self.training)
-        values = {name: value[index].detach().clone() for name, value in self._values().items()}
-        net.load_state_dict(values, strict=False, assign=True)  # on the stack's device, in its precision
+        values = self._values()
+        for name, held in (*net.named_parameters(), *net.named_buffers()):  # data, so that tied weights stay tied
+            held.data = values[name][index].detach().clone()  # on the stack's device, in its precision
         return net

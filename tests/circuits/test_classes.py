@@ -107,3 +107,14 @@ def test_bad_units_and_shares_are_refused_by_name():
             call()
     with pytest.raises(ValueError, match="units"):
         input_contributions(nn.Linear(3, 2), torch.rand(2, 3), units=[2])
+
+
+def test_a_unit_without_relevance_is_important_for_no_image():
+    model = net()
+    torch.nn.init.zeros_(list(model.modules())[-1].weight)
+    assert not bool(class_relevance(model, "2", batches(7), n_classes=4, threshold=0.25).counts.any())
+
+
+def test_inputs_of_one_axis_are_refused_by_name():
+    with pytest.raises(ValueError, match=r"inputs has shape \(3,\)"):
+        input_contributions(nn.Linear(3, 2), torch.ones(3), units=[0])

@@ -139,3 +139,11 @@ def test_json_there_and_back():
 def test_a_mask_of_another_shape():
     with pytest.raises(ValueError, match="mask"):
         Circuit(EdgeLayout(2, 2), torch.ones(3, 3, dtype=torch.bool))
+
+
+def test_circuits_are_equal_by_their_edges():
+    layout = EdgeLayout(2, 2)
+    one, two = layout.circuit(["input->a0"]), layout.circuit(["input->m0"])
+    assert Circuit.from_json(one.to_json()) == one
+    assert one != two
+    assert len({one, Circuit.from_json(one.to_json()), two}) == 2

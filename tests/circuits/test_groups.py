@@ -154,3 +154,8 @@ def test_bad_input_is_named():
         random_shares(torch.ones(5), 3, generator=gen(), n_inputs=2)
     with pytest.raises(ValueError, match="strength has shape"):
         permuted_shares(torch.ones(1, 5), torch.ones(4), generator=gen())
+
+
+def test_more_sub_units_than_inputs_are_refused():
+    with pytest.raises(ValueError, match="k=5 is out of range"):
+        random_shares(torch.ones(3), 5, generator=torch.Generator().manual_seed(0))

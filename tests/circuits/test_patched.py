@@ -412,3 +412,11 @@ def lowered(graph, clean, corrupt):
     """The class that the clean run says more of than the corrupted, on average."""
     whole, none = patched_logits(graph, [graph.layout.full, graph.layout.circuit([])], clean, corrupt)
     return int((whole - none).mean(0).argmax())
+
+
+def test_what_would_score_rounding_is_said_and_no_tolerance_is_refused():
+    graph, clean, corrupt, _ = made("vit")
+    with pytest.warns(UserWarning, match='metric="kl" is flat'):
+        edge_scores(graph, clean, corrupt, 2, method="eap", metric="kl")
+    with pytest.raises(ValueError, match="tau=nan"):
+        prune_edges(graph, clean, corrupt, 2, tau=float("nan"))

@@ -116,3 +116,12 @@ def test_unknown_classes_and_other_widths_are_refused_later_too():
         prototypes.exemplars(4)
     with pytest.raises(ValueError, match="n=101"):
         prototypes.exemplars(3, n=101)
+
+
+def test_a_second_fit_may_have_another_width():
+    rng = np.random.default_rng(0)
+    y = np.repeat([0, 1], 20)
+    fitted = ClassPrototypes(n_prototypes=2).fit(rng.normal(size=(40, 4)), y).fit(rng.normal(size=(40, 3)), y)
+    assert fitted.n_features_in_ == 3
+    with pytest.raises(ValueError, match="X has shape"):
+        fitted.assign(rng.normal(size=(5, 4)), y[:5])

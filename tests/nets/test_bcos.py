@@ -118,3 +118,8 @@ def test_what_is_wrong_is_said():
         pass
     with pytest.raises(ValueError, match="training"):
         linear_map(net.train(), normal(1, 2, 8, 8), torch.tensor([0]))
+
+
+def test_one_class_is_refused():
+    with pytest.raises(ValueError, match="n_classes=1"):
+        SmallBcos(1, 1)

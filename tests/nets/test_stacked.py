@@ -76,3 +76,19 @@ def test_one_taken_out_has_the_stacks_precision_and_values_of_its_own():
             parameter.zero_()
     assert torch.equal(both.get_submodule("1").weight, before)
     assert all(p.requires_grad for p in net.parameters())
+
+
+def test_tied_weights_stay_tied_when_one_is_taken_out():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False)
+            self.b.weight = self.a.weight
+
+        def forward(self, x):
+            return self.b(self.a(x))
+
+    stack, x = StackedNet([Tied() for _ in range(3)]), torch.randn(5, 4)
+    out = stack.unstacked(1)
+    torch.testing.assert_close(out(x), stack(x[None])[1])
+    assert out.a.weight is out.b.weight

@@ -376,3 +376,22 @@ def test_training_mode_is_refused():
         v.render(net, v.logit([0, 1]), canvas, steps=1)
     with pytest.raises(ValueError, match="model is in training mode"):
         v.sorted_features(net, ["0"], rand(12, 1, 8, 8))
+
+
+def test_an_objective_for_another_number_of_images_is_refused():
+    net = nn.Sequential(nn.Flatten(), nn.Linear(16, 3)).eval()
+    with pytest.raises(ValueError, match="objective is for 2 images; the batch holds 3"):
+        v.render(net, v.logit([0, 1]), v.PixelCanvas(3, (1, 4, 4), generator=seeded()), steps=2, copies=2)
+
+
+def test_sorted_features_of_many_half_precision_maps_stay_finite():
+    net = nn.Sequential(nn.Identity()).eval()
+    found = v.sorted_features(net, "0", torch.full((3000, 1, 2, 2), 30.0, dtype=torch.float16))["0"]
+    assert found.dtype == torch.float32
+    assert bool((found == 30).all())
+
+
+def test_groups_that_are_no_numbers_from_zero_are_refused_by_name():
+    for groups in (torch.zeros(12), torch.full((12,), -1)):
+        with pytest.raises(ValueError, match="groups must be integers"):
+            v.sorted_features(nn.Sequential(nn.Identity()).eval(), "0", torch.rand(12, 1, 2, 2), groups=groups)

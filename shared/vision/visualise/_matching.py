@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from shared._checks import check_array, check_finite, check_range, check_shape
+from shared._checks import check_array, check_finite, check_shape, wide
 from shared.hooks import batches, capture, model_device, refuse_training
 from shared.vision.visualise._objectives import Objective, rows_of, tiled
 
@@ -114,8 +114,9 @@ def sorted_features(
     layers = [layers] if isinstance(layers, str) else list(layers)
     groups = torch.zeros(len(images), dtype=torch.long) if groups is None else groups
     check_shape("groups", groups, (len(images),))
-    counts = torch.bincount(groups.cpu())
-    if groups.is_floating_point() or not bool(counts.all()):
+    whole = not groups.is_floating_point() and int(groups.min()) >= 0
+    counts = torch.bincount(groups.cpu()) if whole else groups.new_zeros(1)
+    if not bool(counts.all()):
         raise ValueError("groups must be integers from 0, none of them without images")
     if int(counts.min()) < FEW:
         warnings.warn(f"groups: the smallest has {int(counts.min())} images; quantiles want ten", stacklevel=2)
@@ -128,10 +129,10 @@ def sorted_features(
         maps = {} if relevance is None else relevance(x, g)
         for layer in layers:
             rows = rows_of(seen[layer] * maps[layer] if layer in maps else seen[layer], channel_axis)
-            rows = _ascending(rows)
+            rows = wide(_ascending(rows))  # sums of many images overflow half precision
             empty = rows.new_zeros(len(counts), *rows.shape[1:])
             sums[layer] = sums.get(layer, empty).index_add(0, g, rows)
-    return {layer: total / counts.to(total)[:, None, None] for layer, total in sums.items()}
+    return {layer: (total / counts.to(total)[:, None, None]).float() for layer, total in sums.items()}
 
 
 def matching(
@@ -172,6 +173,8 @@ def matching(
     for name, given in (("weights", weigh), ("importance", known)):
         if lost := set(given) - set(references):
             raise ValueError(f"{name} names {', '.join(sorted(lost))}; references has {', '.join(references)}")
+    for layer, weight in known.items():
+        check_array(f"importance[{layer!r}]", weight, ("n", references[layer].shape[1]))
 
     def loss(seen: Mapping[str, Tensor], output: Tensor, images: Tensor) -> Tensor:
         maps = relevance(images.detach()) if relevance is not None else {}
@@ -204,5 +207,4 @@ def unit_range(relevance: Tensor) -> Tensor:
     """
     check_array("relevance", relevance, ("B", "C", "H", "W"))
     low, high = relevance.amin((2, 3), keepdim=True), relevance.amax((2, 3), keepdim=True)
-    check_range("relevance: its size", relevance.numel(), 1)
     return torch.where(high > low, (relevance - low) / (high - low).clamp(min=torch.finfo(relevance.dtype).tiny), 0.0)

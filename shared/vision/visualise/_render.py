@@ -22,7 +22,7 @@ from shared.vision.visualise._transforms import Transform
 SCHEDULES = ("constant", "cosine")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rendering:
     """What `render` made.
 
@@ -100,6 +100,8 @@ def render(
     with frozen(model):
         for step in tqdm(range(steps), disable=not progress):
             images = canvas()
+            if objective.n not in (None, 1, len(images)):
+                raise ValueError(f"objective is for {objective.n} images; the batch holds {len(images)} of the canvas")
             loss = _loss(model, objective, images, transforms, copies, prepare, generator)
             loss = loss if penalty is None else loss + penalty(images)
             if not bool(torch.isfinite(loss).all()):

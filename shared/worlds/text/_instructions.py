@@ -31,7 +31,7 @@ _PLURAL = 0.25
 _SUBJECT, _LAST = 2, 8  # slots
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class InstructionWorld:
     """How likely which word is behind which, and how often an instruction is followed.
 
