@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -14,8 +15,6 @@ from shared.circuits._nodes import channel_scores
 from shared.circuits._rewire import SPATIAL, check_layer
 from shared.hooks import capture, count_rows, find_module
 from shared.lrp import Composite
-
-CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,14 +163,17 @@ def input_contributions(layer: nn.Module, inputs: Tensor, *, units: Iterable[int
 
 def _taps(layer: nn.Module, inputs: Tensor) -> Tensor:
     """What each weight is multiplied with, summed over positions: `(B, inputs, kernel positions)`, float64."""
-    spatial, values = SPATIAL[type(layer)], wide(inputs)
-    if not spatial:
+    values = wide(inputs)
+    if not SPATIAL[type(layer)]:
         return values.reshape(len(values), -1, values.shape[-1]).sum(1)[..., None]
-    padding = layer.padding
-    if layer.padding_mode != "zeros":
-        values, padding = F.pad(values, layer._reversed_padding_repeated_twice, mode=layer.padding_mode), 0
-    size = layer.weight[0, 0].numel()
-    picks = torch.eye(size, dtype=values.dtype, device=values.device).reshape(size, 1, *layer.kernel_size)
-    flat = values.flatten(0, 1)[:, None]  # every input channel on its own
-    found = CONVOLUTIONS[spatial](flat, picks, None, layer.stride, padding, layer.dilation)
-    return found.flatten(2).sum(2).unflatten(0, values.shape[:2])
+    mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+    values = F.pad(values, layer._reversed_padding_repeated_twice, mode=mode)
+    reach = [step * (size - 1) for step, size in zip(layer.dilation, layer.kernel_size)]
+
+    def under(tap: tuple[int, ...]) -> Tensor:
+        """The sum of all values that this position of the kernel meets."""
+        starts = [step * place for step, place in zip(layer.dilation, tap)]
+        ends = [size - far + start for size, far, start in zip(values.shape[2:], reach, starts)]
+        return values[(..., *map(slice, starts, ends, layer.stride))].flatten(2).sum(2)
+
+    return torch.stack([under(tap) for tap in itertools.product(*map(range, layer.kernel_size))], 2)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import cdist
 from sklearn.base import BaseEstimator
 from sklearn.mixture import GaussianMixture
 from sklearn.utils.validation import check_is_fitted
@@ -142,7 +143,7 @@ class ClassPrototypes(BaseEstimator):
         -------
         float64 `(B,)`.
         """
-        return self._per_class(X, y, lambda mixture, rows: _distances(rows, mixture.means_).min(1))
+        return self._per_class(X, y, lambda mixture, rows: cdist(rows, mixture.means_).min(1))
 
     def delta(self, X: Any, y: Any) -> np.ndarray:
         """`Δ = ν − μ` to the assigned prototype: concepts used more (positive) or less than usual.
@@ -182,7 +183,7 @@ class ClassPrototypes(BaseEstimator):
         X, y = self._train
         rows = np.flatnonzero(y == target)
         check_range("n", n, 1, len(rows))
-        return rows[_distances(self.mixtures_[target].means_, X[rows]).argsort(1, kind="stable")[:, :n]]
+        return rows[cdist(self.mixtures_[target].means_, X[rows]).argsort(1, kind="stable")[:, :n]]
 
     def _mixture(self) -> GaussianMixture:
         return GaussianMixture(
@@ -290,10 +291,6 @@ def _table(X: Any) -> np.ndarray:
     if hasattr(X, "to_numpy"):
         X = X.to_numpy(dtype=np.float64, na_value=np.nan)
     return as_numbers(X)
-
-
-def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return np.linalg.norm(a[:, None] - b[None], axis=2)
 
 
 def _matched_cosine(a: np.ndarray, b: np.ndarray) -> float:

@@ -77,7 +77,7 @@ def mahalanobis(reference: Tensor, labels: Tensor, features: Tensor, *, shrinkag
     check_array("features", features, ("B", reference.shape[1]))
     check_range("shrinkage", shrinkage, 0)
     x = wide(reference)
-    classes, member = labels.unique(return_inverse=True)
+    classes, member = labels.to(x.device).unique(return_inverse=True)
     sums = x.new_zeros(len(classes), x.shape[1]).index_add(0, member, x)
     means = sums / member.bincount()[:, None]
     centred = x - means[member]
@@ -114,5 +114,6 @@ def neighbour_distance(reference: Tensor, features: Tensor, *, k: int = 50, norm
     check_range("k", k, 1, len(reference))
     known, asked = wide(reference), wide(features)
     if normalise:
-        known, asked = (torch.nn.functional.normalize(rows, dim=1, eps=1e-300) for rows in (known, asked))
-    return torch.cdist(asked, known).kthvalue(k, dim=1).values
+        least = torch.finfo(known.dtype).tiny
+        known, asked = (torch.nn.functional.normalize(rows, dim=1, eps=least) for rows in (known, asked))
+    return torch.cat([torch.cdist(rows, known).kthvalue(k, dim=1).values for rows in asked.split(1024)])
