@@ -136,7 +136,8 @@ def same_table(one: str, other: str) -> bool:
 
     Optimisers amplify rounding, so numbers depend on the processor. Two agree when each mean lies within the other's
     interval and the ends differ by no more than half its width (a number without interval: by a unit of its last digit
-    or 2 %). A verdict may be its neighbour where both runs mark it `~`, or one does: nowhere else.
+    or 2 %; a rival, printed before its difference: by half the width of the difference's interval, too). A verdict may
+    be its neighbour where both runs mark it `~`, or one does: nowhere else.
     """
     ours, theirs = _tables(one), _tables(other)
     return [t[0] for t in ours] == [t[0] for t in theirs] and all(
@@ -187,6 +188,8 @@ def _same_numbers(a: str, b: str) -> bool:
     ours, theirs = ([_read(part) for part in re.split(r", Δ ", cell)] for cell in (a, b))
     if None in ours or None in theirs or len(ours) != len(theirs):
         return False
+    if len(ours) == 2 and all(map(_agree, ours[1:], theirs[1:])):
+        return _level(ours[0], theirs[0], 0.5 * min(o[1].high - o[1].low for o in (ours, theirs)))
     return all(map(_agree, ours, theirs))
 
 
@@ -208,8 +211,13 @@ def _unit(text: str) -> float:
 
 def _agree(a: _Number, b: _Number) -> bool:
     if a.low == a.high or b.low == b.high:  # a single number, or no spread
-        return abs(a.mean - b.mean) <= max(a.unit, b.unit, 0.02 * abs(a.mean))
+        return _level(a, b)
     if not (a.low - a.unit <= b.mean <= a.high + a.unit and b.low - b.unit <= a.mean <= b.high + b.unit):
         return False
     slack = max(a.unit, b.unit, 0.5 * min(a.high - a.low, b.high - b.low))
-    return abs(a.low - b.low) <= slack and abs(a.high - b.high) <= slack
+    return abs(a.low - b.low) <= (1 + 1e-9) * slack and abs(a.high - b.high) <= (1 + 1e-9) * slack
+
+
+def _level(a: _Number, b: _Number, slack: float = 0.0) -> bool:
+    """Whether the means differ by at most a unit as printed, 2 % or the slack; a printed unit apart is a rounding more."""
+    return abs(a.mean - b.mean) <= (1 + 1e-9) * max(a.unit, b.unit, 0.02 * abs(a.mean), slack)

@@ -115,6 +115,24 @@ def test_a_neighbouring_verdict_is_accepted_where_it_is_marked_and_nowhere_else(
     assert not same_table(near, other.replace("~open", "not reproduced"))
 
 
+@pytest.mark.parametrize(("other", "same"), [("0.26", True), ("0.25", False)])
+def test_single_numbers_may_differ_by_a_unit_as_printed(other, same):
+    text = report([], [measurement(HIGH, 0.9 + SPREAD, 0.27)])
+    assert same_table(text, text.replace("0.27", other, 1)) is same
+
+
+def test_a_rival_may_move_as_far_as_its_difference_may():
+    difference = 2 * SPREAD
+    text, other, far = (
+        report([], [measurement(OURS, 0.9 + SPREAD, 0.1, {"best": value + SPREAD - difference})])
+        for value in (0.50, 0.54, 0.62)
+    )
+    assert "best 0.50, Δ 0.40 [0.30, 0.50]" in text
+    assert "best 0.54, Δ 0.36 [0.26, 0.46]" in other
+    assert same_table(text, other)
+    assert not same_table(text, far)
+
+
 def test_of_what_was_measured_in_seconds_the_verdict_alone_is_compared():
     timed = parse_card({**CARD, "claims": [{**CARD["claims"][0], "timed": True, "post_hoc": "units"}]}, where="here")
     text, other = (report([], [measurement(timed.claims["high"], value + SPREAD, 0.1)]) for value in (0.7, 0.9))
