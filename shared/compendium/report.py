@@ -135,9 +135,9 @@ def same_table(one: str, other: str) -> bool:
     """Whether two texts by `report` say the same: ids, reports, checks to the letter; numbers and verdicts nearly.
 
     Optimisers amplify rounding, so numbers depend on the processor. Two agree when each mean lies within the other's
-    interval and the ends differ by no more than half its width (a number without interval: by a unit of its last digit
-    or 2 %; a rival, printed before its difference: by half the width of the difference's interval, too). A verdict may
-    be its neighbour where both runs mark it `~`, or one does: nowhere else.
+    interval and the ends differ by no more than half its width (a null's: its width; a number without interval: a unit
+    of its last digit or 2 %; a rival's, printed before its difference: half the width of the difference's interval,
+    too). A verdict may be its neighbour where both runs mark it `~`, or one does: nowhere else.
     """
     ours, theirs = _tables(one), _tables(other)
     return [t[0] for t in ours] == [t[0] for t in theirs] and all(
@@ -164,7 +164,7 @@ def _tables(text: str) -> list[list[list[str]]]:
 def _same_row(head: list[str], row: list[str], other: list[str]) -> bool:
     timed = row[-1].endswith("‡") and other[-1].endswith("‡")
     for name, a, b in zip(head, row, other):
-        if name in _COMPARED and not (timed or _same_numbers(a, b)):
+        if name in _COMPARED and not (timed or _same_numbers(a, b, share=1.0 if name == "null" else 0.5)):
             return False
         if name in _MARKED and not _same_verdict(a, b):
             return False
@@ -181,16 +181,19 @@ def _same_verdict(a: str, b: str) -> bool:
     return (a.startswith("~") or b.startswith("~")) and other in NEIGHBOURS.get(one, ())
 
 
-def _same_numbers(a: str, b: str) -> bool:
-    """The numbers of two cells; a rival's name may differ where its numbers don't (two may be level)."""
+def _same_numbers(a: str, b: str, *, share: float = 0.5) -> bool:
+    """The numbers of two cells; a rival's name may differ where its numbers don't (two may be level).
+
+    The ends of intervals differ by at most that share of their width.
+    """
     if a == b:
         return True
     ours, theirs = ([_read(part) for part in re.split(r", Δ ", cell)] for cell in (a, b))
     if None in ours or None in theirs or len(ours) != len(theirs):
         return False
-    if len(ours) == 2 and all(map(_agree, ours[1:], theirs[1:])):
-        return _level(ours[0], theirs[0], 0.5 * min(o[1].high - o[1].low for o in (ours, theirs)))
-    return all(map(_agree, ours, theirs))
+    if len(ours) == 2 and _agree(ours[1], theirs[1], share):
+        return _level(ours[0], theirs[0], share * min(o[1].high - o[1].low for o in (ours, theirs)))
+    return all(_agree(one, other, share) for one, other in zip(ours, theirs))
 
 
 def _read(part: str) -> _Number | None:
@@ -209,12 +212,12 @@ def _unit(text: str) -> float:
     return 10.0 ** (int(power or 0) - decimals)
 
 
-def _agree(a: _Number, b: _Number) -> bool:
+def _agree(a: _Number, b: _Number, share: float) -> bool:
     if a.low == a.high or b.low == b.high:  # a single number, or no spread
         return _level(a, b)
     if not (a.low - a.unit <= b.mean <= a.high + a.unit and b.low - b.unit <= a.mean <= b.high + b.unit):
         return False
-    slack = max(a.unit, b.unit, 0.5 * min(a.high - a.low, b.high - b.low))
+    slack = max(a.unit, b.unit, share * min(a.high - a.low, b.high - b.low))
     return abs(a.low - b.low) <= (1 + 1e-9) * slack and abs(a.high - b.high) <= (1 + 1e-9) * slack
 
 

@@ -24,13 +24,13 @@ PARSED = parse_card(
 HIGH, OURS, LATER = (PARSED.claims[id] for id in ("high", "ours", "later"))
 
 
-def made(value=0.9, null=0.1, rival=0.6, name="best", spread=1.0):
+def made(value=0.9, null=0.1, rival=0.6, name="best", spread=1.0, null_spread=1.0):
     """A report of a gate, a claim, one that is due at paper scale, and a question of ours."""
     units = spread * SPREAD
     return report(
         [Gate(PARSED.gates["works"], tuple(0.95 + SPREAD))],
         [
-            measurement(HIGH, value + units, null + SPREAD),
+            measurement(HIGH, value + units, null + null_spread * SPREAD),
             measurement(OURS, 0.9 + SPREAD, 0.1, {name: rival + SPREAD[::-1]}),
             Measurement(LATER, (), no_test="needs a large model"),
         ],
@@ -89,7 +89,9 @@ def test_the_decimals_follow_the_width_of_the_interval():
         ({"rival": 0.7}, False),
         ({"name": "level"}, True),  # two rivals may be level
         ({"spread": 1.2}, True),
-        ({"spread": 4.0}, False),  # the same mean, another interval
+        ({"spread": 2.5}, False),  # the same mean, another interval
+        ({"null_spread": 2.5}, True),  # a null's may differ more
+        ({"null_spread": 4.0}, False),
     ],
 )
 def test_reports_agree_by_their_intervals(changes, same):
