@@ -222,5 +222,5 @@ def _agree(a: _Number, b: _Number, share: float) -> bool:
 
 
 def _level(a: _Number, b: _Number, slack: float = 0.0) -> bool:
-    """Whether the means differ by at most a unit as printed, 2 % or the slack; a printed unit apart is a rounding more."""
+    """Whether the means differ by at most a unit as printed, 2 %, or the slack (and rounding)."""
     return abs(a.mean - b.mean) <= (1 + 1e-9) * max(a.unit, b.unit, 0.02 * abs(a.mean), slack)
