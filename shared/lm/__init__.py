@@ -1,6 +1,7 @@
 """Language models: sentences with a known reason for the next word as batches, the token that a text
-starts with, hidden states of texts, decoding guided by attribution and a rival (DoLa). What every head contributes,
-in one backward pass and in batches, is `shared.lrp.head_relevance`.
+starts with, hidden states of texts, what every layer would answer (logit lens, tuned lens), decoding guided by
+attribution and a rival (DoLa). What every head contributes, in one backward pass and in batches, is
+`shared.lrp.head_relevance`.
 
 >>> from tokenizers import Tokenizer, models, pre_tokenizers
 >>> from transformers import PreTrainedTokenizerFast
@@ -17,6 +18,7 @@ in one backward pass and in batches, is `shared.lrp.head_relevance`.
 from shared.lm._agreement import AgreementBatch, agreement_batches, single_token
 from shared.lm._dola import LayerContrast, dola, dola_logits
 from shared.lm._guided import Guidance, GuidedStep, guide, guided_choice, roi_relevance
+from shared.lm._lens import ResidualStack, Translators, logit_lens, residual_stack, residual_states, tuned_lens
 from shared.lm._region import PromptBatch, Roi, prompt_batch
 from shared.lm._start import start_token, token_ids
 from shared.lm._states import mean_states
@@ -27,16 +29,22 @@ __all__ = [
     "GuidedStep",
     "LayerContrast",
     "PromptBatch",
+    "ResidualStack",
     "Roi",
+    "Translators",
     "agreement_batches",
     "dola",
     "dola_logits",
     "guide",
     "guided_choice",
+    "logit_lens",
     "mean_states",
     "prompt_batch",
+    "residual_stack",
+    "residual_states",
     "roi_relevance",
     "single_token",
     "start_token",
     "token_ids",
+    "tuned_lens",
 ]

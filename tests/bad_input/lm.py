@@ -4,6 +4,12 @@ from tests.bad_input.good import Calls, rand
 
 GOOD: Calls = {
     "dola_logits": lambda: {"logits": rand(2, 5), "early": rand(3, 2, 5)},
+    "tuned_lens": lambda: {"states": rand(3, 6, 4)},
     "guided_choice": lambda: {"logits": rand(2, 5), "relevance": rand(2, 5)},
 }
-ELSEWHERE = {"roi_relevance": "takes a mapping of token ids; tests/lm/test_guided.py spoils the region"}
+ELSEWHERE = {
+    "roi_relevance": "takes a mapping of token ids; tests/lm/test_guided.py spoils the region",
+    "logit_lens": "takes a model and its stack; tests/lm/test_lens.py",
+    "residual_stack": "finds names; tests/lm/test_lens.py",
+    "residual_states": "takes a model and its stack; tests/lm/test_lens.py",
+}
