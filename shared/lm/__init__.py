@@ -1,7 +1,7 @@
 """Language models: sentences with a known reason for the next word as batches, the token that a text
 starts with, hidden states of texts, what every layer would answer (logit lens, tuned lens), decoding guided by
-attribution and a rival (DoLa). What every head contributes, in one backward pass and in batches, is
-`shared.lrp.head_relevance`.
+attribution and a rival (DoLa), tokens told apart as instructions and data (ASIDE). What every head contributes, in one
+backward pass and in batches, is `shared.lrp.head_relevance`.
 
 >>> from tokenizers import Tokenizer, models, pre_tokenizers
 >>> from transformers import PreTrainedTokenizerFast
@@ -20,10 +20,13 @@ from shared.lm._dola import LayerContrast, dola, dola_logits
 from shared.lm._guided import Guidance, GuidedStep, guide, guided_choice, roi_relevance
 from shared.lm._lens import ResidualStack, Translators, logit_lens, residual_stack, residual_states, tuned_lens
 from shared.lm._region import PromptBatch, Roi, prompt_batch
+from shared.lm._roles import ROLE_MODES, ROLES, RoleEmbedding, assign_roles, role_embeds, role_tokens, turn_pairs
 from shared.lm._start import start_token, token_ids
 from shared.lm._states import mean_states
 
 __all__ = [
+    "ROLES",
+    "ROLE_MODES",
     "AgreementBatch",
     "Guidance",
     "GuidedStep",
@@ -31,8 +34,10 @@ __all__ = [
     "PromptBatch",
     "ResidualStack",
     "Roi",
+    "RoleEmbedding",
     "Translators",
     "agreement_batches",
+    "assign_roles",
     "dola",
     "dola_logits",
     "guide",
@@ -43,8 +48,11 @@ __all__ = [
     "residual_stack",
     "residual_states",
     "roi_relevance",
+    "role_embeds",
+    "role_tokens",
     "single_token",
     "start_token",
     "token_ids",
     "tuned_lens",
+    "turn_pairs",
 ]

@@ -81,6 +81,7 @@ from shared.worlds.text._recall import (
     values_of,
 )
 from shared.worlds.text._sentences import TEXT_CONCEPTS, concept_sentences
+from shared.worlds.text._seplang import SEP_PLACES, SEP_PROBES, SEP_SIDES, SEP_VOCABULARY, SepItem, sep_items
 
 __all__ = [
     "AGREEMENT_KINDS",
@@ -97,6 +98,10 @@ __all__ = [
     "RECALL_SOURCES",
     "RELATIONS",
     "SCENE_SHAPES",
+    "SEP_PLACES",
+    "SEP_PROBES",
+    "SEP_SIDES",
+    "SEP_VOCABULARY",
     "SHADES",
     "SHAPES",
     "SHAPE_FACTORS",
@@ -115,6 +120,7 @@ __all__ = [
     "RecallItem",
     "RecallWorld",
     "RegulationWorld",
+    "SepItem",
     "ShapesWorld",
     "add_foreign",
     "add_mark",
@@ -150,6 +156,7 @@ __all__ = [
     "recall_world",
     "regulation_world",
     "relocate_edges",
+    "sep_items",
     "shape_captions",
     "shape_scenes",
     "shapes_world",

@@ -6,8 +6,12 @@ GOOD: Calls = {
     "dola_logits": lambda: {"logits": rand(2, 5), "early": rand(3, 2, 5)},
     "tuned_lens": lambda: {"states": rand(3, 6, 4)},
     "guided_choice": lambda: {"logits": rand(2, 5), "relevance": rand(2, 5)},
+    "turn_pairs": lambda: {"x": rand(2, 4), "angle": 0.5},
 }
+ANY_RANK = {("turn_pairs", "x")}
 ELSEWHERE = {
+    "assign_roles": "takes a language model; tests/lm/test_roles.py spoils the roles",
+    "role_embeds": "takes a language model; tests/lm/test_roles.py spoils the roles",
     "roi_relevance": "takes a mapping of token ids; tests/lm/test_guided.py spoils the region",
     "logit_lens": "takes a model and its stack; tests/lm/test_lens.py",
     "residual_stack": "finds names; tests/lm/test_lens.py",
