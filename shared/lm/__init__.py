@@ -1,7 +1,7 @@
-"""Language models: sentences with a known reason for the next word as batches, the token that a text
-starts with, hidden states of texts, what every layer would answer (logit lens, tuned lens), decoding guided by
-attribution and a rival (DoLa), tokens told apart as instructions and data (ASIDE). What every head contributes, in one
-backward pass and in batches, is `shared.lrp.head_relevance`.
+"""Language models: sentences with a known reason for the next word as batches, the token that a text starts with,
+hidden states of texts, what every layer would answer (logit lens, tuned lens), attention edited by kind of token,
+decoding guided by attribution or by contrast with layers (DoLa) and damaged twins, tokens told apart as instructions
+and data (ASIDE). What every head contributes, in one backward pass and in batches, is `shared.lrp.head_relevance`.
 
 >>> from tokenizers import Tokenizer, models, pre_tokenizers
 >>> from transformers import PreTrainedTokenizerFast
@@ -16,18 +16,24 @@ backward pass and in batches, is `shared.lrp.head_relevance`.
 """
 
 from shared.lm._agreement import AgreementBatch, agreement_batches, single_token
+from shared.lm._contrast import TwinContrast, contrast, contrast_logits
 from shared.lm._dola import LayerContrast, dola, dola_logits
+from shared.lm._edits import AttentionEdit, AttentionNotAvailable, attention_maps, edit_attention
 from shared.lm._guided import Guidance, GuidedStep, guide, guided_choice, roi_relevance
 from shared.lm._lens import ResidualStack, Translators, logit_lens, residual_stack, residual_states, tuned_lens
 from shared.lm._region import PromptBatch, Roi, prompt_batch
 from shared.lm._roles import ROLE_MODES, ROLES, RoleEmbedding, assign_roles, role_embeds, role_tokens, turn_pairs
 from shared.lm._start import start_token, token_ids
 from shared.lm._states import mean_states
+from shared.lm._types import TYPES, matched_keys, token_types
 
 __all__ = [
     "ROLES",
     "ROLE_MODES",
+    "TYPES",
     "AgreementBatch",
+    "AttentionEdit",
+    "AttentionNotAvailable",
     "Guidance",
     "GuidedStep",
     "LayerContrast",
@@ -36,13 +42,19 @@ __all__ = [
     "Roi",
     "RoleEmbedding",
     "Translators",
+    "TwinContrast",
     "agreement_batches",
     "assign_roles",
+    "attention_maps",
+    "contrast",
+    "contrast_logits",
     "dola",
     "dola_logits",
+    "edit_attention",
     "guide",
     "guided_choice",
     "logit_lens",
+    "matched_keys",
     "mean_states",
     "prompt_batch",
     "residual_stack",
@@ -53,6 +65,7 @@ __all__ = [
     "single_token",
     "start_token",
     "token_ids",
+    "token_types",
     "tuned_lens",
     "turn_pairs",
 ]

@@ -69,7 +69,15 @@ from shared.worlds.text._instructions import (
     instruction_texts,
     instruction_world,
 )
-from shared.worlds.text._leads import EDIT_KINDS, NATIONALITIES, LeadEdit, lead_edits, lead_sentences
+from shared.worlds.text._leads import (
+    EDIT_KINDS,
+    NATIONALITIES,
+    LeadChoice,
+    LeadEdit,
+    lead_choices,
+    lead_edits,
+    lead_sentences,
+)
 from shared.worlds.text._recall import (
     RECALL_SOURCES,
     RELATIONS,
@@ -114,6 +122,7 @@ __all__ = [
     "FlawedData",
     "InstructionPrompt",
     "InstructionWorld",
+    "LeadChoice",
     "LeadEdit",
     "PlantedClasses",
     "PlantedTable",
@@ -139,6 +148,7 @@ __all__ = [
     "instruction_prompts",
     "instruction_texts",
     "instruction_world",
+    "lead_choices",
     "lead_edits",
     "lead_sentences",
     "lift_dimensions",

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from shared.compendium.paths import cache_dir
-from shared.worlds import EDIT_KINDS, lead_edits, lead_sentences
+from shared.worlds import EDIT_KINDS, lead_choices, lead_edits, lead_sentences
 from shared.zoo import load_data
 
 
@@ -92,3 +92,30 @@ def test_real_leads_give_hundreds_of_edits_of_each_kind():
     again = lead_edits(test, generator=np.random.default_rng(0), known=train + test)
     assert made == again
     assert all(e.text[: e.start] + e.old + e.text[e.span[1] :] == e.original for e in made)
+
+
+def test_choices_end_where_the_value_stands():
+    for seed in range(5):
+        made = lead_choices(ARTICLES, generator=np.random.default_rng(seed), wrong=1, kinds=["nationality", "year"])
+        by_title = {a["title"]: a["text"] for a in ARTICLES}
+        assert {c.title for c in made} >= {"Alpha", "Beta"}
+        for choice in made:
+            text = by_title[choice.title]
+            assert text.startswith(f"{choice.prompt} {choice.values[0]}")
+            assert len(choice.values) == 2
+            assert choice.values[1] not in text
+            assert any(choice.values[1] in other for other in by_title.values())
+    assert {c.values for c in made if c.kind == "year"} == {("1925", "1817"), ("1817", "1925")}
+
+
+def test_choices_that_are_not_wanted_or_too_few():
+    options = {"generator": np.random.default_rng(0), "kinds": ["nationality"]}
+    assert not lead_choices(ARTICLES, **options, wrong=5)
+    assert not lead_choices(ARTICLES, **options, wrong=1, accept=lambda value: value == "Danish")
+    made = lead_choices(ARTICLES, **options, wrong=1, alike=lambda a, b: {a, b} == {"English", "Danish"})
+    assert made
+    assert all(set(c.values) != {"English", "Danish"} for c in made)
+    with pytest.raises(ValueError, match="kinds='planet'"):
+        lead_choices(ARTICLES, generator=np.random.default_rng(0), kinds=["planet"])
+    with pytest.raises(ValueError, match="wrong=0"):
+        lead_choices(ARTICLES, generator=np.random.default_rng(0), wrong=0)

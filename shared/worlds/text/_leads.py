@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,6 +73,26 @@ class LeadEdit:
     def span(self) -> tuple[int, int]:
         """The characters of `text` that are new."""
         return self.start, self.start + len(self.new)
+
+
+@dataclass(frozen=True)
+class LeadChoice:
+    """An article's sentence up to a value, with what stands there and what doesn't.
+
+    Attributes
+    ----------
+    title, kind : str
+        The article's title; one of `EDIT_KINDS`.
+    prompt : str
+        The sentences up to the value, without the blank in front of it.
+    values : tuple of str
+        The right value, then the wrong ones.
+    """
+
+    title: str
+    kind: str
+    prompt: str
+    values: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -149,6 +169,72 @@ def lead_edits(
         pools.setdefault(value.sort, []).append(value)
     edits = (_edit(texts[title], found, pools, generator) for title, found in values.items() if found)
     return [edit for edit in edits if edit is not None]
+
+
+def lead_choices(
+    articles: Articles,
+    *,
+    generator: np.random.Generator,
+    kinds: Sequence[str] = EDIT_KINDS,
+    wrong: int = 3,
+    sentences: int = 1,
+    known: Articles | None = None,
+    accept: Callable[[str], bool] | None = None,
+    alike: Callable[[str, str], bool] | None = None,
+) -> list[LeadChoice]:
+    """For each article one cloze: its sentences up to a value, that value, and like values of other articles.
+
+    Values are found as in `lead_edits`. A wrong value is drawn the oftener the more articles have it.
+
+    Parameters
+    ----------
+    articles, generator, kinds, sentences, known
+        As for `lead_edits`.
+    wrong : int
+        How many wrong values each has.
+    accept : callable, optional
+        Says of a value whether it may be used.
+    alike : callable, optional
+        Says of two values whether both could be right; such aren't put side by side.
+
+    Returns
+    -------
+    list of LeadChoice
+        In the order of the articles; those without such a value, or without enough wrong ones, are left out.
+
+    Raises
+    ------
+    ValueError
+        As `lead_edits`.
+    """
+    kinds = [check_choice("kinds", kind, EDIT_KINDS) for kind in kinds]
+    check_range("wrong", wrong, 1)
+    sorts = dict(_sorts_of_titles(articles if known is None else known))
+    texts = {article["title"]: lead_sentences(article["text"], count=sentences) for article in articles}
+    usable = {
+        title: [v for v in _values(title, text, sorts) if v.kind in kinds and (accept is None or accept(v.text))]
+        for title, text in texts.items()
+    }
+    pools: dict[str, list[_Value]] = {}
+    for value in (v for found in usable.values() for v in found):
+        pools.setdefault(value.sort, []).append(value)
+    choices = []
+    for title, found in usable.items():
+        behind_blank = [v for v in found if texts[title][v.start - 1] == " "]
+        if not behind_blank:
+            continue
+        right = behind_blank[int(generator.integers(len(behind_blank)))]
+        values = [right.text]
+        for place in generator.permutation(len(pools[right.sort])):
+            if len(values) > wrong:
+                break
+            new = pools[right.sort][place]
+            clash = new.text in values or new.text in texts[title] or not _fits(texts[title], right, new)
+            if not clash and not (alike and any(alike(new.text, value) for value in values)):
+                values.append(new.text)
+        if len(values) == wrong + 1:
+            choices.append(LeadChoice(title, right.kind, texts[title][: right.start - 1], tuple(values)))
+    return choices
 
 
 def _sorts_of_titles(articles: Iterable[Mapping[str, str]]) -> Iterator[tuple[str, str]]:
