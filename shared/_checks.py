@@ -87,6 +87,19 @@ def check_range(argument: str, value: float, low: float | None = None, high: flo
         raise ValueError(f"{argument}={value!r} is out of range; accepted: {bounds}")
 
 
+def copied(argument: str, model: Any, memo: dict[int, Any] | None = None) -> Any:
+    """A deep copy of a module, or a `ValueError` that names it where torch can't make one."""
+    import copy
+
+    try:
+        return copy.deepcopy(model, memo)
+    except RuntimeError as error:  # tensors with a history: the hooks of the old `torch.nn.utils.weight_norm`
+        raise ValueError(
+            f"{argument} can't be copied: {type(model).__name__} holds tensors that a graph made, as the hooks of "
+            "torch.nn.utils.weight_norm do; make them parameters (torch.nn.utils.remove_weight_norm)"
+        ) from error
+
+
 def as_numbers(value: Any) -> np.ndarray:
     """An array of float64 of whatever holds numbers, a tensor in half precision, on a device or in a graph too."""
     import torch

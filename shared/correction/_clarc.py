@@ -5,7 +5,6 @@ P-ClArC and A-ClArC: Anders et al. 2022 (arXiv 1912.11425); R-ClArC: Bareeva et 
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from shared import hooks
-from shared._checks import check_choice, wide
+from shared._checks import check_choice, copied, wide
 from shared.correction._base import Correction, Data
 from shared.probes import Direction, check_layer, stack_directions
 
@@ -25,7 +24,7 @@ CONDITIONS = ("class", "artifact", "class+artifact")
 def _twin(model: nn.Module) -> nn.Module:
     """A copy with hooks of its own that shares the model's weights."""
     shared = {id(t): t for t in (*model.parameters(), *model.buffers())}
-    return copy.deepcopy(model, shared)
+    return copied("model", model, shared)
 
 
 class PoolMismatchError(ValueError):

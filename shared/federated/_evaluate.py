@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.utils._pytree import tree_leaves
 
-from shared._checks import check_finite, check_range
+from shared._checks import check_finite, check_range, copied
 from shared.federated._client import Clients
 from shared.federated._state import Params, take_states, tied_names, untied
 
@@ -153,7 +152,7 @@ class _Scorer:
     """The outputs of stacked states, as one batch where vmap can."""
 
     def __init__(self, model: nn.Module) -> None:
-        self.template = copy.deepcopy(model).eval()
+        self.template = copied("model", model).eval()
         self.tied = tied_names(model)
         self._batched = not any(isinstance(module, nn.RNNBase) for module in model.modules())
         self._proven = False

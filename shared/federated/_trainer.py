@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Mapping, Sequence
 
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn import functional as F
 
-from shared._checks import check_choice, wide
+from shared._checks import check_choice, copied, wide
 from shared.federated._aggregate import warn_unprotected
 from shared.federated._client import Clients, LocalTraining
 from shared.federated._evaluate import vmap_refuses
@@ -45,7 +44,7 @@ class LocalTrainer:
     def __init__(
         self, model: nn.Module, local: LocalTraining, *, random_state: int = 0, executor: str = "auto"
     ) -> None:
-        self.model = copy.deepcopy(model).train()
+        self.model = copied("model", model).train()
         self.local, self.random_state = local, random_state
         check_choice("executor", executor, EXECUTORS)
         if executor == "vmap" and not can_vmap(model):

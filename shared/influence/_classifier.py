@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from shared._checks import check_range, check_shape
+from shared._checks import check_range, check_shape, copied
 from shared.hooks import refuse_compiled
 from shared.influence._rows import Inputs, as_rows, check_rows
 
@@ -213,7 +212,7 @@ class TrainedClassifier:
         TrainedClassifier
             With the same data.
         """
-        model = copy.deepcopy(self.model)
+        model = copied("model", self.model)
         model.load_state_dict(dict(checkpoint.state))
         return TrainedClassifier(model, self.x, self.y, head=self.head, batch_size=self.batch_size)
 
@@ -230,7 +229,7 @@ class TrainedClassifier:
         TrainedClassifier
             A copy with the same data.
         """
-        model = copy.deepcopy(self.model)
+        model = copied("model", self.model)
         with torch.no_grad():
             for p in model.parameters():
                 order = torch.randperm(p.numel(), generator=generator, device=generator.device).to(p.device)

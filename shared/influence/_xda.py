@@ -6,13 +6,12 @@ the training image with α_ic f(x) as weights of its features, on the test image
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from shared._checks import check_array, check_range
+from shared._checks import check_array, check_range, copied
 from shared.influence._classifier import TrainedClassifier
 from shared.influence._dual import DualDA
 from shared.lrp import Composite, EpsilonPlus, attribute
@@ -146,7 +145,7 @@ def feature_model(net: TrainedClassifier) -> nn.Module:
     """The network without its head: inputs -> features (a copy, made once)."""
     made = net.__dict__.get("_feature_model")
     if made is None:
-        made = copy.deepcopy(net.model)
+        made = copied("model", net.model)
         parent, _, name = net.head.rpartition(".")
         setattr(made.get_submodule(parent) if parent else made, name, nn.Identity())
         net.__dict__["_feature_model"] = made

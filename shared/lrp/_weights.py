@@ -104,6 +104,11 @@ def _parameters(model: nn.Module, names: list[str]) -> dict[str, nn.Parameter]:
                     f"names: {name!r} is computed from {', '.join(made)}; give these, or make it a parameter again by "
                     "torch.nn.utils.parametrize.remove_parametrizations"
                 )
+            if made := [f"{weight}_v" for weight in (name, key) if f"{weight}_v" in parameters]:
+                raise UnknownNameError(
+                    f"names: {name!r} is computed from {made[0]} and its norm; make it a parameter again by "
+                    "torch.nn.utils.remove_weight_norm"
+                )
             find_module(model, name)
             raise UnknownNameError(f"names: {name!r} is neither a parameter nor a module with a weight")
         found[name] = parameters[key]

@@ -6,13 +6,12 @@ Explanations Lie" (arXiv 1912.09818).
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
 
-from shared._checks import check_choice, check_finite, check_range, check_shape
+from shared._checks import check_choice, check_finite, check_range, check_shape, copied
 from shared.metrics._batches import at_once
 from shared.stats import rank_correlation
 
@@ -55,7 +54,7 @@ def randomised_models(
         For a model without parameters, or with some that are not floating-point.
     """
     check_choice("order", order, LAYER_ORDERS)
-    changed = copy.deepcopy(model)
+    changed = copied("model", model)
     layers = [(name, module) for name, module in changed.named_modules() if list(module.parameters(recurse=False))]
     if not layers:
         raise ValueError(f"model: {type(model).__name__} has no parameters, so none can be randomised")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from shared._checks import check_shape
+from shared._checks import check_shape, copied
 from shared.hooks import find_module, refuse_training
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)  # a unit is a row of the weight: not so when transposed
@@ -131,7 +130,7 @@ def subnetwork(model: nn.Module, masks: Mapping[str, Tensor]) -> nn.Module:
     refuse_training(model)
     if empty := [name for name, mask in check_masks(model, masks).items() if not mask.any()]:
         raise ValueError(f"masks[{empty[0]!r}] keeps no unit of its layer; at least one is needed")
-    part = copy.deepcopy(model)
+    part = copied("model", model)
     with torch.no_grad():
         for parameter, mask in _rows(part, masks):
             parameter[~mask] = 0

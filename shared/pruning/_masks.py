@@ -134,8 +134,8 @@ def masked(model: nn.Module, masks: Mapping[str, Tensor]) -> Iterator[nn.Module]
     Raises
     ------
     ValueError
-        An unknown layer, a mask of another shape, one that isn't of zeros and ones, or weights that another layer
-        shares; a compiled model.
+        An unknown layer, a mask of another shape, one that isn't of zeros and ones; weights that another layer shares,
+        or that are computed in each pass; a compiled model.
     """
     modules, heads = dict(model.named_modules()), attention_modules(model)
     counts = {name: unit_count(model, _owner(modules, name)) for name in masks}
@@ -176,6 +176,12 @@ def _is_unit_mask(modules: Mapping[str, nn.Module], name: str, mask: Tensor, cou
 def _zero_weights(stack: ExitStack, model: nn.Module, weight: Tensor, name: str, mask: Tensor) -> None:
     """Put a masked copy of one weight in its place until the stack closes."""
     users = [key for key, p in model.named_parameters(remove_duplicate=False) if p is weight]
+    if not users:
+        raise ValueError(
+            f"masks[{name!r}]: this weight is computed anew in each pass (weight norm, another parametrisation), so a "
+            "mask on it is lost; make it a parameter (torch.nn.utils.remove_weight_norm, "
+            "parametrize.remove_parametrizations), or prune units"
+        )
     if len(users) > 1:
         raise ValueError(f"masks[{name!r}]: this weight is shared by {', '.join(users)}; prune units instead")
     before = weight.data

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from shared._checks import check_finite, wide
+from shared._checks import check_finite, copied, wide
 
 _POOLS = nn.MaxPool2d | nn.AvgPool2d | nn.AdaptiveAvgPool2d
 _KEEP_SIGN = nn.ReLU | nn.Flatten | nn.Identity | _POOLS  # f(c x) = c f(x) for c > 0, each channel for itself
@@ -61,7 +60,7 @@ def plant_ticket(model: nn.Module, ticket: nn.Module) -> Planted:
     hosts, guests = _chain("model", model), _chain("ticket", ticket)
     _check_fits(hosts, guests)
     _check_between(model, ticket)
-    made = copy.deepcopy(model)
+    made = copied("model", model)
     layers = _chain("model", made)
     inputs = next(iter(guests.values())).weight.shape[1]
     place, scale, used = torch.arange(inputs), torch.ones(inputs, dtype=torch.float64), torch.arange(inputs)

@@ -10,6 +10,7 @@ import contextlib
 import copy
 import dataclasses
 import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
@@ -234,6 +235,15 @@ def parametrised(model: nn.Module) -> nn.Module:
     return model
 
 
+def weight_normed(model: nn.Module) -> nn.Module:
+    """The same by hooks, as older code has it: the weight is an attribute that each pass sets anew."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        for name in ("first", "head"):
+            nn.utils.weight_norm(model.get_submodule(name))
+    return model
+
+
 def compiled(model: nn.Module) -> nn.Module:
     """Compiled (by dynamo alone, without code) and run once."""
     made = torch.compile(model, backend="eager")
@@ -279,6 +289,7 @@ MODEL: dict[str, Condition] = {  # what every function that runs a model is trie
     "wrapped": Condition(with_model(nn.DataParallel, "module.")),
     "wrapped by hand": Condition(with_model(Wrapper, "module.")),
     "parametrised": Condition(with_model(parametrised), tolerance=1e-3),
+    "weight norm": Condition(with_model(weight_normed), tolerance=1e-3),
     "compiled": Condition(with_model(compiled, "_orig_mod.")),
     "compiled in place": Condition(with_model(compiled_in_place)),
     "twice": Condition(

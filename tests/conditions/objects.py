@@ -352,6 +352,7 @@ ESTIMATORS: dict[str, Row] = {
 KNOWN: dict[tuple[str, str], str] = {
     ("sae.SparseDict", "autocast"): "the caller's choice: rounding decides which of nearly equal codes are among the k",
     ("influence.TRAK", "twice"): "draws as many projections as the model has parameters, and the tied one has fewer",
+    ("influence.TRAK", "weight norm"): "of its parameters' gradients, which are lengths and directions",
     ("sae.ActivationStream", "train"): "a training loop's; the model is the caller's",
     ("hooks.AxisFinder", "train"): "looks at shapes",
 }

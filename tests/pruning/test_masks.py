@@ -298,3 +298,14 @@ def test_shared_weights_are_refused():
     model[1].weight = model[0].weight
     with pytest.raises(ValueError, match="shared"), masked(model, {"0": torch.eye(3)}):
         pass
+
+
+@pytest.mark.parametrize("norm", [nn.utils.weight_norm, nn.utils.parametrizations.weight_norm])
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+def test_weights_that_each_pass_computes_are_refused(norm):
+    """A mask on such a weight would be lost in the next pass; on its units it holds."""
+    model = nn.Sequential(norm(nn.Linear(3, 3)), nn.ReLU()).eval()
+    with pytest.raises(ValueError, match=r"masks\['0'\]: this weight is computed"), masked(model, {"0": torch.eye(3)}):
+        pass
+    with masked(model, {"0": torch.tensor([True, False, True])}), torch.no_grad():
+        assert model(torch.ones(2, 3))[:, 1].tolist() == [0, 0]
