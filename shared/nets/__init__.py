@@ -23,8 +23,10 @@ from shared.nets._conv import ConvNorm, ResidualBlock, SmallConv, SmallResNet, S
 from shared.nets._decoder import small_decoder
 from shared.nets._efficientnet import EfficientNetLite0
 from shared.nets._factors import FactorCNN, PatchHead
+from shared.nets._lc0 import Lc0Net, SqueezeBlock, load_lc0
 from shared.nets._logits import logits_of, target_logit
 from shared.nets._phoenix import Phoenix, solve_step
+from shared.nets._post_norm import PostNormBlock, PostNormPolicy
 from shared.nets._stacked import StackedNet
 from shared.nets._unet import PooledVGG, UNet
 
@@ -37,20 +39,25 @@ __all__ = [
     "ConvNorm",
     "EfficientNetLite0",
     "FactorCNN",
+    "Lc0Net",
     "PatchHead",
     "Phoenix",
     "PooledVGG",
+    "PostNormBlock",
+    "PostNormPolicy",
     "ResidualBlock",
     "SmallBcos",
     "SmallConv",
     "SmallResNet",
     "SmallVGG",
+    "SqueezeBlock",
     "StackedNet",
     "UNet",
     "UncentredNorm",
     "build_net",
     "explanation_mode",
     "linear_map",
+    "load_lc0",
     "logits_of",
     "small_decoder",
     "solve_step",

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from shared.worlds import solve_ending
 from tests.bad_input.good import Calls, normal, rand, rng
 
 
@@ -10,7 +11,15 @@ def draws(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def positions() -> np.ndarray:
+    return np.array([[63, 0, 9], [36, 4, 0]])  # black king, white king, rook
+
+
 GOOD: Calls = {
+    "best_moves": lambda: {"values": np.where(normal(2, 3, 64) > 0, 2, -1).astype(np.int8)},
+    "ending_tokens": lambda: {"ending": solve_ending("R"), "squares": positions()},
+    "is_held_out": lambda: {"ending": solve_ending("R"), "squares": positions()},
+    "move_values": lambda: {"ending": solve_ending("R"), "squares": positions()},
     "add_foreign": lambda: {
         **{"x": rand(6, 1, 8, 8), "y": torch.arange(6) % 3, "foreign": rand(2, 1, 8, 8), "label": 2},
     },

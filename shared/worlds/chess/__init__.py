@@ -1,0 +1,1 @@
+"""Chess: endings solved exhaustively, positions and puzzles by the `chess` package's rules."""
