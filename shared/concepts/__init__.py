@@ -13,9 +13,11 @@ One pass over codes fills a `Cooccurrence`; its `relations()` say which concept 
 a concept at its strongest. `concept_vectors` and `name_concepts` find the words; `split_scores` and
 `probe_contributions` take a segmentation or a linear probe apart, exactly. `trace_concepts` and `trace_inputs` do so
 with a B-cos network's decision, `concept_consistency` judges concepts by another network's features.
-`ClassPrototypes` says how a class uses concepts of any kind, and how unusual one prediction is.
+`ClassPrototypes` says how a class uses concepts of any kind, and how unusual one prediction is. `PairedMoments` of two
+models' representations of the same inputs give the linear maps that carry concepts from one to the other.
 """
 
+from shared.concepts._alignment import LinearMap, PairedMoments, semantic_lens_map
 from shared.concepts._contributions import (
     ScoreSplit,
     class_scores,
@@ -52,7 +54,9 @@ __all__ = [
     "Cooccurrence",
     "Edge",
     "Hierarchy",
+    "LinearMap",
     "Names",
+    "PairedMoments",
     "Relations",
     "ScoreSplit",
     "TopPatches",
@@ -71,6 +75,7 @@ __all__ = [
     "probe_contributions",
     "prototype_stability",
     "segment_by_text",
+    "semantic_lens_map",
     "split_scores",
     "trace_concepts",
     "trace_inputs",

@@ -24,7 +24,7 @@ from shared.lm._lens import ResidualStack, Translators, logit_lens, residual_sta
 from shared.lm._region import PromptBatch, Roi, prompt_batch
 from shared.lm._roles import ROLE_MODES, ROLES, RoleEmbedding, assign_roles, role_embeds, role_tokens, turn_pairs
 from shared.lm._start import start_token, token_ids
-from shared.lm._states import mean_states
+from shared.lm._states import mean_states, pooled_states
 from shared.lm._types import TYPES, matched_keys, token_types
 
 __all__ = [
@@ -56,6 +56,7 @@ __all__ = [
     "logit_lens",
     "matched_keys",
     "mean_states",
+    "pooled_states",
     "prompt_batch",
     "residual_stack",
     "residual_states",

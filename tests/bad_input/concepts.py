@@ -31,6 +31,7 @@ GOOD: Calls = {
     "pooled_features": lambda: {"maps": rand(2, 3, 3), "features": rand(2, 5, 3, 3)},
     "probe_contributions": lambda: {"pooled": rand(2, 4), "weight": rand(3, 4)},
     "segment_by_text": lambda: {"features": rand(2, 3, 3, 3), "text": TEXT, "size": (6, 6)},
+    "semantic_lens_map": lambda: {"subject": rand(6, 3), "atlas": rand(6, 2), "n_top": 2},
     "split_scores": lambda: {"codes": rand(5, 4), **DECODER, "text": TEXT},
     "trace_concepts": lambda: {**traced(), "x": rand(2, 4, 5, 5), "target": torch.tensor([0, 2])},
     "trace_inputs": lambda: {**traced(), "x": rand(2, 4, 5, 5), "concept": torch.tensor([0, 2])},

@@ -235,6 +235,17 @@ def cooccurring(codes: torch.Tensor) -> Any:
     return found.relations().conditional(), found.relations().joint
 
 
+def aligned(subject: torch.Tensor, atlas: torch.Tensor) -> Any:
+    moments = concepts.PairedMoments().update(subject, atlas)
+    maps = (moments.covariance(), moments.correlation(), moments.ridge(), moments.procrustes(columns="std"))
+    return tuple(found.matrix for found in maps)
+
+
+def mapped_back(fitted: torch.Tensor, subject: torch.Tensor) -> Any:
+    found = concepts.PairedMoments().update(fitted, fitted[:, :3]).ridge()
+    return found.to_atlas(subject), found.read_out(subject, torch.eye(3)), found.to_subject(torch.eye(3))
+
+
 def shared_factor(H: torch.Tensor, y: torch.Tensor) -> Any:
     return probes.RidgeProbe().fit(H, y, factor=probes.SharedFactor(H)).decision_function(H)
 
@@ -323,6 +334,8 @@ TENSORS: dict[str, Row] = {
     "metrics.KernelDensity": lambda: {"data": H, "call": density},
     "lrp.ReferenceBank": lambda: {"values": MAPS, "call": lambda values: lrp.ReferenceBank(k=2).update(values).values},
     "concepts.Cooccurrence": lambda: {"codes": H, "call": cooccurring},
+    "concepts.LinearMap": lambda: {"subject": H, "call": lambda subject: mapped_back(H, subject)},
+    "concepts.PairedMoments": lambda: {"subject": H, "atlas": rand(20, 3), "call": aligned},
     "circuits.VirtualNeurons": lambda: {"vectors": H, "activations": rand(20, 2), "call": virtual},
     "hooks.Projection": lambda: {"directions": rand(2, 4), "activation": H,
                                  "call": lambda directions, activation: hooks.Projection(directions)(activation)},
