@@ -7,6 +7,7 @@ the contrast to plausible tokens; Leng et al. 2024 (VCD) and LayerCake (Zhu et a
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -90,6 +91,8 @@ class TwinContrast:
     def __init__(self, model: Any, twins: Sequence[Twin], mask: Tensor | None, options: dict[str, Any]) -> None:
         self.model, self.twins, self.mask, self.options = model, list(twins), mask, options
         self.skipped = 0
+        newer = "cache" in inspect.signature(model.forward).parameters  # "past_key_values" until transformers 5.23
+        self._cache = "cache" if newer else "past_key_values"
         self._forget()
 
     def _forget(self) -> None:
@@ -131,8 +134,8 @@ class TwinContrast:
         read = []
         for number, twin in enumerate(self.twins):
             with twin(input_ids):
-                out = self.model(**inputs, past_key_values=self._caches[number])
-            self._caches[number] = out.past_key_values
+                out = self.model(**inputs, **{self._cache: self._caches[number]})
+            self._caches[number] = out[self._cache]
             read.append(out.logits[:, -1].float())
         self._seen = input_ids
         return torch.stack(read)

@@ -77,7 +77,7 @@ def matched_keys(
     within: float = 0.1,
     tries: int = 500,
 ) -> tuple[Tensor, Tensor]:
-    """Random tokens in place of some: as many, receiving as much attention.
+    """Random tokens in place of some: as many, receiving as much attention, and others where that can be had.
 
     Parameters
     ----------
@@ -89,9 +89,9 @@ def matched_keys(
         The attention that each token receives, at least 0.
     generator : torch.Generator
     within : float
-        A draw whose sum differs by at most this share from that of `keys` is accepted at once.
+        A draw whose sum differs by at most this share from that of `keys` is accepted.
     tries : int
-        Draws, of which the first accepted or else the nearest is taken.
+        Draws. Of the accepted ones that is taken which has the fewest of `keys` itself; without any, the nearest.
 
     Returns
     -------
@@ -116,7 +116,8 @@ def matched_keys(
     order = torch.rand(tries, *keys.shape, generator=generator).masked_fill(~allowed, 2.0)
     drawn = (order.argsort(-1).argsort(-1) < count[:, None]) & allowed  # (tries, B, S)
     off = ((received * drawn).sum(-1) - wanted).abs() / wanted.clamp(min=1e-12)
-    accepted = off <= within
-    chosen = torch.where(accepted.any(0), accepted.int().argmax(0), off.argmin(0))
+    accepted, shared = off <= within, (drawn & keys).sum(-1)
+    fewest = shared.masked_fill(~accepted, keys.shape[1] + 1).argmin(0)
+    chosen = torch.where(accepted.any(0), fewest, off.argmin(0))
     rows = torch.arange(len(keys))
     return drawn[chosen, rows].to(device), (accepted.any(0) & (drawn[chosen, rows].sum(1) == count)).to(device)

@@ -49,6 +49,9 @@ def test_matched_keys_agree_in_number_and_attention():
     off = ((received * drawn).sum(1) / (received * keys).sum(1) - 1).abs()
     assert (off[matched] <= 0.1).all()
     assert (drawn.float().mean(0)[2:] > 0).all()  # any allowed place may be drawn
+    drawn, matched = matched_keys(keys, torch.ones_like(keys), received, generator=generator)
+    assert matched.all()
+    assert (drawn & keys).sum() < 0.5 * (keys.float().mean() * keys.sum())  # fewer than by chance
 
 
 def test_too_few_to_draw_from_is_no_match():
