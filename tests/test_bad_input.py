@@ -95,7 +95,7 @@ def test_a_mapping_without_a_name_or_with_another_is_refused_or_fine(key):
 
 NO_COUNTS = {  # whole numbers of which negative ones have a meaning
     *("target", "channel_axis", "ddof", "first", "ignore", "sign", "layer", "index", "label", "marked_class"),
-    "generator",  # a seed
+    *("position", "generator"),  # the latter a seed
 }
 
 

@@ -1,7 +1,8 @@
 """Language models: sentences with a known reason for the next word as batches, the token that a text starts with,
 hidden states of texts, what every layer would answer (logit lens, tuned lens), attention edited by kind of token,
 decoding guided by attribution or by contrast with layers (DoLa) and damaged twins, tokens told apart as instructions
-and data (ASIDE). What every head contributes, in one backward pass and in batches, is `shared.lrp.head_relevance`.
+and data (ASIDE), what single activations and heads are worth (patched, ablated, or as what they write into a logit).
+What every head contributes, in one backward pass and in batches, is `shared.lrp.head_relevance`.
 
 >>> from tokenizers import Tokenizer, models, pre_tokenizers
 >>> from transformers import PreTrainedTokenizerFast
@@ -17,8 +18,10 @@ and data (ASIDE). What every head contributes, in one backward pass and in batch
 
 from shared.lm._agreement import AgreementBatch, agreement_batches, single_token
 from shared.lm._contrast import TwinContrast, contrast, contrast_logits
+from shared.lm._direct import LogitAttribution, direct_logit_attribution
 from shared.lm._dola import LayerContrast, dola, dola_logits
 from shared.lm._edits import AttentionEdit, AttentionNotAvailable, attention_maps, edit_attention
+from shared.lm._grids import PatchingGrid, head_ablation, head_groups, head_means, logit_difference, patching_grid
 from shared.lm._guided import Guidance, GuidedStep, guide, guided_choice, roi_relevance
 from shared.lm._lens import ResidualStack, Translators, logit_lens, residual_stack, residual_states, tuned_lens
 from shared.lm._region import PromptBatch, Roi, prompt_batch
@@ -37,6 +40,8 @@ __all__ = [
     "Guidance",
     "GuidedStep",
     "LayerContrast",
+    "LogitAttribution",
+    "PatchingGrid",
     "PromptBatch",
     "ResidualStack",
     "Roi",
@@ -48,14 +53,20 @@ __all__ = [
     "attention_maps",
     "contrast",
     "contrast_logits",
+    "direct_logit_attribution",
     "dola",
     "dola_logits",
     "edit_attention",
     "guide",
     "guided_choice",
+    "head_ablation",
+    "head_groups",
+    "head_means",
+    "logit_difference",
     "logit_lens",
     "matched_keys",
     "mean_states",
+    "patching_grid",
     "pooled_states",
     "prompt_batch",
     "residual_stack",
