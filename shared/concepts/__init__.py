@@ -15,6 +15,7 @@ a concept at its strongest. `concept_vectors` and `name_concepts` find the words
 with a B-cos network's decision, `concept_consistency` judges concepts by another network's features.
 `ClassPrototypes` says how a class uses concepts of any kind, and how unusual one prediction is. `PairedMoments` of two
 models' representations of the same inputs give the linear maps that carry concepts from one to the other.
+`clarity`, `responsiveness_purity` and `faithfulness` score what somebody wrote of a feature, by a `Judge`.
 """
 
 from shared.concepts._alignment import LinearMap, PairedMoments, semantic_lens_map
@@ -26,6 +27,15 @@ from shared.concepts._contributions import (
     segment_by_text,
     split_scores,
 )
+from shared.concepts._descriptions import (
+    Separation,
+    clarity,
+    describe_by_tfidf,
+    faithfulness,
+    responsiveness_purity,
+    sample_by_activation,
+    separation,
+)
 from shared.concepts._hierarchy import (
     Edge,
     Hierarchy,
@@ -34,6 +44,7 @@ from shared.concepts._hierarchy import (
     implications,
     parents_by_chance,
 )
+from shared.concepts._judges import ChatJudge, Judge, JudgeError, LexiconJudge, rated, ratings_by_similarity
 from shared.concepts._naming import NAMELESS, NAMING_METHODS, Names, Vocabulary, concept_vectors, name_concepts
 from shared.concepts._prototypes import ClassPrototypes, gini, prototype_stability
 from shared.concepts._relations import Cooccurrence, Relations
@@ -49,21 +60,29 @@ from shared.concepts._traces import (
 __all__ = [
     "NAMELESS",
     "NAMING_METHODS",
+    "ChatJudge",
     "ClassPrototypes",
     "ConceptTrace",
     "Cooccurrence",
     "Edge",
     "Hierarchy",
+    "Judge",
+    "JudgeError",
+    "LexiconJudge",
     "LinearMap",
     "Names",
     "PairedMoments",
     "Relations",
     "ScoreSplit",
+    "Separation",
     "TopPatches",
     "Vocabulary",
+    "clarity",
     "class_scores",
     "concept_consistency",
     "concept_vectors",
+    "describe_by_tfidf",
+    "faithfulness",
     "gini",
     "hierarchy",
     "implication_components",
@@ -74,8 +93,13 @@ __all__ = [
     "pooled_features",
     "probe_contributions",
     "prototype_stability",
+    "rated",
+    "ratings_by_similarity",
+    "responsiveness_purity",
+    "sample_by_activation",
     "segment_by_text",
     "semantic_lens_map",
+    "separation",
     "split_scores",
     "trace_concepts",
     "trace_inputs",

@@ -1,5 +1,6 @@
 """Language models: sentences with a known reason for the next word as batches, the token that a text starts with,
-hidden states of texts, what every layer would answer (logit lens, tuned lens), attention edited by kind of token,
+hidden states of texts, peaks of single units over texts, texts written under edits, what every layer would answer
+(logit lens, tuned lens), attention edited by kind of token,
 decoding guided by attribution or by contrast with layers (DoLa) and damaged twins, tokens told apart as instructions
 and data (ASIDE), what single activations and heads are worth (patched, ablated, or as what they write into a logit).
 What every head contributes, in one backward pass and in batches, is `shared.lrp.head_relevance`.
@@ -17,6 +18,7 @@ What every head contributes, in one backward pass and in batches, is `shared.lrp
 """
 
 from shared.lm._agreement import AgreementBatch, agreement_batches, single_token
+from shared.lm._continue import continue_texts
 from shared.lm._contrast import TwinContrast, contrast, contrast_logits
 from shared.lm._direct import LogitAttribution, direct_logit_attribution
 from shared.lm._dola import LayerContrast, dola, dola_logits
@@ -24,6 +26,7 @@ from shared.lm._edits import AttentionEdit, AttentionNotAvailable, attention_map
 from shared.lm._grids import PatchingGrid, head_ablation, head_groups, head_means, logit_difference, patching_grid
 from shared.lm._guided import Guidance, GuidedStep, guide, guided_choice, roi_relevance
 from shared.lm._lens import ResidualStack, Translators, logit_lens, residual_stack, residual_states, tuned_lens
+from shared.lm._peaks import Site, peak_activations
 from shared.lm._region import PromptBatch, Roi, prompt_batch
 from shared.lm._roles import ROLE_MODES, ROLES, RoleEmbedding, assign_roles, role_embeds, role_tokens, turn_pairs
 from shared.lm._start import start_token, token_ids
@@ -46,11 +49,13 @@ __all__ = [
     "ResidualStack",
     "Roi",
     "RoleEmbedding",
+    "Site",
     "Translators",
     "TwinContrast",
     "agreement_batches",
     "assign_roles",
     "attention_maps",
+    "continue_texts",
     "contrast",
     "contrast_logits",
     "direct_logit_attribution",
@@ -67,6 +72,7 @@ __all__ = [
     "matched_keys",
     "mean_states",
     "patching_grid",
+    "peak_activations",
     "pooled_states",
     "prompt_batch",
     "residual_stack",

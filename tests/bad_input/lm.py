@@ -41,6 +41,7 @@ GOOD: Calls = {
 }
 ANY_RANK = {("turn_pairs", "x")}
 ELSEWHERE = {
+    "continue_texts": "takes functions of tensors and a loaded model; tests/lm/test_peaks.py",
     "contrast": "takes the prompts' mask; tests/lm/test_contrast.py spoils it",
     "edit_attention": "takes marks of tokens; tests/lm/test_edits.py spoils them",
     "assign_roles": "takes a language model; tests/lm/test_roles.py spoils the roles",

@@ -372,6 +372,9 @@ KNOWN: dict[tuple[str, str], str] = {
     ("hooks.AxisFinder", "train"): "looks at shapes",
 }
 WITHOUT: dict[str, str] = {
+    **dict.fromkeys(
+        ("concepts.ChatJudge", "concepts.LexiconJudge"), "judges of texts; tests/concepts/test_descriptions.py"
+    ),
     "circuits.ClassRelevance": "what class_relevance gives",
     **dict.fromkeys(("circuits.Circuit", "circuits.EdgeLayout"), "names and masks; tests/circuits/test_edges.py"),
     "circuits.EdgeGraph": "a transformer's, checked against the model at each call; tests/circuits/test_patched.py",
