@@ -29,11 +29,13 @@ from shared.metrics._randomisation import (
     randomised_models,
 )
 from shared.metrics._segmentation import class_iou, miou
+from shared.metrics._spans import SpanScores, page_scores, plain_words, span_scores
 
 __all__ = [
     "LAYER_ORDERS",
     "ORDERS",
     "KernelDensity",
+    "SpanScores",
     "area_between",
     "average_precision",
     "cell_energy",
@@ -46,14 +48,17 @@ __all__ = [
     "max_softmax",
     "miou",
     "neighbour_distance",
+    "page_scores",
     "parameter_randomisation",
     "perturbation_curve",
     "perturbation_curves",
+    "plain_words",
     "positive_share",
     "random_logit",
     "randomised_models",
     "reciprocal_rank",
     "relevance_mass",
     "shuffled_relevance",
+    "span_scores",
     "top_k_hit",
 ]

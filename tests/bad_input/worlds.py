@@ -45,5 +45,6 @@ GOOD: Calls = {
     "place_words": lambda: {"word": torch.tensor([1, 0]), "words": ["cat"], "generator": 0},
     "regulation_world": lambda: {"truth": torch.eye(4).roll(1, 0), "n_paths": 2, "generator": draws()},
     "relocate_edges": lambda: {"prior": torch.eye(4).roll(1, 0), "share": 0.5, "generator": draws()},
+    "word_spans": lambda: {"words": ["he", "said", "nunc"], "chosen": np.array([False, False, True])},
 }
 ANY_RANK = {("hill", name) for name in ("x", "ec50", "n")}
