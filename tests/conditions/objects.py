@@ -400,6 +400,7 @@ WITHOUT: dict[str, str] = {
     "hooks.TransformerParts": "names of modules",
     **dict.fromkeys(("lm.AgreementBatch", "lm.LayerContrast", "lm.PromptBatch", "lm.Roi"), "token ids; tests/lm"),
     "lm.ResidualStack": "names and functions; tests/lm/test_lens.py",
+    "lm.TwinContrast": "token ids and contexts of a model; tests/lm/test_contrast.py",
     **dict.fromkeys(("lrp.AttnLRP", "lrp.CPLRP"), "transformers; tests/lrp/test_families.py"),
     **dict.fromkeys(("lrp.LinearRule", "lrp.ElementwiseRule", "lrp.Rule"), "bases; tests/lrp/test_own_rules.py"),
     "lrp.MergeBatchNorm": "at work in every row of a composite",
