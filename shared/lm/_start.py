@@ -40,7 +40,7 @@ def start_token(tokenizer: Any, *, start: str | None = "auto") -> int | None:
     own = tokenizer("").input_ids[:1]
     if own and own[0] in tokenizer.all_special_ids:
         return own[0]
-    if SEPARATOR in tokenizer.get_vocab():
+    if _has(tokenizer, SEPARATOR):
         return tokenizer.convert_tokens_to_ids(SEPARATOR)
     named = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     if named is None:
@@ -50,8 +50,14 @@ def start_token(tokenizer: Any, *, start: str | None = "auto") -> int | None:
     return named
 
 
+def _has(tokenizer: Any, name: str) -> bool:
+    """Whether a name is a token; `get_vocab` would build all of the vocabulary to say so."""
+    index = tokenizer.convert_tokens_to_ids(name)  # of an unknown name: None, or the unknown token's
+    return index is not None and tokenizer.convert_ids_to_tokens(index) == name
+
+
 def _named(tokenizer: Any, start: str) -> int:
-    if start not in tokenizer.get_vocab():
+    if not _has(tokenizer, start):
         raise ValueError(f"start={start!r} is no token of this tokenizer; accepted: 'auto', None, or a token's name")
     return tokenizer.convert_tokens_to_ids(start)
 
