@@ -400,6 +400,7 @@ WITHOUT: dict[str, str] = {
     "hooks.TransformerParts": "names of modules",
     **dict.fromkeys(("lm.AgreementBatch", "lm.LayerContrast", "lm.PromptBatch", "lm.Roi"), "token ids; tests/lm"),
     "lm.ResidualStack": "names and functions; tests/lm/test_lens.py",
+    "lm.RoleEmbedding": "token ids and roles of a causal model; tests/lm/test_roles.py",
     "lm.TwinContrast": "token ids and contexts of a model; tests/lm/test_contrast.py",
     **dict.fromkeys(("lrp.AttnLRP", "lrp.CPLRP"), "transformers; tests/lrp/test_families.py"),
     **dict.fromkeys(("lrp.LinearRule", "lrp.ElementwiseRule", "lrp.Rule"), "bases; tests/lrp/test_own_rules.py"),
@@ -418,7 +419,7 @@ WITHOUT: dict[str, str] = {
     "sae.SAEConfig": "numbers only",
     "vision.ZeroShotHead": "a CLIP model's; tests/vision/test_clip.py",
     **dict.fromkeys(("nets.PostNormBlock", "nets.PostNormPolicy"), "tokens of pieces; tests/nets/test_chess_nets.py"),
-    **dict.fromkeys(("worlds.Ending", "worlds.InstructionWorld", "worlds.ShapesWorld"), "data"),
+    **dict.fromkeys(("worlds.Ending", "worlds.InstructionWorld", "worlds.SepItem", "worlds.ShapesWorld"), "data"),
     "zoo.LoadedModel": "what a function gives",
     "zoo.Card": "a catalogue's entry",
 }
