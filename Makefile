@@ -13,6 +13,7 @@ help:  ## list the targets
 .venv/.ready: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
 	  || { echo "Reprise needs Python 3.11, 3.12 or 3.13; $(PYTHON) is $$($(PYTHON) -V 2>&1). Try: make $(MAKECMDGOALS) PYTHON=python3.13"; exit 1; }
+	@[ ! -L .venv ] || { echo ".venv is a link: the environment it leads to is left as it is. Remove the link, or touch .venv/.ready if that environment fits requirements.lock"; exit 1; }
 	@echo "Building .venv from requirements.lock ..."
 	@$(PYTHON) -m venv --clear .venv
 	@$(PY) -m pip install --quiet --requirement requirements.lock
