@@ -3,6 +3,7 @@
 "forward, 5 backward" is the untouched model to its embeddings, parameters frozen: one forward pass and a
 vector-Jacobian product for each of five candidates over one graph. Decoding is beside plain decoding, both cached.
 Contrastive decoding with one damaged twin (and with two) is beside plain decoding too, no step skipped.
+So is decoding with roles of tokens (ASIDE's rotation).
 The relevance of all heads is beside ablating each of them, a forward pass per head, whose cost grows with their number.
 """
 
@@ -16,7 +17,7 @@ import torch
 import transformers
 
 from shared.hooks import ablate_heads, attention_modules
-from shared.lm import Roi, contrast, edit_attention, guide, roi_relevance
+from shared.lm import Roi, RoleEmbedding, assign_roles, contrast, edit_attention, guide, roi_relevance
 from shared.lrp import AttnLRP, attribute, head_relevance
 
 Row = dict[str, Any]
@@ -54,6 +55,10 @@ def run(quick: bool = False) -> list[Row]:
         with contrast(model, twins, plausible=0.0) as processor:
             decode([processor])
 
+    def with_roles() -> None:
+        with assign_roles(model, ids % 2, RoleEmbedding(width)):
+            decode([])
+
     def ablations() -> None:
         with torch.no_grad():
             for name in attention_modules(model):
@@ -70,6 +75,7 @@ def run(quick: bool = False) -> list[Row]:
             "backward": backward,
             "guided": guided,
             "plain": lambda: decode([]),
+            "roles": with_roles,
             "one twin": lambda: contrasted([range(depth // 3, 2 * depth // 3)]),
             "two twins": lambda: contrasted([range(depth // 3), range(depth // 3, 2 * depth // 3)]),
         },
@@ -82,6 +88,7 @@ def run(quick: bool = False) -> list[Row]:
         row(step, best["step"], "attribute, 5 targets", best["attribute"], 1.0),
         row(f"all {4 * depth} heads' relevance, {where}", best["heads"], "ablation of each", best["ablations"], 0.5),
         row(f"8 guided tokens, {where}", best["guided"], "plain decoding", best["plain"], None),
+        row(f"8 tokens with rotated roles, {where}", best["roles"], "plain decoding", best["plain"], None),
         row(f"8 tokens against a damaged twin, {where}", best["one twin"], "plain decoding", best["plain"], 2.3),
         row(f"8 tokens against two damaged twins, {where}", best["two twins"], "plain decoding", best["plain"], None),
     ]
