@@ -18,6 +18,7 @@ What every head contributes, in one backward pass and in batches, is `shared.lrp
 """
 
 from shared.lm._agreement import AgreementBatch, agreement_batches, single_token
+from shared.lm._answers import AnswerStates, answer_states, chat_prompt
 from shared.lm._continue import continue_texts
 from shared.lm._contrast import TwinContrast, contrast, contrast_logits
 from shared.lm._direct import LogitAttribution, direct_logit_attribution
@@ -38,6 +39,7 @@ __all__ = [
     "ROLE_MODES",
     "TYPES",
     "AgreementBatch",
+    "AnswerStates",
     "AttentionEdit",
     "AttentionNotAvailable",
     "Guidance",
@@ -53,8 +55,10 @@ __all__ = [
     "Translators",
     "TwinContrast",
     "agreement_batches",
+    "answer_states",
     "assign_roles",
     "attention_maps",
+    "chat_prompt",
     "continue_texts",
     "contrast",
     "contrast_logits",

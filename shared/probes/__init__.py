@@ -13,6 +13,7 @@ steer by one or project it out: `hooks.steer(model, {direction.layer: direction.
 torch.Size([12, 1])
 """
 
+from shared.probes._answers import flag_threshold, flip_groups, group_auroc
 from shared.probes._attacks import herd_to_point, pgd_shift, select_for_tcav
 from shared.probes._direction import Direction, check_layer, fit_direction, fit_directions, stack_directions
 from shared.probes._disentangle import FinetuneHistory, finetune, multi_pattern, orthogonalise, pair_weights
@@ -78,6 +79,9 @@ __all__ = [
     "finetune",
     "fit_direction",
     "fit_directions",
+    "flag_threshold",
+    "flip_groups",
+    "group_auroc",
     "herd_to_point",
     "layer_gradients",
     "lda_mean",
