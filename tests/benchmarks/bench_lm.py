@@ -4,6 +4,7 @@
 vector-Jacobian product for each of five candidates over one graph. Decoding is beside plain decoding, both cached.
 Contrastive decoding with one damaged twin (and with two) is beside plain decoding too, no step skipped.
 So is decoding with roles of tokens (ASIDE's rotation).
+Answers behind a prompt that is read once are beside the same texts read whole.
 The relevance of all heads is beside ablating each of them, a forward pass per head, whose cost grows with their number.
 """
 
@@ -11,13 +12,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 import transformers
 
-from shared.hooks import ablate_heads, attention_modules
-from shared.lm import Roi, RoleEmbedding, assign_roles, contrast, edit_attention, guide, roi_relevance
+from shared.hooks import ablate_heads, attention_modules, capture
+from shared.lm import Roi, RoleEmbedding, answer_states, assign_roles, contrast, edit_attention, guide, roi_relevance
 from shared.lrp import AttnLRP, attribute, head_relevance
 
 Row = dict[str, Any]
@@ -87,11 +89,37 @@ def run(quick: bool = False) -> list[Row]:
         row(step, best["step"], reference, best["backward"], 1.2),
         row(step, best["step"], "attribute, 5 targets", best["attribute"], 1.0),
         row(f"all {4 * depth} heads' relevance, {where}", best["heads"], "ablation of each", best["ablations"], 0.5),
+        answers(model, where, 2 if quick else 4),
         row(f"8 guided tokens, {where}", best["guided"], "plain decoding", best["plain"], None),
         row(f"8 tokens with rotated roles, {where}", best["roles"], "plain decoding", best["plain"], None),
         row(f"8 tokens against a damaged twin, {where}", best["one twin"], "plain decoding", best["plain"], 2.3),
         row(f"8 tokens against two damaged twins, {where}", best["two twins"], "plain decoding", best["plain"], None),
     ]
+
+
+class Digits:
+    """A tokenizer of numbers at blanks."""
+
+    all_special_ids = (0,)
+
+    def __call__(self, text: str, add_special_tokens: bool = True) -> Any:
+        ids = [0] * add_special_tokens + [int(word) for word in text.split()]
+        return transformers.BatchEncoding({"input_ids": ids})
+
+
+def answers(model: Any, where: str, rounds: int) -> Row:
+    """States of 8 answers of 8 tokens behind one prompt of 56, beside the same texts read whole."""
+    prompt, said = (" ".join(map(str, torch.randint(5, 4096, (n,)).tolist())) for n in (56, 8))
+    layer, loaded = "model.layers.1", SimpleNamespace(model=model, tokenizer=Digits())
+    whole = torch.tensor([loaded.tokenizer(f"{prompt} {said}")["input_ids"]] * 8)
+
+    def read_whole() -> None:
+        with torch.no_grad(), capture(model, layer):
+            model(whole, use_cache=False)
+
+    jobs = {"ours": lambda: answer_states(loaded, [layer], [(prompt, [f" {said}"] * 8)]), "whole": read_whole}
+    best = seconds(jobs, rounds)
+    return row(f"states of 8 answers to one prompt, {where}", best["ours"], "the texts read whole", best["whole"], 0.5)
 
 
 def seconds(jobs: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:

@@ -116,6 +116,18 @@ def tiny_mixtral(folder: Path, **config: Any) -> None:
     _save(transformers.MixtralForCausalLM, transformers.MixtralConfig(**{**given, **_ids(tokenizer), **config}), folder)
 
 
+def tiny_qwen3(folder: Path, **config: Any) -> None:
+    """`Qwen3ForCausalLM`, whose heads' size is not width / heads, and a tokenizer with a chat template and no start."""
+    tokenizer = tiny_tokenizer(folder, start=False)
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    )
+    tokenizer.save_pretrained(folder)
+    given = {**SMALL, "num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 512}
+    _save(transformers.Qwen3ForCausalLM, transformers.Qwen3Config(**{**given, **_ids(tokenizer), **config}), folder)
+
+
 def tiny_gpt2(folder: Path, **config: Any) -> None:
     """`GPT2LMHeadModel` and a tokenizer that adds no start token."""
     tokenizer = tiny_tokenizer(folder, start=False)
