@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.papers.hub import tiny_llama
 
-PARAMETERS = {"max_gram": 2}
+PARAMETERS = {"max_gram": 2, "every": 40}
 
 
 def build(hub: Path) -> None:
