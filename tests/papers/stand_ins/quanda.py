@@ -7,10 +7,12 @@ from tests.papers.hub import data_folder, tiny_image_dataset
 
 PARAMETERS = {
     "n_seeds": 2,
-    "n_train": 100,
+    "n_train": 60,
     "n_test": 12,
-    "n_foreign": 12,
-    "epochs": 3,
+    "n_foreign": 8,
+    "epochs": 2,
+    "pool": 2,
+    "passes": 2,
     "halves": 2,
     "projection": 16,
     "tracin_projection": 16,
