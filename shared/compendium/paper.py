@@ -126,7 +126,7 @@ class Paper:
         return json.loads(kept.read_text(encoding="utf-8"))
 
     def figure(self, figure: Figure, name: str, caption: str) -> Figure:
-        """Save a matplotlib figure as `<name>.png` (200 dpi) and `<name>.svg`, whole or not at all.
+        """Save a matplotlib figure as `<name>.png` (200 dpi) and `<name>.svg` (not in a dry run), whole or not at all.
 
         Parameters
         ----------
@@ -149,9 +149,10 @@ class Paper:
             raise ValueError(f"name={name!r} was used for another figure of this run; used: {', '.join(self._figures)}")
         if not caption.strip():
             raise ValueError(f"caption of figure {name!r} is empty; say in a sentence what to see")
-        for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):  # same run, same bytes
+        metadata_of = {"png": {"Software": None}, "svg": {"Date": None}}  # same run, same bytes
+        for suffix in ("png",) if self.dry_run else metadata_of:
             with atomic_path(self.folder / f"{name}.{suffix}") as path, mpl.rc_context({"svg.hashsalt": name}):
-                figure.savefig(path, dpi=200, metadata=metadata)
+                figure.savefig(path, dpi=200, metadata=metadata_of[suffix])
         self._figures[name] = caption
         return figure
 
