@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from shared._checks import check_array, check_range
+from shared._checks import check_array, check_range, wide
 from shared.hooks import (
     batches,
     find_module,
@@ -321,7 +321,7 @@ def tuned_lens(
     check_range("batch_size", batch_size, 1)
     if steps and read is None:
         raise ValueError("read=None; `steps` of the divergence need the read function of the stack")
-    flat = states.detach().flatten(1, -2).double()
+    flat = wide(states.detach().flatten(1, -2))
     means = flat.mean(1, keepdim=True)
     x, y = (flat - means)[:-1], (flat[-1:] - flat[:-1]) - (flat[-1:] - flat[:-1]).mean(1, keepdim=True)
     gram = x.mT @ x

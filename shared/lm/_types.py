@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from shared._checks import check_array, check_range
+from shared._checks import check_array, check_range, wide
 
 FUNCTION_WORDS = frozenset(
     (
@@ -110,7 +110,7 @@ def matched_keys(
             raise ValueError(f"{name} is {given.dtype} {tuple(given.shape)}; accepted: bool {tuple(received.shape)}")
     check_range("tries", tries, 1)
     check_range("within", within, 0.0)
-    received = received.cpu().double()
+    received = wide(received.cpu())
     keys, allowed, device = keys.cpu(), allowed.cpu(), keys.device
     count, wanted = keys.sum(1), (received * keys).sum(1)
     order = torch.rand(tries, *keys.shape, generator=generator).masked_fill(~allowed, 2.0)
