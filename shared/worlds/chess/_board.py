@@ -26,7 +26,7 @@ def _chess():
     try:
         import chess
     except ImportError as error:
-        raise ImportError("the chess package is needed for the rules: pip install chess==1.11.2") from error
+        raise ImportError('boards need the package chess (GPL-3.0-or-later): pip install "reprise[chess]"') from error
     return chess
 
 
