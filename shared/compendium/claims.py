@@ -101,10 +101,10 @@ class Check:
 
         Returns
         -------
-        True where no number from `low` to `high` does.
+        True where no number from `low` to `high` does; an end that only touches a bound decides nothing.
         """
-        if self.strict:
-            return high <= self.low or low >= self.high
+        if low == high:
+            return not self(low)
         return high < self.low or low > self.high
 
     def merit(self, values: np.ndarray) -> np.ndarray:
@@ -134,6 +134,14 @@ class Estimate:
     high: float
     n: int
 
+    def shifted(self, by: float) -> Estimate:
+        """The same interval, elsewhere."""
+        return Estimate(self.mean + by, self.low + by, self.high + by, self.n)
+
+    def mirrored(self) -> Estimate:
+        """The estimate of the negative."""
+        return Estimate(0 - self.mean, 0 - self.high, 0 - self.low, self.n)
+
     @property
     def width(self) -> float:
         return self.high - self.low
@@ -151,7 +159,7 @@ class Estimate:
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """The mean of one number per unit and its interval: `shared.stats.mean_interval`, Wilson's for successes."""
+    """The mean of one number per unit and its interval: `shared.stats.mean_interval`, Wilson's for truth values."""
     mean = float(np.mean(values))
     if len(values) == 1 or not np.isfinite(values).all():
         return Estimate(mean, mean, mean, len(values))
@@ -164,17 +172,29 @@ def estimate(values: Sequence[float]) -> Estimate:
     return Estimate(mean, float(found.low), float(found.high), len(values))
 
 
-def _difference(values: np.ndarray, others: np.ndarray, paired: bool) -> Estimate:
-    """Mean of `values` less mean of `others`: unit by unit where they share units, or one number that is known."""
-    if len(others) == 1 or (paired and len(values) == len(others)):
-        return estimate(values - others)
-    from shared.stats import difference_interval
+def _truths(*samples: Sequence[float]) -> bool:
+    """Whether all are successes and failures of at least two units."""
+    return all(len(values) > 1 and all(isinstance(value, bool) for value in values) for values in samples)
 
-    mean = float(values.mean() - others.mean())
-    if min(len(values), len(others)) < 2 or not np.isfinite([*values, *others]).all():
-        return Estimate(mean, mean, mean, min(len(values), len(others)))
-    found = difference_interval(values, others, level=LEVEL)
-    return Estimate(mean, float(found.low), float(found.high), min(len(values), len(others)))
+
+def _difference(values: Sequence[float], others: Sequence[float], paired: bool) -> Estimate:
+    """Mean of `values` less mean of `others`: unit by unit where they share units, or one number that is known."""
+    numbers, known = np.asarray(values, float), np.asarray(others, float)
+    paired = paired and len(values) == len(others)
+    if _truths(values) and not _truths(others) and (known == known[0]).all():
+        return estimate(values).shifted(-known[0])
+    if len(others) == 1 or (paired and not _truths(values, others)):
+        return estimate(numbers - known)
+    from shared.stats import difference_interval, share_difference_interval
+
+    n, mean = min(len(values), len(others)), float(numbers.mean() - known.mean())
+    if n < 2 or not np.isfinite([*numbers, *known]).all():
+        return Estimate(mean, mean, mean, n)
+    if _truths(values, others):
+        found = share_difference_interval(numbers, known, paired=paired, level=LEVEL)
+    else:
+        found = difference_interval(numbers, known, level=LEVEL)
+    return Estimate(mean, float(found.low), float(found.high), n)
 
 
 @dataclass(frozen=True)
@@ -255,15 +275,19 @@ class Measurement:
         rival = self.best_rival
         if rival is None or not self.values:
             return None
-        return _difference(np.asarray(self.values, float), np.asarray(self.rivals[rival], float), self.paired)
+        return _difference(self.values, self.rivals[rival], self.paired)
 
     @cached_property
     def over_null(self) -> Estimate | None:
         """How much better than the null, in the check's direction."""
         if not (self.values and self.null):
             return None
-        merit = self.card.check.merit
-        return _difference(merit(self._checked(self.values)), merit(self._checked(self.null)), self.paired)
+        check = self.card.check
+        if _truths(self.values) and math.inf in (-check.low, check.high):  # one-sided: a rival is taken off both
+            apart = _difference(self.values, self.null, self.paired)
+            return apart if check.high == math.inf else apart.mirrored()
+        merits = (check.merit(self._checked(numbers)) for numbers in (self.values, self.null))
+        return _difference(*merits, self.paired)
 
     def _checked(self, values: tuple[float, ...]) -> np.ndarray:
         """The numbers that the check is meant for: as they are, or less the best rival's."""
@@ -275,6 +299,14 @@ class Measurement:
         return numbers - (rival if unit_by_unit else rival.mean())
 
     @property
+    def _null_checked(self) -> Estimate:
+        """The null in the claim's place."""
+        if _truths(self.null):
+            rival = self.rivals[self.best_rival] if self.card.check.against_rival else (0.0,)
+            return _difference(self.null, rival, self.paired)
+        return estimate(self._checked(self.null))
+
+    @property
     def decisive(self) -> Estimate | None:
         """The estimate that the check is held against."""
         return self.over_rival if self.card.check.against_rival else self.measured
@@ -284,7 +316,7 @@ class Measurement:
         """`held`, `not reproduced`, `open`, `no test here` or void, in the paper's words also for our own claims."""
         if self.no_test or not self.values:
             return NO_TEST
-        if self.null and self._satisfies(estimate(self._checked(self.null))):
+        if self.null and self._satisfies(self._null_checked):
             return VOID
         return self._decide(self.decisive, self.over_null)
 

@@ -191,7 +191,7 @@ class Paper:
         ----------
         id : a claim of the card.
         values : (n,) one number per independent unit, in the card's measure; truth values are successes and failures,
-            whose interval is Wilson's.
+            with intervals for shares and their differences.
         null : the same for the null version of the method: (n,) for the same units, which are then compared in pairs;
             one number that is known, such as a chance level; or another count of units.
         rival : the same for each rival by name, or of the only one. A check like `> rival` is held against the paired

@@ -13,6 +13,7 @@ from shared.stats._intervals import (
     difference_interval,
     mean_interval,
     paired_interval,
+    share_difference_interval,
     wilson_interval,
 )
 from shared.stats._ranks import CORRELATIONS, auroc, average_precision, pearson, rank_correlation
@@ -36,6 +37,7 @@ __all__ = [
     "pearson",
     "permutation_test",
     "rank_correlation",
+    "share_difference_interval",
     "standardised",
     "unit_norm",
     "wide_dtype",

@@ -17,6 +17,7 @@ GOOD: Calls = {
     "pearson": lambda: {"a": normal(2, 9), "b": normal(2, 9, seed=1)},
     "permutation_test": lambda: {"a": normal(9, 2), "b": normal(8, 2, seed=1), "n_permutations": 9},
     "rank_correlation": lambda: {"a": rand(2, 9), "b": rand(2, 9).flip(1)},
+    "share_difference_interval": lambda: {"successes": np.array([1, 0, 1, 1]), "others": np.array([0, 0, 1, 1])},
     "standardised": lambda: {"x": rand(9, 3)},
     "wilson_interval": lambda: {"successes": np.array([0, 3]), "n": np.array([4, 5])},
 }

@@ -230,3 +230,53 @@ def test_all_successes_leave_room_for_a_failure():
     assert abs(found.low - 10 / (10 + 1.959964**2)) < 1e-6
     assert measurement(claim("> 0.7"), [True] * 10, 0.5).verdict == HELD
     assert measurement(claim("> 0.7"), np.ones(5, bool), [False] * 5).verdict == OPEN
+
+
+def answers(right, of=71):
+    return np.arange(of) < right
+
+
+@pytest.mark.parametrize("check", ["> rival", ">= rival"])
+def test_one_answer_of_71_decides_nothing(check):
+    """Resampling never sees a sign that it didn't draw: it gave [-0.042, 0], of which nothing exceeds zero."""
+    for right in (39, 40, 41):
+        found = measurement(claim(check), answers(right), [0.0], answers(40))
+        assert found.verdict == OPEN
+        assert found.over_rival.low < 0 < found.over_rival.high
+    assert (
+        measurement(claim(check), answers(46), [0.0], answers(40)).verdict == HELD
+    )  # 6 against 0, as by the sign test
+    assert measurement(claim(check), answers(45), [0.0], answers(40)).verdict == OPEN
+    assert measurement(claim(check), answers(34), [0.0], answers(40)).verdict == NOT_REPRODUCED
+
+
+def test_equal_answers_are_not_apart_from_their_null_nor_shown_equal():
+    found = measurement(claim("> rival"), answers(40), answers(40), answers(40))
+    assert (found.over_null.mean, found.verdict) == (0, OPEN)
+    assert found.over_null.low < 0 < found.over_null.high
+    fewer = measurement(claim("< 0.9"), answers(20), answers(40))
+    assert fewer.over_null.mean == pytest.approx(20 / 71)
+    assert fewer.over_null.low > 0
+
+
+def test_answers_against_a_known_chance_keep_wilsons_width():
+    for chance in (0.25, np.full(10, 0.25)):
+        found = measurement(claim("> rival"), [True] * 10, [0.1], chance)
+        assert found.over_rival.low == pytest.approx(estimate([True] * 10).low - 0.25)
+
+
+def test_answers_of_other_units_are_not_paired():
+    apart = measurement(claim("> rival"), answers(9, 12), [0.0], answers(3, 12), paired=False).over_rival
+    assert apart.low == pytest.approx(10 / 14 - 4 / 14 - 1.959964 * math.sqrt(2 * (10 / 14) * (4 / 14) / 14), abs=1e-6)
+
+
+def test_a_null_of_answers_is_void_only_beyond_its_interval():
+    assert measurement(claim("> 0.5"), [True] * 30, answers(20, 30)).verdict != VOID
+    assert measurement(claim("> 0.5"), [True] * 30, answers(26, 30)).verdict == VOID
+
+
+@pytest.mark.parametrize(("text", "high"), [("> 0", 0.0), (">= 0", 0.0), ("< 0", 0.0)])
+def test_an_interval_that_only_touches_its_bound_is_open(text, high):
+    check = Check.parse(text)
+    assert not check.fails_throughout(-1.0, high)
+    assert check.fails_throughout(high, high) is (text != ">= 0")

@@ -52,6 +52,10 @@ VALUES = {  # case -> arguments, and the value or the argument that the error na
         "huge": (lambda: {"x": torch.full((4,), 1e30)}, torch.full((4,), 0.5)),
     },
     "deviations": {"constant column": (lambda: {"x": torch.ones(5, 2)}, torch.full((2,), torch.inf))},
+    "share_difference_interval": {
+        "one row": (lambda: {"successes": np.ones(1), "others": np.ones(1)}, "successes"),
+        "equal": (lambda: {"successes": np.ones(5), "others": np.ones(5)}, lambda found: found.low < 0 < found.high),
+    },
     "wilson_interval": {"no trial": (lambda: {"successes": 0, "n": 0}, "n")},
     "adjust_p_values": {"one": (lambda: {"p_values": [0.5]}, np.array([0.5]))},
 }

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from shared.stats import difference_interval, mean_interval, paired_interval, wilson_interval
+from shared.stats import difference_interval, mean_interval, paired_interval, share_difference_interval, wilson_interval
 
 
 def sample(n, seed=0, shift=0.0):
@@ -135,9 +135,58 @@ def test_wilson_covers():
     assert 0.93 < np.mean((low <= 0.7) & (high >= 0.7)) < 0.98
 
 
+def pairs(more, less, n):
+    """Answers of n units: `more` succeed in the first alone, `less` in the second alone, the others in both."""
+    first, second = np.ones(n, bool), np.ones(n, bool)
+    second[:more], first[more : more + less] = False, False
+    return first, second
+
+
+def test_a_paired_difference_of_shares_is_bonett_and_prices():
+    """Worked: 5 and 1 of 71 give (6 - 2)/73 with the variance of (6 + 2)/73."""
+    low, high, estimate, _ = share_difference_interval(*pairs(5, 1, 71))
+    error = 1.959964 * np.sqrt((8 / 73 - (4 / 73) ** 2) / 73)
+    assert (low, high, estimate) == pytest.approx((4 / 73 - error, 4 / 73 + error, 4 / 71), abs=1e-6)
+
+
+@pytest.mark.parametrize("n", [71, 300])
+def test_a_paired_difference_of_shares_decides_as_the_sign_test_does(n):
+    for more in range(1, 12):
+        low = share_difference_interval(*pairs(more, 0, n)).low
+        assert (low > 0) == (stats.binomtest(more, more).pvalue < 0.05)
+
+
+def test_a_difference_of_shares_of_two_samples_is_agresti_and_caffos():
+    low, high, estimate, _ = share_difference_interval([1, 1, 0, 1], [0, 0, 1], paired=False, level=0.9)
+    error = 1.644854 * np.sqrt((4 / 6) * (2 / 6) / 6 + (2 / 5) * (3 / 5) / 5)
+    assert (low, high) == pytest.approx((4 / 6 - 2 / 5 - error, 4 / 6 - 2 / 5 + error), abs=1e-6)
+    assert estimate == pytest.approx(3 / 4 - 1 / 3)
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_a_difference_of_shares_covers(paired):
+    """Rare differences, where resampling covers far less."""
+    generator, covered, resampled = np.random.default_rng(0), [], []
+    for _ in range(1500):
+        first = generator.random(40) < 0.95
+        second = first ^ (generator.random(40) < 0.05) if paired else generator.random(40) < 0.9
+        truth = 0.95 - (0.95 * 0.95 + 0.05 * 0.05) if paired else 0.05
+        low, high, _, _ = share_difference_interval(first, second, paired=paired)
+        covered.append(low <= truth <= high)
+        if paired:
+            low, high, _, _ = mean_interval(first * 1.0 - second, n_resamples=400)
+            resampled.append(low <= truth <= high)
+    assert np.mean(covered) > 0.93
+    assert not paired or np.mean(resampled) < 0.9
+
+
 @pytest.mark.parametrize(
     ("call", "said"),
     [
+        (lambda: share_difference_interval([1, 0, 2], [0, 0, 1]), "successes holds 2"),
+        (lambda: share_difference_interval([1, 0, 1], [0, 0.5, 1]), "others holds 0.5"),
+        (lambda: share_difference_interval([1, 0, 1], [0, 1]), "others has shape"),
+        (lambda: share_difference_interval([1], [0, 1], paired=False), "successes has 1 row"),
         (lambda: mean_interval([1.0]), "values has 1 row"),
         (lambda: mean_interval(1.0), "values is one number"),
         (lambda: mean_interval([1.0, np.nan]), "values has 1 NaN"),
