@@ -15,10 +15,12 @@ a concept at its strongest. `concept_vectors` and `name_concepts` find the words
 with a B-cos network's decision, `concept_consistency` judges concepts by another network's features.
 `ClassPrototypes` says how a class uses concepts of any kind, and how unusual one prediction is. `PairedMoments` of two
 models' representations of the same inputs give the linear maps that carry concepts from one to the other.
+A `ConceptBottleneck` is made of text vectors alone, a `ComponentIndex` finds components by text.
 `clarity`, `responsiveness_purity` and `faithfulness` score what somebody wrote of a feature, by a `Judge`.
 """
 
 from shared.concepts._alignment import LinearMap, PairedMoments, semantic_lens_map
+from shared.concepts._bottleneck import ComponentIndex, ConceptBottleneck, filter_concepts
 from shared.concepts._contributions import (
     ScoreSplit,
     class_scores,
@@ -62,6 +64,8 @@ __all__ = [
     "NAMING_METHODS",
     "ChatJudge",
     "ClassPrototypes",
+    "ComponentIndex",
+    "ConceptBottleneck",
     "ConceptTrace",
     "Cooccurrence",
     "Edge",
@@ -83,6 +87,7 @@ __all__ = [
     "concept_vectors",
     "describe_by_tfidf",
     "faithfulness",
+    "filter_concepts",
     "gini",
     "hierarchy",
     "implication_components",

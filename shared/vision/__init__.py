@@ -1,4 +1,4 @@
-"""CLIP by one set of calls, helpers for real photos and their masks; `shared.vision.visualise`: feature visualisation.
+"""CLIP by one set of calls, text for any classifier, photos; `shared.vision.visualise`: feature visualisation.
 
 >>> import torch
 >>> scene = image_grid(torch.arange(4.0).view(1, 4, 1, 1, 1).expand(1, 4, 1, 2, 3))  # four images of 2 × 3 pixels
@@ -19,15 +19,20 @@ from shared.vision._clip import (
 )
 from shared.vision._photos import cell_mask, denormalise, image_grid, normalise, random_crops, resize
 from shared.vision._segment import mixed_batches, palette_classes
+from shared.vision._unlock import TextUnlock, class_average, closed_form_map, head_features
 
 __all__ = [
     "PATCH_FEATURES",
+    "TextUnlock",
     "ZeroShotHead",
     "cell_mask",
+    "class_average",
+    "closed_form_map",
     "correlation_pool",
     "denormalise",
     "encode_image",
     "encode_text",
+    "head_features",
     "hidden_patches",
     "image_grid",
     "mixed_batches",

@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 @torch.no_grad()
-def embed_texts(encoder: Any, texts: Sequence[str], *, batch_size: int = 64) -> Tensor:
+def embed_texts(encoder: Any, texts: Sequence[str], *, batch_size: int = 64, truncate: bool = True) -> Tensor:
     """Sentence vectors of a text encoder: the mean of the last hidden states over real tokens, length 1.
 
     Parameters
@@ -19,12 +19,15 @@ def embed_texts(encoder: Any, texts: Sequence[str], *, batch_size: int = 64) -> 
     encoder : a `LoadedModel`, such as `load_model("minilm-l6")`.
     texts : N of them.
     batch_size : texts at a time, of like length, so that little is padded.
+    truncate : a text longer than the encoder reads loses its end; False refuses it.
 
     Returns
     -------
     Vectors (N, d), float32, on the CPU.
     """
     texts = list(texts)
+    if not truncate:
+        _refuse_long(encoder.tokenizer, texts)
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
     out = torch.empty(len(texts), encoder.model.config.hidden_size)
     for low in range(0, len(order), batch_size):
@@ -35,6 +38,14 @@ def embed_texts(encoder: Any, texts: Sequence[str], *, batch_size: int = 64) -> 
         hidden = encoder.model(**batch).last_hidden_state
         out[rows] = torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=1).float().cpu()
     return out
+
+
+def _refuse_long(tokenizer: Any, texts: Sequence[str]) -> None:
+    lengths = [len(ids) for ids in tokenizer(list(texts), truncation=False, verbose=False)["input_ids"]]
+    over = [i for i, n in enumerate(lengths) if n > tokenizer.model_max_length]
+    if over:
+        first = f"texts[{over[0]}] has {lengths[over[0]]} tokens"
+        raise ValueError(f"{first}; the encoder reads {tokenizer.model_max_length} ({len(over)} of them are longer)")
 
 
 @torch.no_grad()

@@ -45,5 +45,8 @@ GOOD: Calls = {
     "trace_concepts": lambda: {**traced(), "x": rand(2, 4, 5, 5), "target": torch.tensor([0, 2])},
     "trace_inputs": lambda: {**traced(), "x": rand(2, 4, 5, 5), "concept": torch.tensor([0, 2])},
 }
-ELSEWHERE = {"name_concepts": "a vocabulary; tests/concepts/test_naming.py"}
+ELSEWHERE = {
+    "name_concepts": "a vocabulary; tests/concepts/test_naming.py",
+    "filter_concepts": "words; tests/concepts/test_bottleneck.py",
+}
 ANY_RANK = {("class_scores", "features"), ("split_scores", "codes"), ("trace_concepts", "x"), ("trace_inputs", "x")}

@@ -14,11 +14,18 @@ def tiny_clip() -> torch.nn.Module:
     return CLIPModel(CLIPConfig(text_config=text, vision_config=tower | {"image_size": 8, "patch_size": 4})).eval()
 
 
+def headed() -> torch.nn.Module:
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 3)).eval()
+
+
 GOOD: Calls = {
+    "class_average": lambda: {"probabilities": rand(4, 3).softmax(1), "class_vectors": rand(3, 5)},
+    "closed_form_map": lambda: {"head_weight": rand(3, 4), "class_vectors": rand(3, 5)},
     "cell_mask": lambda: {"cell": torch.tensor([0, 1]), "shape": (4, 4)},
     "correlation_pool": lambda: {"values": rand(2, 2, 3, 4), "guide": rand(2, 2, 3, 5)},
     "denormalise": lambda: {"inputs": rand(2, 3, 4, 4), "mean": [0.5] * 3, "std": [0.5] * 3},
     "encode_image": lambda: {"model": tiny_clip(), "images": rand(2, 3, 8, 8)},
+    "head_features": lambda: {"model": headed(), "head": "1", "images": rand(2, 3, 2, 2)},
     "image_grid": lambda: {"images": rand(2, 4, 3, 4, 4)},
     "hidden_patches": lambda: {"model": tiny_clip(), "images": rand(2, 3, 8, 8)},
     "mixed_batches": lambda: {

@@ -32,6 +32,7 @@ from shared import (
     probes,
     pruning,
     sae,
+    vision,
 )
 from tests.bad_input.good import normal, rand
 from tests.conditions.kinds import whole
@@ -235,6 +236,17 @@ def cooccurring(codes: torch.Tensor) -> Any:
     return found.relations().conditional(), found.relations().joint
 
 
+BOTTLENECK = concepts.ConceptBottleneck
+
+
+def bottleneck(concepts: torch.Tensor, classes: torch.Tensor) -> Any:
+    return BOTTLENECK(concepts, classes).logits(H[:3].to(concepts))
+
+
+def unlocked(features: torch.Tensor, targets: torch.Tensor) -> Any:
+    return vision.TextUnlock(hidden=None, epochs=2).fit(features, targets, torch.eye(4)).transform(features)
+
+
 def aligned(subject: torch.Tensor, atlas: torch.Tensor) -> Any:
     moments = concepts.PairedMoments().update(subject, atlas)
     maps = (moments.covariance(), moments.correlation(), moments.ridge(), moments.procrustes(columns="std"))
@@ -333,6 +345,10 @@ TENSORS: dict[str, Row] = {
     "influence.RandomProjection": lambda: {"x": H, "call": lambda x: influence.RandomProjection(3)(x)},
     "metrics.KernelDensity": lambda: {"data": H, "call": density},
     "lrp.ReferenceBank": lambda: {"values": MAPS, "call": lambda values: lrp.ReferenceBank(k=2).update(values).values},
+    "concepts.ComponentIndex": lambda: {"vectors": H, "call": lambda vectors: concepts.ComponentIndex(vectors).query(
+        H[:2].to(vectors), top=3)[0]},
+    "concepts.ConceptBottleneck": lambda: {"concepts": H, "classes": rand(3, 4), "call": bottleneck},
+    "vision.TextUnlock": lambda: {"features": H, "targets": H.softmax(1), "call": unlocked},
     "concepts.Cooccurrence": lambda: {"codes": H, "call": cooccurring},
     "concepts.LinearMap": lambda: {"subject": H, "call": lambda subject: mapped_back(H, subject)},
     "concepts.PairedMoments": lambda: {"subject": H, "atlas": rand(20, 3), "call": aligned},

@@ -58,6 +58,10 @@ def test_sentence_vectors_do_not_depend_on_the_batch(tmp_path):
     torch.testing.assert_close(vectors, embed_texts(encoder, texts, batch_size=4), atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(vectors.norm(dim=1), torch.ones(4))
     torch.testing.assert_close(vectors[0], vectors[3])
+    encoder.tokenizer.model_max_length = 5
+    embed_texts(encoder, texts)
+    with pytest.raises(ValueError, match=r"texts\[1\] has 8 tokens; the encoder reads 5"):
+        embed_texts(encoder, texts, truncate=False)
 
 
 def test_sampling_depends_on_its_generator_only(tmp_path):
