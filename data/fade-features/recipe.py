@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shared.concepts import clarity, describe_by_tfidf
+from shared.concepts import clarity, describe_by_tfidf, ratings_by_similarity, responsiveness_purity
 from shared.lm import Site, continue_texts, peak_activations, token_ids
 from shared.sae import SAEConfig, SparseDict, TensorStream, fit, metrics
 from shared.zoo import embed_texts, load_data, load_model
@@ -26,7 +26,8 @@ LONGEST, DESCRIBED, JUDGED = 24, 1200, 1000
 KINDS = {"neuron": 60, "latent": 60, "direction": 30}
 SYNTHETIC, NEW_TOKENS = 3, 16
 PROMPT = "Five short sentences from an encyclopedia on the theme of {}:\n1."
-FACTORS, PROMPTS, STEERED = (-10, 0, 1, 10, 50), 4, 6
+FACTORS, PROMPTS = (-10, 0, 1, 10, 50), 8
+VAGUE, CLEAR, WELL = 0.2, 0.3, 0.5  # the judge's cosines; clarity and responsiveness of a well described unit
 
 
 @recipe("fade-features")
@@ -38,8 +39,11 @@ def make(folder: Path, *, kept: Path | None = None) -> None:
         described = stages("described", lambda: _describe(read))
         synthetic = stages("synthetic", lambda: _synthetic(described["words"]))
         peaks = stages("peaks", lambda: _peaks(read, synthetic))
-        continued = stages("continued", lambda: _continued(read, peaks))
-        vectors = stages("vectors", lambda: _vectors(described, continued))
+        vectors = stages("vectors", lambda: _vectors(described))
+        continued = stages("continued", lambda: _continued(read, peaks, vectors))
+        written = [synthetic[place * SYNTHETIC + i] for place in continued["chosen"] for i in range(SYNTHETIC)]
+        for name, of in (("continued", continued["texts"]), ("written", written)):
+            vectors[name] = embed_texts(load_model(JUDGE), of)
     texts = {**described, "synthetic": synthetic, **continued, "natural": read["judge"], "describe": read["describe"]}
     arrays = {f"{name} peaks": value.half().numpy() for name, value in peaks.items()}
     arrays |= {f"{name} vectors": value.half().numpy() for name, value in vectors.items()}
@@ -155,26 +159,28 @@ def _peaks(read: dict[str, Any], synthetic: list[str]) -> dict[str, Tensor]:
     }
 
 
-def _continued(read: dict[str, Any], peaks: dict[str, Tensor]) -> dict[str, Any]:
-    """Texts that the model writes while a unit is turned up: the STEERED clearest neurons and latents."""
-    lm, texts, chosen = load_model(MODEL), [], []
+def _continued(read: dict[str, Any], peaks: dict[str, Tensor], vectors: dict[str, Tensor]) -> dict[str, Any]:
+    """Texts that the model writes while a unit is turned up: all neurons and latents that are described well."""
+    lm, texts = load_model(MODEL), []
     prompts = [" ".join(text.split()[:6]) for text in read["judge"][:: len(read["judge"]) // PROMPTS][:PROMPTS]]
     largest = peaks["natural"].abs().amax(0)
-    clear = clarity_of_all(peaks["natural"], peaks["synthetic"])
-    for kind, first in (("neuron", 0), ("latent", KINDS["neuron"])):
-        for place in (first + clear[first : first + KINDS[kind]].topk(STEERED).indices.sort().values).tolist():
-            unit = int(read["units"][kind][place - first])
-            layer, at = (DOWN, "input") if kind == "neuron" else (BLOCK, "output")
-            edits = [_edit(kind, unit, factor, read["sae"], float(largest[place])) for factor in FACTORS]
-            texts += continue_texts(lm, layer, prompts, edits, at=at, new_tokens=NEW_TOKENS)
-            chosen.append(place)
+    well = well_described(peaks, ratings_by_similarity(vectors["natural"], vectors["words"], vague=VAGUE, clear=CLEAR))
+    chosen = well[: KINDS["neuron"] + KINDS["latent"]].nonzero().flatten().tolist()
+    for place in chosen:
+        kind, first = ("neuron", 0) if place < KINDS["neuron"] else ("latent", KINDS["neuron"])
+        unit = int(read["units"][kind][place - first])
+        layer, at = (DOWN, "input") if kind == "neuron" else (BLOCK, "output")
+        edits = [_edit(kind, unit, factor, read["sae"], float(largest[place])) for factor in FACTORS]
+        texts += continue_texts(lm, layer, prompts, edits, at=at, new_tokens=NEW_TOKENS)
     return {"texts": texts, "chosen": chosen, "prompts": prompts}
 
 
-def clarity_of_all(natural: Tensor, synthetic: Tensor) -> Tensor:
-    """Clarity of each unit, whose SYNTHETIC texts stand in its place among all."""
-    own = torch.arange(len(synthetic)).reshape(-1, SYNTHETIC)
-    return torch.cat([clarity(natural[:, [j]], synthetic[rows][:, [j]]) for j, rows in enumerate(own)])
+def well_described(peaks: dict[str, Tensor], ratings: Tensor) -> Tensor:
+    """Whether clarity and responsiveness of a unit are both WELL or more; its SYNTHETIC texts stand in its place."""
+    own = torch.arange(len(peaks["synthetic"])).reshape(-1, SYNTHETIC)
+    natural, written = peaks["natural"], peaks["synthetic"]
+    clear = torch.cat([clarity(natural[:, [j]], written[rows][:, [j]]) for j, rows in enumerate(own)])
+    return (clear >= WELL) & (responsiveness_purity(natural, ratings).gini >= WELL)
 
 
 def _edit(kind: str, unit: int, factor: float, sae: SparseDict, largest: float) -> Any:
@@ -190,8 +196,8 @@ def _edit(kind: str, unit: int, factor: float, sae: SparseDict, largest: float) 
     return scaled if kind == "neuron" else moved
 
 
-def _vectors(described: dict[str, list[str]], continued: dict[str, Any]) -> dict[str, Tensor]:
+def _vectors(described: dict[str, list[str]]) -> dict[str, Tensor]:
     judge, tokenizer = load_model(JUDGE), load_model(MODEL).tokenizer
     describe, natural = passages(tokenizer)
-    given = {"describe": describe, "natural": natural, "continued": continued["texts"], **described}
+    given = {"describe": describe, "natural": natural, **described}
     return {name: embed_texts(judge, texts) for name, texts in given.items()}
