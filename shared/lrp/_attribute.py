@@ -49,8 +49,20 @@ class Attribution:
 
     @property
     def pixels(self) -> Tensor:
-        """Relevance per pixel `(..., B, H, W)`: the sum over channels."""
+        """Relevance per pixel `(..., B, H, W)`: the sum over channels. Of volumes `voxels` is what is meant."""
+        if self.relevance.ndim >= 5 and self.relevance.ndim - self._lead >= 5:
+            raise ValueError(f"relevance {tuple(self.relevance.shape)} is of volumes; take voxels for pixels")
         return self.relevance.sum(-3)
+
+    @property
+    def voxels(self) -> Tensor:
+        """Relevance per voxel `(..., B, D, H, W)` of volumes: the sum over channels."""
+        return self.relevance.sum(-4)
+
+    @property
+    def _lead(self) -> int:
+        """Axes before the rows: 1 with a list of targets or conditions."""
+        return self.gap.ndim - 1
 
 
 def attribute(

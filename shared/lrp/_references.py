@@ -198,35 +198,39 @@ def crop_to_relevance(
 
     Parameters
     ----------
-    images : `(B, C, H, W)`.
-    heatmaps : `(B, H, W)`.
+    images : `(B, C, H, W)`, or volumes `(B, C, D, H, W)`.
+    heatmaps : `(B, H, W)` or `(B, D, H, W)`.
     threshold : pixels count whose absolute relevance is above this share of the image's largest.
     blur : side of the (odd) window over which absolute relevance is averaged first.
     min_size : smallest side of a box, which grows around its centre and stays inside the image.
 
     Returns
     -------
-    B tensors `(C, h, w)`, views into the images; an image without relevance comes whole.
+    B tensors `(C, h, w)` or `(C, d, h, w)`, views into the images; an image without relevance comes whole.
 
     Raises
     ------
     ValueError
         Shapes that don't belong together, a threshold outside [0, 1), an even blur, a box larger than the image.
     """
-    check_array("images", images, ("B", "C", "H", "W"))
+    volumes = isinstance(images, Tensor) and images.ndim == 5
+    check_array("images", images, ("B", "C", *("D" if volumes else ""), "H", "W"))
     check_array("heatmaps", heatmaps, (len(images), *images.shape[2:]))
     check_range("threshold", threshold, 0, 1 - 1e-9)
     check_range("min_size", min_size, 1, min(images.shape[2:]))
     if blur < 1 or blur % 2 == 0 or blur > min(images.shape[2:]):
         raise ValueError(f"blur={blur!r} must be odd and at most the image's smaller side, {min(images.shape[2:])}")
-    size = heatmaps.detach().abs().float()[:, None]
-    size = torch.nn.functional.avg_pool2d(size, blur, 1, blur // 2, count_include_pad=False)[:, 0]
-    above = size > threshold * size.flatten(1).amax(1)[:, None, None]
+    size, pool = (
+        heatmaps.detach().abs().float()[:, None],
+        nn.functional.avg_pool3d if volumes else nn.functional.avg_pool2d,
+    )
+    size = pool(size, blur, 1, blur // 2, count_include_pad=False)[:, 0]
+    above = size > threshold * size.flatten(1).amax(1).view(-1, *[1] * (size.ndim - 1))
     crops = []
     for image, mask in zip(images, above):
-        top, bottom = _span(mask.any(1), min_size)
-        left, right = _span(mask.any(0), min_size)
-        crops.append(image[:, top:bottom, left:right])
+        axes = range(mask.ndim)
+        box = [_span(mask.amax([a for a in axes if a != axis]), min_size) for axis in axes]
+        crops.append(image[(slice(None), *(slice(*span) for span in box))])
     return crops
 
 

@@ -29,6 +29,7 @@ from shared.nets._phoenix import Phoenix, solve_step
 from shared.nets._post_norm import PostNormBlock, PostNormPolicy
 from shared.nets._stacked import StackedNet
 from shared.nets._unet import PooledVGG, UNet
+from shared.nets._volumes import graz_net
 
 __all__ = [
     "AddInverse",
@@ -56,6 +57,7 @@ __all__ = [
     "UncentredNorm",
     "build_net",
     "explanation_mode",
+    "graz_net",
     "linear_map",
     "load_lc0",
     "logits_of",

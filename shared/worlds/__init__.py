@@ -11,6 +11,7 @@ True
 ('She said her dog saw her.', [('He', 'She'), ('his', 'her'), ('him', 'her')])
 """
 
+from shared.worlds._brains import BRAIN_REGIONS, BrainCohort, brain_cohort
 from shared.worlds._clusters import (
     circle_points,
     gaussian_clusters,
@@ -134,6 +135,7 @@ __all__ = [
     "AGREEMENT_KINDS",
     "BACKGROUNDS",
     "BASIC_SHAPES",
+    "BRAIN_REGIONS",
     "COLOURS",
     "COLOUR_WORDS",
     "CORNERS",
@@ -159,6 +161,7 @@ __all__ = [
     "TEXT_CONCEPTS",
     "TINTS",
     "AgreementSentence",
+    "BrainCohort",
     "Demonstration",
     "Ending",
     "FactPrompt",
@@ -188,6 +191,7 @@ __all__ = [
     "agreement_sentences",
     "align_words",
     "best_moves",
+    "brain_cohort",
     "casualise",
     "circle_points",
     "concept_images",

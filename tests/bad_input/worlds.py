@@ -24,6 +24,10 @@ GOOD: Calls = {
         **{"x": rand(6, 1, 8, 8), "y": torch.arange(6) % 3, "foreign": rand(2, 1, 8, 8), "label": 2},
     },
     "add_mark": lambda: {"x": rand(3, 1, 8, 8), "rows": torch.tensor([True, False, True])},
+    "brain_cohort": lambda: {
+        **{"labels": torch.arange(24).view(1, 2, 3, 4) % 3, "names": ("outside", "putamen", "caudate"), "n": 2},
+        **{"effects": {"putamen": 1.0}, "generator": draws()},
+    },
     "concept_images": lambda: {"Y": (rand(3, 8) > 0.5).float(), "generator": 0},
     "concept_sentences": lambda: {"Y": np.eye(6, dtype=int), "generator": rng()},
     "flip_labels": lambda: {

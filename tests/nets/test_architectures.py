@@ -122,3 +122,16 @@ def test_concept_networks_keep_their_shapes():
     assert autoencoder.judge(x).shape == (2, 4)
     assert {k: v.shape for k, v in nets.FactorCNN({"a": ["x", "y"]}).eval()(x).items()} == {"a": (2, 2)}
     assert nets.PatchHead(6, 5, 4)(torch.rand(2, 3, 3, 6)).shape == (2, 3, 3, 4)
+
+
+@pytest.mark.parametrize(("stride", "last"), [(1, 3), (2, 2)])
+def test_graz_net(stride: int, last: int) -> None:
+    net = nets.graz_net((9, 10, 12), kernels=4, stages=2, hidden=5, stride=stride)
+    assert net(torch.rand(2, 1, 9, 10, 12)).shape == (2, 2)
+    maps = net[:8](torch.rand(2, 1, 9, 10, 12))
+    assert isinstance(net[6], torch.nn.Conv3d)
+    assert maps.shape[1] == 4
+    assert maps.shape[2] == last
+    for bad in ({"shape": (9, 10)}, {"stages": 0}, {"stride": 3}):
+        with pytest.raises(ValueError, match=next(iter(bad))):
+            nets.graz_net(**{"shape": (9, 10, 12), **bad})
