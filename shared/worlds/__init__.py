@@ -49,9 +49,11 @@ from shared.worlds.chess._moves import (
     ending_tokens,
     is_held_out,
     mate_puzzles,
+    move_effects,
     move_values,
     sample_positions,
 )
+from shared.worlds.chess._sets import position_arrays, puzzle_arrays
 from shared.worlds.shapes._captions import shape_captions
 from shared.worlds.shapes._concepts import IMAGE_CONCEPTS, concept_images
 from shared.worlds.shapes._factors import (
@@ -223,6 +225,7 @@ __all__ = [
     "long_s",
     "mark_mask",
     "mate_puzzles",
+    "move_effects",
     "move_index",
     "move_values",
     "permute_prior",
@@ -232,6 +235,8 @@ __all__ = [
     "plant_clauses",
     "plant_conjunctions",
     "plant_flaw",
+    "position_arrays",
+    "puzzle_arrays",
     "print_page",
     "read_agreement",
     "read_position",

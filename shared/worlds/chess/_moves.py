@@ -38,8 +38,7 @@ def move_values(ending: Ending, squares: np.ndarray, *, to_move: str = "white") 
     _check_squares(ending, squares)
     n, pieces = squares.shape
     out = np.full((n, pieces, 64), ILLEGAL, np.int8)
-    mine = [1, *range(2, 2 + len(ending.white))]
-    theirs = [0, *range(2 + len(ending.white), pieces)]
+    mine, theirs = _sides(ending)
     if to_move == "black":
         mine, theirs = theirs, mine
     for piece in mine:
@@ -48,6 +47,48 @@ def move_values(ending: Ending, squares: np.ndarray, *, to_move: str = "white") 
             after[:, piece] = targets
             out[rows, piece, targets] = _worth(ending, after, taken, to_move)
     return out
+
+
+def move_effects(ending: Ending, squares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What White's moves do besides their worth: whether they give check, and whether nothing can be taken in reply.
+
+    Parameters
+    ----------
+    ending : Ending
+    squares : np.ndarray of int, shape (n, 2 + pieces)
+        White to move, as for `move_values`.
+
+    Returns
+    -------
+    check, safe : np.ndarray of bool, shape (n, 2 + pieces, 64)
+        By piece and target square; False for no legal move.
+    """
+    _check_squares(ending, squares)
+    check, safe = (np.zeros((*squares.shape, 64), bool) for _ in range(2))
+    mine, theirs = _sides(ending)
+    for piece in mine:
+        for rows, targets, taken in _steps(ending, squares, piece, mine, theirs):
+            after, rest = squares[rows].copy(), ending
+            after[:, piece] = targets
+            if taken is not None:
+                after, rest = np.delete(after, taken, axis=1), _without(ending, taken)
+            legal = rest.look_up(after, to_move="black") > -2
+            check[rows, piece, targets] = legal & (rest.look_up(after) == ILLEGAL)  # were it White's turn again
+            safe[rows, piece, targets] = legal & ~_can_take(rest, after)
+    return check, safe
+
+
+def _can_take(ending: Ending, squares: np.ndarray) -> np.ndarray:
+    """Whether Black, to move, has a legal move that takes a piece."""
+    values = move_values(ending, squares, to_move="black")
+    whites = squares[:, None, _sides(ending)[0]]
+    return (np.take_along_axis(values, whites, 2) > ILLEGAL).any((1, 2))
+
+
+def _sides(ending: Ending) -> tuple[list[int], list[int]]:
+    """White's columns of `squares`, and Black's."""
+    first_black = 2 + len(ending.white)
+    return [*range(1, first_black)], [0, *range(first_black, 1 + len(ending.kinds))]
 
 
 def _check_squares(ending: Ending, squares: np.ndarray) -> None:
@@ -152,12 +193,16 @@ def is_held_out(ending: Ending, squares: np.ndarray, *, one_in: int = 8) -> np.n
     """
     _check_squares(ending, squares)
     check_range("one_in", one_in, 1)
+    return (_codes(ending, squares) * 2654435761 % 2**32 >> 8) % one_in == 0
+
+
+def _codes(ending: Ending, squares: np.ndarray) -> np.ndarray:
+    """One number per position, the same for all that are the same by symmetry."""
     images = np.moveaxis(_symmetries()[:, squares], 0, 1).astype(np.int64)  # (n, 8, pieces)
     for i, kind in enumerate(ending.kinds[1:-1], 2):
         if kind == ending.kinds[i] and i + 1 != 2 + len(ending.white):  # two alike of one side: in order
             images[..., i : i + 2].sort(-1)
-    code = (images * 64 ** np.arange(squares.shape[1])).sum(-1).min(1)
-    return (code * 2654435761 % 2**32 >> 8) % one_in == 0
+    return (images * 64 ** np.arange(squares.shape[1])).sum(-1).min(1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,12 +247,13 @@ def best_moves(values: np.ndarray) -> np.ndarray:
 def mate_puzzles(
     ending: Ending, n: int, *, moves: int, generator: np.random.Generator, held_out: bool | None = True
 ) -> list[Puzzle]:
-    """Puzzles with exactly one best move for White at the start, and the longest defence.
+    """Puzzles with exactly one best move for White at the start, and the longest defence; no two alike by symmetry.
 
     Parameters
     ----------
     ending : Ending
     n : int
+        At most; an ending has few of them, and all that some rounds of drawing find are given.
     moves : int
         White's moves to mate.
     generator : np.random.Generator
@@ -217,15 +263,26 @@ def mate_puzzles(
     Returns
     -------
     list of Puzzle
+
+    Raises
+    ------
+    ValueError
+        Where there is none.
     """
-    found: list[Puzzle] = []
-    for _ in range(200):
+    check_range("n", n, 1)
+    found: dict[int, Puzzle] = {}
+    barren = 0
+    while barren < 10 and len(found) < n:
         start = sample_positions(ending, 4 * n, generator=generator, mate_in=(moves, moves), held_out=held_out)
         start = start[best_moves(move_values(ending, start)).sum((1, 2)) == 1]
-        found += [p for p in _lines(ending, start, moves, generator) if p is not None]
-        if len(found) >= n:
-            return found[:n]
-    raise ValueError(f"n={n}: only {len(found)} puzzles of {moves} moves were found")
+        before = len(found)
+        for code, puzzle in zip(_codes(ending, start).tolist(), _lines(ending, start, moves, generator)):
+            if puzzle is not None:
+                found.setdefault(code, puzzle)
+        barren = 0 if len(found) > before else barren + 1
+    if not found:
+        raise ValueError(f"moves={moves}: no puzzle of so many moves was found in this ending")
+    return list(found.values())[:n]
 
 
 def _lines(ending: Ending, start: np.ndarray, moves: int, generator: np.random.Generator) -> list[Puzzle | None]:
