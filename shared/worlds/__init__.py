@@ -53,7 +53,7 @@ from shared.worlds.chess._moves import (
     move_values,
     sample_positions,
 )
-from shared.worlds.chess._sets import position_arrays, puzzle_arrays
+from shared.worlds.chess._sets import play_ending, position_arrays, puzzle_arrays
 from shared.worlds.shapes._captions import shape_captions
 from shared.worlds.shapes._concepts import IMAGE_CONCEPTS, concept_images
 from shared.worlds.shapes._factors import (
@@ -235,9 +235,10 @@ __all__ = [
     "plant_clauses",
     "plant_conjunctions",
     "plant_flaw",
+    "play_ending",
     "position_arrays",
-    "puzzle_arrays",
     "print_page",
+    "puzzle_arrays",
     "read_agreement",
     "read_position",
     "read_puzzles",

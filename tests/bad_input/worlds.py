@@ -19,7 +19,12 @@ GOOD: Calls = {
     "best_moves": lambda: {"values": np.where(normal(2, 3, 64) > 0, 2, -1).astype(np.int8)},
     "ending_tokens": lambda: {"ending": solve_ending("R"), "squares": positions()},
     "is_held_out": lambda: {"ending": solve_ending("R"), "squares": positions()},
+    "move_effects": lambda: {"ending": solve_ending("R"), "squares": positions()},
     "move_values": lambda: {"ending": solve_ending("R"), "squares": positions()},
+    "play_ending": lambda: {
+        **{"ending": solve_ending("R"), "squares": positions(), "longest": 1},
+        "choose": lambda tokens, values: (values >= 0).reshape(len(values), -1).argmax(1),
+    },
     "add_foreign": lambda: {
         **{"x": rand(6, 1, 8, 8), "y": torch.arange(6) % 3, "foreign": rand(2, 1, 8, 8), "label": 2},
     },

@@ -14,14 +14,19 @@ from shared.worlds import (
     is_held_out,
     legal_indices,
     mate_puzzles,
+    move_effects,
     move_index,
     move_values,
+    play_ending,
+    position_arrays,
+    puzzle_arrays,
     read_position,
     read_puzzles,
     sample_positions,
     solve_ending,
 )
-from shared.worlds.chess._endings import _symmetries
+from shared.worlds.chess._endings import TRIANGLE, _symmetries
+from shared.worlds.chess._moves import _codes
 
 try:
     import chess
@@ -111,6 +116,79 @@ def test_puzzles_end_in_mate_and_begin_with_one_best_move():
         board = ending_board(letters(ending), puzzle.line[-1])
         board.push(chess.Move(int(puzzle.line[-1][piece]), int(target)))
         assert board.is_checkmate()
+
+
+def test_puzzles_are_no_two_alike_and_as_many_as_there_are():
+    ending = solve_ending("R")
+    found = mate_puzzles(ending, 60, moves=4, generator=rng())
+    starts = np.stack([puzzle.line[0] for puzzle in found])
+    assert 15 < len(found) < 60
+    assert len(set(_codes(ending, starts).tolist())) == len(found)
+    with pytest.raises(ValueError, match=r"mate_in=\(40, 40\)"):
+        mate_puzzles(ending, 3, moves=40, generator=rng())
+
+
+def test_effects_of_moves_by_hand():
+    """White Kc6, Rh1, Black Ka8: the rook checks on a1 and h8. White Kc3, Rb2, Black Ka1: it hangs unless guarded."""
+    check, safe = move_effects(solve_ending("R"), np.array([[56, 42, 7], [0, 18, 9]]))
+    assert {int(target) for target in np.flatnonzero(check[0, 2])} == {0, 63}  # Ra1, Rh8
+    assert safe[[0, 0], [1, 2], [50, 6]].all()
+    assert not check[:, :2].any()
+    assert safe[1, [1, 1, 2], [27, 10, 49]].tolist() == [False, True, True]  # Kd4, Kc2, Rb7
+
+
+@by_the_rules
+@pytest.mark.parametrize(("white", "black"), [("Q", ""), ("R", ""), ("", "R"), ("", "Q")])
+def test_effects_of_moves_are_those_of_the_rules(white, black):
+    ending = solve_ending(white, black=black)
+    table = np.argwhere(ending.mate_in >= 0)
+    squares = table[rng().choice(len(table), 30, replace=False)]
+    squares[:, 0] = np.array(TRIANGLE)[squares[:, 0]]
+    check, safe = move_effects(ending, squares)
+    for row, values in enumerate(move_values(ending, squares)):
+        board = ending_board(letters(ending), squares[row])
+        for piece, target in np.argwhere(values >= 0):
+            board.push(chess.Move(int(squares[row, piece]), int(target)))
+            assert board.is_check() == check[row, piece, target]
+            assert safe[row, piece, target] == (not any(board.is_capture(reply) for reply in board.legal_moves))
+            board.pop()
+        assert not (check | safe)[row][values < 0].any()
+
+
+def test_sets_of_several_endings_are_filled_up():
+    endings = [solve_ending("R"), solve_ending("")]
+    with pytest.raises(ValueError, match="endings is empty"):
+        position_arrays([], 4, generator=rng())
+    found = position_arrays(endings[:1], 6, generator=rng(), held_out=True)
+    assert found["tokens"].shape == (6, 3)
+    assert found["values"].shape == found["check"].shape == (6, 3, 64)
+    assert (found["values"][:3].reshape(3, -1).max(1) > 0).all()
+    assert not found["check"][found["values"] < 0].any()
+    with pytest.raises(ValueError, match="this ending has no such position"):
+        position_arrays(endings, 4, generator=rng())
+    puzzles = puzzle_arrays(endings[:1], 3, generator=rng(), moves=(1, 2))
+    assert puzzles["tokens"].shape == (6, 2, 3)
+    assert (puzzles["tokens"][:3, 1] == -1).all()
+    assert puzzles["moves"].tolist() == [1] * 3 + [2] * 3
+    two = puzzle_arrays([solve_ending("R"), solve_ending("Q")], 1, generator=rng(), moves=(2,))
+    assert two["ending"].tolist() == [0, 1]
+
+
+def test_a_perfect_player_mates_in_time_and_an_aimless_one_does_not():
+    ending = solve_ending("R")
+    squares = sample_positions(ending, 12, generator=rng(), mate_in=(2, 6))
+    longest = int(ending.look_up(squares).max())
+
+    def perfect(tokens, values):
+        assert tokens.shape == values.shape[:2]
+        return best_moves(values).reshape(len(values), -1).argmax(1)
+
+    assert play_ending(ending, squares, perfect, longest=longest).all()
+    assert not play_ending(ending, squares, perfect, longest=longest - 1).all()
+    aimless = lambda tokens, values: (values >= 0).reshape(len(values), -1).argmax(1)  # noqa: E731
+    assert play_ending(ending, squares, aimless).mean() < 0.5
+    with pytest.raises(ValueError, match="choose gives a move that isn't legal"):
+        play_ending(ending, squares, lambda tokens, values: np.zeros(len(values), int))
 
 
 def test_tokens_name_piece_and_square():

@@ -1,12 +1,12 @@
-"""Positions and puzzles of several endings as arrays, filled up to as many pieces as the largest has."""
+"""Positions and puzzles of several endings as arrays, filled up to as many pieces as the largest has; games."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from shared._checks import check_range
+from shared._checks import check_array, check_range
 from shared.worlds.chess._endings import Ending
 from shared.worlds.chess._moves import ending_tokens, mate_puzzles, move_effects, move_values, sample_positions
 
@@ -97,3 +97,59 @@ def puzzle_arrays(
                 rows["moves"].append(length)
                 rows["ending"].append(number)
     return {key: np.stack(value) for key, value in rows.items()}
+
+
+def play_ending(
+    ending: Ending,
+    squares: np.ndarray,
+    choose: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    *,
+    longest: int = 50,
+) -> np.ndarray:
+    """White's games against the longest defence, from each position.
+
+    Parameters
+    ----------
+    ending : Ending
+    squares : np.ndarray of int, shape (n, 2 + pieces)
+        White to move, as for `move_values`.
+    choose : callable
+        White: from tokens (m, 2 + pieces) and `move_values` (m, 2 + pieces, 64) of the games that go on to moves (m,),
+        each 64 · piece + target square.
+    longest : int
+        White's moves; what isn't mate by then is not won.
+
+    Returns
+    -------
+    np.ndarray of bool, shape (n,)
+        Whether White mates. Letting the win go ends a game, and so does taking a piece.
+
+    Raises
+    ------
+    ValueError
+        For a choice that is no legal move.
+    """
+    check_range("longest", longest, 1)
+    values = move_values(ending, squares)
+    squares, won, alive = squares.copy(), np.zeros(len(squares), bool), np.arange(len(squares))
+    for _ in range(longest):
+        if not len(alive):
+            break
+        row = np.arange(len(alive))
+        move = np.asarray(choose(ending_tokens(ending, squares[alive]), values))
+        check_array("choose's answer", move, (len(alive),))
+        piece, target = np.divmod(move, 64)
+        worth = values[row, piece, target]
+        if (worth < 0).any():
+            raise ValueError("choose gives a move that isn't legal; accepted: 64 * piece + target where values >= 0")
+        won[alive[worth == 1]] = True
+        take = (squares[alive] == target[:, None]).any(1)
+        squares[alive, piece] = target
+        alive = alive[(worth > 1) & ~take]
+        if not len(alive):
+            break
+        answer = move_values(ending, squares[alive], to_move="black").reshape(len(alive), -1)
+        piece, target = np.divmod(answer.argmax(1), 64)
+        squares[alive, piece] = target
+        values = move_values(ending, squares[alive])
+    return won
