@@ -23,6 +23,7 @@ from shared.circuits._certify import (
     smoothed_votes,
     top_share,
 )
+from shared.circuits._circuit_lens import FeatureParts, feature_parts
 from shared.circuits._classes import ClassRelevance, class_relevance, input_contributions
 from shared.circuits._edge_scores import edge_scores, faithfulness_curve
 from shared.circuits._edge_steering import edge_directions, steered_logits
@@ -40,6 +41,7 @@ from shared.circuits._patched import EdgeGraph, patched_logits
 from shared.circuits._prune_edges import prune_edges
 from shared.circuits._rewire import Split, SplitLayer, rewired, source_sets, split_by_shares, split_by_sources
 from shared.circuits._virtual import Purity, VirtualNeurons, distance_correlation, intra_inter, virtual_neurons
+from shared.circuits._weight_lens import projection_outliers, reading_directions
 
 __all__ = [
     "Certificate",
@@ -48,6 +50,7 @@ __all__ = [
     "ContributionGroups",
     "EdgeGraph",
     "EdgeLayout",
+    "FeatureParts",
     "Purity",
     "Split",
     "SplitLayer",
@@ -64,6 +67,7 @@ __all__ = [
     "edge_scores",
     "exact_votes",
     "faithfulness_curve",
+    "feature_parts",
     "group_shares",
     "input_contributions",
     "intra_inter",
@@ -72,9 +76,11 @@ __all__ = [
     "overlap",
     "patched_logits",
     "permuted_shares",
+    "projection_outliers",
     "prune_edges",
     "radius_threshold",
     "random_shares",
+    "reading_directions",
     "rewired",
     "smoothed_votes",
     "source_sets",
