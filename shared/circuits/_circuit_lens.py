@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from shared._checks import check_finite, check_range, wide
 from shared.circuits._weight_lens import gain, mlp_norm_name, through_norm
 from shared.hooks import (
-    TransformerParts,
     attention_modules,
     capture_attention,
     edit,
@@ -157,9 +156,9 @@ class _Run:
         return keep
 
     def _values_of(self, names: Mapping[nn.Module, str]) -> Callable[..., Any]:
-        def keep(call: Callable[..., Any], module: nn.Module, q: Tensor, k: Tensor, v: Tensor, *more: Any, **options: Any):
-            self.values[names[module]] = wide(v)
-            return call(module, q, k, v, *more, **options)
+        def keep(call: Callable[..., Any], module: nn.Module, *given: Any, **options: Any) -> Any:
+            self.values[names[module]] = wide(given[2])  # behind queries and keys
+            return call(module, *given, **options)
 
         return keep
 

@@ -53,7 +53,7 @@ def projection_outliers(values: Tensor, *, n_top: int = 1000, z: float = 4.5) ->
 
 @torch.no_grad()
 def reading_directions(model: nn.Module, transcoder: SparseDict, layer: int) -> Tensor:
-    """Encoders of a transcoder as directions of the residual stream, the gain of the norm in front of the MLP folded in.
+    """Encoders of a transcoder as directions of the residual stream, the gain of the MLP's norm folded in.
 
     With an encoder e behind the norm's gain γ, `γ ⊙ e` (for layer norms less its mean): what an embedding or an earlier
     feature's decoder is multiplied with, up to the norm's scale.
@@ -90,9 +90,8 @@ def mlp_norm_name(model: nn.Module, transcoder: SparseDict, layer: int) -> str:
     name = parts.layer("mlp_norm", layer)
     width = len(next(find_module(model, name).parameters()))
     if transcoder.cfg.d_in != width or transcoder.cfg.width_out != width:
-        raise ValueError(
-            f"transcoder maps {transcoder.cfg.d_in} to {transcoder.cfg.width_out} dimensions; the model's stream has {width}"
-        )
+        given = f"{transcoder.cfg.d_in} to {transcoder.cfg.width_out}"
+        raise ValueError(f"transcoder maps {given} dimensions; the model's stream has {width}")
     return name
 
 

@@ -29,6 +29,8 @@ KINDS = {
     "standard transcoder": {"d_out": 5},
     "standard skip": {"d_out": 5, "skip": True},
     "jumprelu transcoder": {"d_out": 5},
+    "topk transcoder": {"d_out": 5, "k": 3},
+    "topk skip": {"d_out": 5, "k": 3, "skip": True},
 }
 NAMES = {
     "batchtopk": "jumprelu",
@@ -36,6 +38,8 @@ NAMES = {
     "standard transcoder": "transcoder",
     "standard skip": "skip_transcoder",
     "jumprelu transcoder": "jumprelu_transcoder",
+    "topk transcoder": "topk_transcoder",
+    "topk skip": "topk_skip_transcoder",
 }
 
 
@@ -356,3 +360,18 @@ def test_pickles_that_hold_more_than_tensors_are_not_run(tmp_path):
     torch.save({"config": SAEConfig("standard", 2, 4)}, tmp_path / "ae.pt")
     with pytest.raises(ValueError, match="no plain state dict"):
         load_dictionary_learning(tmp_path / "ae.pt")
+
+
+def test_matrices_in_int8_come_back_within_half_a_step(tmp_path):
+    """An entry is off by at most half of a 127th of its latent's largest."""
+    cfg = SAEConfig("topk", d_in=9, d_sae=14, k=3, d_out=7)
+    plain = SparseDict(cfg, generator=torch.Generator().manual_seed(0))
+    read = load(save(plain, tmp_path, int8=True))
+    for name, dim in (("W_enc", 0), ("W_dec", 1)):
+        one, other = getattr(plain, name).detach(), getattr(read, name).detach()
+        step = one.abs().amax(dim, keepdim=True) / 127
+        assert bool(((one - other).abs() <= 0.5001 * step).all())
+        assert other.dtype == torch.float32
+    assert torch.equal(plain.b_enc, read.b_enc)
+    again = load(save(read, tmp_path / "again", int8=True))
+    torch.testing.assert_close(again.W_enc, read.W_enc)

@@ -18,12 +18,14 @@ from shared.sae.architectures._gated import GATED, as_jumprelu
 from shared.sae.files._whole import read_tensors, whole
 
 WEIGHTS, CONFIG = "sae_weights.safetensors", "cfg.json"
-# SAELens's architecture -> ours, skip connection
+# SAELens's architecture (the last two: its names for what it hasn't) -> ours, skip connection
 TRANSCODERS = {
     "transcoder": ("standard", False),
     "skip_transcoder": ("standard", True),
     "jumprelu_transcoder": ("jumprelu", False),
     "jumprelu_skip_transcoder": ("jumprelu", True),
+    "topk_transcoder": ("topk", False),
+    "topk_skip_transcoder": ("topk", True),
 }
 AUTOENCODERS = {
     "standard": "standard",
@@ -54,7 +56,8 @@ NOTES = frozenset(
 
 
 def save(sae: SparseDict, folder: str | Path, *, int8: bool = False) -> Path:
-    """Write `sae_weights.safetensors` and `cfg.json`, loadable by `sae_lens.SAE.load_from_disk(folder)`.
+    """Write `sae_weights.safetensors` and `cfg.json`, loadable by `sae_lens.SAE.load_from_disk(folder)`, or here alone
+    what it doesn't have: TopK transcoders, and matrices in int8.
 
     BatchTopK and Matryoshka are saved as the JumpReLU they are at inference, as SAELens does; what they were trained as
     and their levels stay under `metadata`. The configuration is written last: without it a folder doesn't load.
@@ -77,7 +80,7 @@ def save(sae: SparseDict, folder: str | Path, *, int8: bool = False) -> Path:
     Raises
     ------
     ValueError
-        Weights that aren't finite, a batch top-k without a threshold, or a kind SAELens has no name for.
+        Weights that aren't finite, a batch top-k without a threshold, or a kind that has no name in a file.
     """
     folder = Path(folder)
     sae = sae.to_inference()
@@ -108,7 +111,9 @@ def _config_out(sae: SparseDict) -> dict[str, Any]:
     names = {kind: name for name, kind in TRANSCODERS.items()}
     if cfg.is_transcoder and (cfg.architecture, cfg.skip) not in names:
         kind = f"{cfg.architecture!r}{' with skip=True' if cfg.skip else ''}"
-        raise ValueError(f"SAELens has no transcoder of architecture {kind}; it has {', '.join(TRANSCODERS)}")
+        raise ValueError(
+            f"there is no file format for a transcoder of architecture {kind}; known: {', '.join(TRANSCODERS)}"
+        )
     content: dict[str, Any] = {
         "architecture": names[cfg.architecture, cfg.skip] if cfg.is_transcoder else cfg.architecture,
         "d_in": cfg.d_in,
@@ -216,7 +221,7 @@ def _config_in(content: Mapping[str, Any], path: Path) -> SAEConfig:
     else:
         fields["architecture"] = AUTOENCODERS[name]
         fields["apply_b_dec_to_input"] = bool(content.get("apply_b_dec_to_input", True))
-    if name in ("topk", "batchtopk", "matryoshka_batchtopk"):
+    if name in ("topk", "batchtopk", "matryoshka_batchtopk", "topk_transcoder", "topk_skip_transcoder"):
         fields["k"] = content.get("k", 100)
     fields |= _old_activation(content, name, path)
     if "matryoshka_widths" in content:
