@@ -46,7 +46,7 @@ def make(folder: Path) -> None:
         made_from=[MODEL, "wikipedia-leads"],
         notes=(
             f"{LATENTS} latents, {K} of them per token (TopK). SAELens's names, matrices in int8 with a scale per "
-            "latent. The model ran, and the training's products were taken, in bfloat16 (20 core-minutes). Explained "
+            "latent. The model ran, and the training's products were taken, in bfloat16 (ten core-minutes). Explained "
             "variance is of the MLP's output, on the validation articles, in float32. Tokens at which "
             f"an MLP writes more than {MASSIVE:g} times the median norm are left out of training and measurement."
         ),
