@@ -5,11 +5,13 @@ from __future__ import annotations
 import torch
 from clock import cpu_seconds, ratio_row
 from torch import Tensor, nn
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from shared.circuits import (
     certify,
     channel_scores,
     deletion_masks,
+    feature_parts,
     rewired,
     smoothed_votes,
     split_by_shares,
@@ -18,6 +20,7 @@ from shared.circuits import (
 )
 from shared.lrp import Composite, attribute, channel_relevance
 from shared.nets import EfficientNetLite0, SmallResNet, SmallVGG
+from shared.sae import SAEConfig, SparseDict
 
 LAYERS, ITEMS, SUBSETS = ["features.4", "features.9", "features.14"], 256, 1000
 
@@ -38,7 +41,23 @@ def run(quick: bool = False) -> list[dict]:
         ratio_row("circuits: 1,000 certified subsets", fast, "the search run for each subset", slow, 0.2, note),
         *_split_rows(repeats + 2),
         _unit_circuits(repeats + 2),
+        _feature_parts(repeats + 2),
     ]
+
+
+def _feature_parts(repeats: int) -> dict:
+    """Every head's and upstream feature's part in a transcoder feature, beside the pass that it needs."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 192, "intermediate_size": 512, "num_attention_heads": 6, "num_hidden_layers": 4}
+    model = LlamaForCausalLM(LlamaConfig(**sizes, vocab_size=1000)).eval()
+    cfg = SAEConfig("topk", 192, 768, k=32, d_out=192)
+    transcoders = {n: SparseDict(cfg, generator=torch.Generator().manual_seed(n)) for n in range(4)}
+    ids = torch.randint(0, 1000, (64, 32), generator=torch.Generator().manual_seed(0))
+    parts = cpu_seconds(lambda: feature_parts(model, transcoders, ids, 3, 5), repeats)
+    with torch.no_grad():
+        plain = cpu_seconds(lambda: model.model(ids, use_cache=False), repeats)
+    note = "64 texts of 32 tokens, 4 blocks of 6 heads, 3 x 768 upstream features"
+    return ratio_row("circuits: parts of a transcoder feature", parts, "a forward pass", plain, 2.0, note)
 
 
 def _split_rows(repeats: int) -> list[dict]:
