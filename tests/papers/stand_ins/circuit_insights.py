@@ -9,8 +9,8 @@ from safetensors.torch import save_file
 from tests.papers.hub import SMALL, tiny_llama
 
 PARAMETERS = {
-    **{"layers": 2, "window": 12, "n_describe": 30, "n_judge": 30, "n_features": 6, "n_tokens": 3, "n_planted": 2},
-    **{"n_traced": 2, "n_pairs": 2, "n_samples": 3, "span": 5, "z": 1.0, "z_upstream": 1.0},
+    **{"layers": 2, "window": 12, "n_describe": 30, "n_judge": 30, "n_features": 4, "n_tokens": 3, "n_planted": 2},
+    **{"n_traced": 2, "n_pairs": 2, "n_samples": 3, "span": 5, "z": 2.0, "z_upstream": 2.0},
 }
 WIDTH, LATENTS = SMALL["hidden_size"], 32
 
