@@ -4,9 +4,11 @@ from pathlib import Path
 
 from tests.papers.hub import data_folder, tiny_bert, tiny_image_dataset, tiny_resnet
 
+CLASSES = ["tench, Tinca tinca", "crane", "crane", "hen", "ship", "tray", "owl", "lion", "pug", "mask", "oboe", "yurt"]
 PARAMETERS = {
-    **{"n_images": 36, "n_unnamed": 2, "steps": 1, "bank_sizes": [5, 20], "n_shapes": 240, "n_splits": 2, "epochs": 1},
-    "kinds": {"one": "LABEL_1", "two": "LABEL_2"},
+    **{"n_images": 36, "n_unnamed": 6, "steps": 1, "n_passes": 1, "bank_sizes": [5, 20], "texts": "snippets"},
+    **{"n_shapes": 240, "n_splits": 2, "epochs": 1, "temperatures": [1, 2], "ridges": [1, 10]},
+    "kinds": {"a fish": "tench", "a bird": "hen"},
 }
 
 
@@ -17,7 +19,9 @@ def build(hub: Path) -> None:
         hidden_sizes=[8, 8, 16, 16],
         depths=[1, 1, 1, 1],
         layer_type="bottleneck",
-        num_labels=12,
+        num_labels=len(CLASSES),
+        id2label=dict(enumerate(CLASSES)),
+        label2id={},
     )
     tiny_bert(hub / "sentence-transformers" / "all-MiniLM-L12-v2", "BertModel")
     folder = data_folder(hub, "ILSVRC/imagenet-1k")
