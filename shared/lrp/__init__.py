@@ -14,6 +14,7 @@ to write one.
     result.pixels                                        # (B, H, W); .relevance is (B, C, H, W)
     result = attribute(llm, dict(tokenizer(text, return_tensors="pt")), target=contrast(yes, no), composite=AttnLRP())
     result.tokens                                        # (B, S)
+    attribute(cnn, volumes, target=1).voxels             # (B, D, H, W), through 3-D convolutions
     attribute(cnn, images, 285, record=["layer3"]).latent["layer3"]      # relevance of a hidden layer
     attribute(cnn, images, 285, conditions={"layer3": [5, 17]})          # CRP: only what flows through these channels
     attribute(cnn, images, 5, start_layer="layer3")                      # of channel 5 of a hidden layer, no logit

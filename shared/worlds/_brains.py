@@ -22,7 +22,7 @@ _SIDE = """
 BRAIN_REGIONS = (
     *("outside", *(f"{name} L" for name in _SIDE), *(f"{name} R" for name in _SIDE)),
     *("brainstem B", "white matter", "fluid"),
-)  # of the asset "brain-atlas" by number: the Desikan–Killiany atlas with FreeSurfer's subcortical regions
+)  # by number: the Desikan–Killiany atlas with FreeSurfer's subcortical regions
 R2STAR = {
     **{"outside": 0.0, "white matter": 21.0, "fluid": 3.0, "brainstem": 20.0, "thalamusproper": 20.0},
     **{"caudate": 24.0, "putamen": 26.0, "pallidum": 36.0, "accumbensarea": 22.0},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 PARAMETERS = {
-    **{"n_seeds": 2, "n_pilots": 2, "n_test": 8, "n_explained": 1},
+    **{"n_seeds": 2, "n_pilots": 2, "n_test": 8, "n_explained": 2, "stride": 2},
     **{"n_train": 8, "steps": 1, "batch": 2},
 }
 
