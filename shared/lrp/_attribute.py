@@ -50,7 +50,7 @@ class Attribution:
     @property
     def pixels(self) -> Tensor:
         """Relevance per pixel `(..., B, H, W)`: the sum over channels. Of volumes `voxels` is what is meant."""
-        if self.relevance.ndim >= 5 and self.relevance.ndim - self._lead >= 5:
+        if self.relevance.ndim - self._lead >= 5:
             raise ValueError(f"relevance {tuple(self.relevance.shape)} is of volumes; take voxels for pixels")
         return self.relevance.sum(-3)
 
