@@ -65,7 +65,7 @@ def triple_angles(X: np.ndarray, at: np.ndarray, *, geometry: str = "euclidean")
 
 
 def _angles(argument: str, X: np.ndarray, at: np.ndarray, geometry: str = "euclidean") -> np.ndarray:
-    if geometry == "euclidean" and len(X) ** 2 < at.size * X.shape[1] / 3:
+    if geometry == "euclidean" and _fewer_products(X, at):
         return _angles_by_products(X, at)
     i, j, k = (X[at[:, c]] for c in range(3))
     to_j, to_k = j - i, k - i
@@ -76,6 +76,21 @@ def _angles(argument: str, X: np.ndarray, at: np.ndarray, geometry: str = "eucli
     with np.errstate(invalid="ignore", divide="ignore"):
         cosine = np.where(lengths > 1e-15 * lengths.max(), (to_j * to_k).sum(1) / lengths, np.nan)
     return np.arccos(np.clip(cosine, -1, 1))
+
+
+def _fewer_products(X: np.ndarray, at: np.ndarray) -> bool:
+    """Whether all inner products cost less than the triples' differences."""
+    return len(X) ** 2 < at.size * X.shape[1] / 3
+
+
+def _longest_sides(X: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """The longer of the two sides at the angle, of each triple."""
+    if not _fewer_products(X, at):
+        return np.linalg.norm(X[at[:, 1:]] - X[at[:, :1]], axis=2).max(1)
+    centred = X - X.mean(0)
+    G = centred @ centred.T
+    squared = np.diagonal(G)[:, None] + np.diagonal(G) - 2 * G
+    return np.sqrt(squared[at[:, :1], at[:, 1:]].max(1).clip(min=0))
 
 
 def _angles_by_products(X: np.ndarray, at: np.ndarray) -> np.ndarray:
@@ -184,7 +199,7 @@ def angle_errors(
     X, Y = _data_and_map(X, Y, geometry)
     at = random_triples(len(X), n_triples, generator=generator)
     a, b = _angles("X", X, at), _angles("Y", Y, at, geometry)
-    sides = np.linalg.norm(X[at[:, 1:]] - X[at[:, :1]], axis=2).max(1)
+    sides = _longest_sides(X, at)
     good = _defined(a, b)
     error = np.degrees(np.abs(a - b)[good])
     bins = ((rankdata(sides[good], method="ordinal") - 1) * n_bins / good.sum()).astype(int)
