@@ -145,7 +145,7 @@ class _Run:
             known = {module: name for name, module in attention_modules(model).items()}
             stack.enter_context(wrap_attention(model, self._values_of(known)))
             self.patterns = stack.enter_context(capture_attention(model, -1))
-            run_model(model, ids)
+            run_model(getattr(model, "base_model", model), ids)  # the unembedding would cost more than a few blocks
         half = next(model.parameters()).dtype not in (torch.float32, torch.float64)
         self.tolerance = 2e-2 if half else 1e-4
 
