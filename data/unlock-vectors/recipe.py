@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ def make(folder: Path, *, stamps: Path = STAMPS) -> None:
         arrays, texts = world.arrays(), {"captions": list(named), "paths": list(named.values()), "classes": names}
     arrays["texts"] = np.frombuffer(json.dumps(texts, ensure_ascii=False).encode(), dtype=np.uint8)
     write_arrays(folder / "unlock-vectors.npz", arrays)
+    shutil.copy(Path(__file__).with_name("COPYING"), folder)  # the stamps' licence
 
 
 def class_names(full: list[str]) -> list[str]:
