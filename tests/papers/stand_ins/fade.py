@@ -8,7 +8,7 @@ from tests.papers.hub import tiny_bert, tiny_llama
 
 PARAMETERS = {
     **{"layer": 1, "n_latents": 24, "n_units": [4, 4, 2], "n_describe": 60, "n_judged": 60, "longest": 8},
-    **{"n_rated": 40, "synthetic": 2, "factors": [0, 10], "n_prompts": 2, "steps": 2},
+    **{"n_rated": 40, "synthetic": 2, "factors": [0, 10], "n_prompts": 2, "steps": 2, "n_planted": 1},
     **{"well": 0.0, "vague": -0.9, "clear": 0.0},
 }
 
